@@ -1,0 +1,1 @@
+"""The web application: pages, REST and uploads. No torch in its process, ever."""

@@ -1,0 +1,97 @@
+"""From the stages that are finished to a RunResult; the same function in notebook, command line and server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from quant_lens_engine.schema.base import Record
+from quant_lens_engine.schema.run_result import (
+    FLOAT_VARIANT,
+    Comparison,
+    Curvature,
+    RunResult,
+    StageFailure,
+    Variant,
+)
+from quant_lens_engine.schema.run_spec import RunSpec
+from quant_lens_engine.schema.scheme import QuantizationScheme
+from quant_lens_engine.schema.stages import (
+    CurvaturePayload,
+    EvaluatePayload,
+    InspectPayload,
+    LinePayload,
+    StageKey,
+    VerdictPayload,
+)
+from quant_lens_engine.version import __version__
+
+P = TypeVar("P", bound=Record)
+
+
+def assemble(
+    spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequence[StageFailure] = ()
+) -> RunResult:
+    """The result as far as it is known: what is not finished is null.
+
+    Args:
+        spec: the run.
+        stages: the payload of each finished stage.
+        failures: the stages that have none, and why.
+    """
+    inspect = _payload(stages, StageKey("inspect"), InspectPayload)
+    variants = [_variant(FLOAT_VARIANT, None, stages)]
+    variants += [_variant(scheme.name, scheme, stages) for scheme in spec.schemes]
+    result = RunResult(
+        engine_version=__version__, seed=spec.seed, task=spec.task, variants=variants, failures=list(failures)
+    )
+    if inspect is not None:
+        result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
+    result.comparisons = [compare_to_float(variants[0], variant) for variant in variants[1:]]
+    for comparison in result.comparisons:
+        verdict = _payload(stages, StageKey("verdict", comparison.variant), VerdictPayload)
+        comparison.verdict = verdict.verdict if verdict else None
+    return result
+
+
+def compare_to_float(baseline: Variant, variant: Variant) -> Comparison:
+    """The differences of a variant from the float model; what is not measured yet is null."""
+    comparison = Comparison(variant=variant.name, baseline=baseline.name)
+    if variant.evaluation is not None:
+        measured = variant.evaluation
+        comparison.delta_loss = measured.delta_loss
+        comparison.delta_loss_standard_error = measured.delta_loss_standard_error
+        comparison.delta_accuracy = measured.delta_accuracy
+        comparison.delta_accuracy_standard_error = measured.delta_accuracy_standard_error
+    if variant.curvature is not None and baseline.curvature is not None:
+        comparison.sharpness_ratio = sharpness_ratio(baseline.curvature, variant.curvature)
+    return comparison
+
+
+def sharpness_ratio(baseline: Curvature, variant: Curvature) -> float | None:
+    """λmax(variant)/λmax(baseline); None where the baseline's λmax is within its own uncertainty of zero."""
+    reference, value = baseline.lambda_max.value, variant.lambda_max.value
+    if reference is None or value is None:
+        return None
+    uncertainty = max(baseline.lambda_max.residual or 0.0, baseline.lambda_max.batch_std or 0.0)
+    return None if reference <= uncertainty else value / reference
+
+
+def _variant(name: str, scheme: QuantizationScheme | None, stages: Mapping[StageKey, Record]) -> Variant:
+    variant = Variant(name=name, scheme=None if scheme is None else {"name": scheme.name, **scheme.model_dump()})
+    if (evaluate := _payload(stages, StageKey("evaluate", name), EvaluatePayload)) is not None:
+        variant.effective_bits = evaluate.effective_bits
+        variant.size_bytes = evaluate.size_bytes
+        variant.quantized_layers = evaluate.quantized_layers
+        variant.skipped_layers = evaluate.skipped_layers
+        variant.evaluation = evaluate.evaluation
+    if (curvature := _payload(stages, StageKey("curvature", name), CurvaturePayload)) is not None:
+        variant.curvature = curvature.curvature
+    if (line := _payload(stages, StageKey("line", name), LinePayload)) is not None:
+        variant.lines = line.lines
+    return variant
+
+
+def _payload(stages: Mapping[StageKey, Record], key: StageKey, kind: type[P]) -> P | None:
+    payload = stages.get(key)
+    return payload if isinstance(payload, kind) else None

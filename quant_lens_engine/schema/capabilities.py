@@ -1,0 +1,72 @@
+"""What a server can do: written by a worker at its start, read by the page and by ``GET /capabilities``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quant_lens_engine.schema.base import Record
+
+
+class Examples(Record):
+    """Models and data that ship with the engine."""
+
+    models: list[str] = []
+    data: list[str] = []
+
+
+class SchemeFacts(Record):
+    """A scheme that the New page offers."""
+
+    name: str
+    family: str
+    bits: float
+    effective_bits: float
+    description: str
+
+
+class ArchitectureFacts(Record):
+    """An architecture family, its options, and where it came from (``built-in`` or a plug-in's file name)."""
+
+    name: str
+    description: str = ""
+    source: str = "built-in"
+    options: dict[str, Any] = {}
+
+
+class FormatFacts(Record):
+    """A checkpoint or data format."""
+
+    name: str
+    kind: str
+    extensions: list[str] = []
+    description: str = ""
+
+
+class WorkerFacts(Record):
+    """A live worker."""
+
+    id: str
+    hostname: str = ""
+    queues: list[str] = []
+    devices: list[str] = []
+    cores: int = 0
+    memory_bytes: int = 0
+    state: str = "idle"
+    run_id: str | None = None
+    started_at: str = ""
+    sandbox: list[str] = []
+    problems: list[str] = []
+
+
+class Capabilities(Record):
+    """What can be asked for."""
+
+    engine_version: str = ""
+    examples: Examples = Examples()
+    schemes: list[SchemeFacts] = []
+    formats: list[FormatFacts] = []
+    architectures: list[ArchitectureFacts] = []
+    analyses: dict[str, Any] = {}
+    tasks: list[str] = []
+    workers: list[WorkerFacts] = []
+    limits: dict[str, int] = {}

@@ -1,0 +1,36 @@
+"""What a stage depends on, as one hash: two stages with equal fingerprints have equal results."""
+
+from __future__ import annotations
+
+from quant_lens_engine.schema.run_result import FLOAT_VARIANT
+from quant_lens_engine.schema.run_spec import RunSpec, digest
+from quant_lens_engine.schema.stages import InspectPayload, StageKey
+from quant_lens_engine.version import __version__, source_hash
+
+
+def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> str:
+    """The fingerprint of one stage of a run whose ``inspect`` stage is finished.
+
+    Only what the stage reads is hashed: another preset of lines leaves a stored curvature valid, and the float
+    model's stages serve every run on the same model and data.
+    """
+    options = {"curvature": spec.analyses.curvature, "line": spec.analyses.line}
+    read = ("curvature",) if key.kind == "verdict" else (key.kind,)
+    scheme = next((scheme for scheme in spec.schemes if scheme.name == key.variant), None)
+    return digest(
+        {
+            "stage": key.kind,
+            "scheme": None if scheme is None or key.variant == FLOAT_VARIANT else scheme.name,
+            "options": {kind: options[kind].model_dump(mode="json") for kind in read if kind in options},
+            "model": inspect.model.model_dump(mode="json", include={"sha256", "architecture"}),
+            "architecture": {"source": inspect.architecture_source, "options": spec.model.options},
+            "data": inspect.data.model_dump(mode="json", include={"sha256", "samples", "batch_size"}),
+            "limit": spec.data.limit,
+            "transform": spec.data.transform.model_dump(mode="json"),
+            "calibration": spec.data.calibration.model_dump(mode="json"),
+            "task": spec.task,
+            "seed": spec.seed,
+            "execution": inspect.execution,
+            "engine": {"version": __version__, "source": source_hash()},
+        }
+    )

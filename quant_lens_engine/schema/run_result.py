@@ -1,0 +1,283 @@
+"""RunResult: what a run found. Every number has its unit and meaning here; null means: no meaning, or not finished."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from quant_lens_engine.schema.base import MaybeFloat, Record
+
+SCHEMA_VERSION = 1
+FLOAT_VARIANT = "FP32"
+
+VerdictLevel = Literal["safe", "caution", "degraded", "collapsed"]
+Landscape = Literal["deployed", "smooth"]
+
+
+class SkippedLayer(Record):
+    """A layer with weights that stayed in float, and why."""
+
+    name: str
+    reason: str
+
+
+class Evaluation(Record):
+    """A variant on all rows of the sample.
+
+    Attributes:
+        loss: mean loss, weighted by the criterion's own denominator (nats for cross-entropy).
+        loss_standard_error: sampling error of ``loss`` over rows.
+        accuracy: fraction of rows whose top class is the label, 0 to 1; null where there are no classes.
+        accuracy_standard_error: sampling error of ``accuracy``.
+        delta_loss: loss minus the float model's, on the same rows; null for the float model.
+        delta_loss_standard_error: paired over rows, so usually far smaller than ``loss_standard_error``.
+        delta_accuracy: accuracy minus the float model's, 0 to 1.
+        delta_accuracy_standard_error: paired over rows.
+        kl_to_float: mean KL(float ‖ variant) over rows, nats; null where outputs are not categorical.
+        top1_agreement: fraction of rows on which both name the same class.
+        samples: rows (tokens for language models).
+        forward: what was run: ``fake-quant`` (dequantized weights in float) or ``own`` (the variant's own kernels).
+    """
+
+    loss: MaybeFloat = None
+    loss_standard_error: MaybeFloat = None
+    accuracy: MaybeFloat = None
+    accuracy_standard_error: MaybeFloat = None
+    delta_loss: MaybeFloat = None
+    delta_loss_standard_error: MaybeFloat = None
+    delta_accuracy: MaybeFloat = None
+    delta_accuracy_standard_error: MaybeFloat = None
+    samples: int = 0
+    kl_to_float: MaybeFloat = None
+    top1_agreement: MaybeFloat = None
+    forward: Literal["float", "fake-quant", "own"] = "fake-quant"
+    elapsed_s: float = 0.0
+
+
+class Eigenvalue(Record):
+    """An extreme eigenvalue of ∇²L at the variant's dequantized weights, in loss units.
+
+    Attributes:
+        value: the Ritz value θ.
+        residual: ‖Hv − θv‖ at the unit Ritz vector v.
+        lower: lower end of an interval that holds the eigenvalue at ``confidence``.
+        upper: upper end.
+        confidence: of the interval, over the random start vector.
+        batch_std: standard deviation of vᵀH_s v over eight equal shards s of the sample: what λ owes to the sample.
+    """
+
+    value: MaybeFloat = None
+    residual: MaybeFloat = None
+    lower: MaybeFloat = None
+    upper: MaybeFloat = None
+    confidence: MaybeFloat = None
+    batch_std: MaybeFloat = None
+
+
+class TraceEstimate(Record):
+    """Tr H, in loss units, with the standard error of its probes."""
+
+    value: MaybeFloat = None
+    standard_error: MaybeFloat = None
+    probes: int = 0
+
+
+class Density(Record):
+    """Spectral density of H: probability per eigenvalue unit."""
+
+    x: list[float] = []
+    y: list[float] = []
+
+
+class Curvature(Record):
+    """The Hessian of the smooth landscape at Q(w).
+
+    ``converged`` says that λmax and λmin reached the tolerance; ``reason`` why a number is missing.
+    ``eigenvalues`` are the largest, descending. ``hvps`` counts whole-sample Hessian-vector products.
+    """
+
+    lambda_max: Eigenvalue = Eigenvalue()
+    lambda_min: Eigenvalue = Eigenvalue()
+    eigenvalues: list[float] = []
+    trace: TraceEstimate = TraceEstimate()
+    density: Density | None = None
+    hvps: float = 0
+    elapsed_s: float = 0.0
+    converged: bool = False
+    dimension: int = 0
+    attention: str | None = None
+    weights: Literal["float", "dequantized"] = "dequantized"
+    reason: str | None = None
+
+
+class Band(Record):
+    """Lowest and highest loss over the directions, at each α."""
+
+    low: list[MaybeFloat] = []
+    high: list[MaybeFloat] = []
+
+
+class Line(Record):
+    """The loss along shared, filter-normalised directions.
+
+    Attributes:
+        landscape: ``deployed`` is L(Q(w + αd)), ``smooth`` is L(Q(w) + αd).
+        direction: what the directions are: ``"random"``, or another registered name.
+        alphas: the grid; α = 0 is in it. In units of ‖θ‖ per filter.
+        loss: mean over the directions.
+        band: over the directions; null for a single one.
+        per_direction: the loss along each direction, ``[direction][alpha]``.
+        accuracy: mean accuracy over the directions, 0 to 1; null where there are no classes.
+        basin_width: width in α over which the mean loss stays below its value at α = 0 plus the rise; null where
+            the line does not leave the basin.
+        reason: why losses are missing.
+    """
+
+    landscape: Landscape
+    direction: str = "random"
+    directions: int = 1
+    alphas: list[float] = []
+    loss: list[MaybeFloat] = []
+    band: Band | None = None
+    per_direction: list[list[MaybeFloat]] = []
+    accuracy: list[MaybeFloat] | None = None
+    basin_width: MaybeFloat = None
+    reason: str | None = None
+    elapsed_s: float = 0.0
+
+
+class PlanePoint(Record):
+    """A model that lies on, or beside, a plane: its coordinates and its distance out of it (in ‖w‖)."""
+
+    name: str
+    alpha: float
+    beta: float
+    distance: float
+
+
+class Plane(Record):
+    """The loss over two directions, ``loss[alpha][beta]``."""
+
+    landscape: Landscape
+    directions: list[str] = []
+    alphas: list[float] = []
+    betas: list[float] = []
+    loss: list[list[MaybeFloat]] = []
+    points: list[PlanePoint] = []
+
+
+class Layer(Record):
+    """One quantized layer."""
+
+    name: str
+    kind: str = ""
+    parameters: int = 0
+    sqnr_db: MaybeFloat = None
+    weight_mse: MaybeFloat = None
+    lambda_max: MaybeFloat = None
+    trace: MaybeFloat = None
+    omega: MaybeFloat = None
+    predicted_delta_loss: MaybeFloat = None
+    measured_delta_loss: MaybeFloat = None
+
+
+class Variant(Record):
+    """The model in one scheme. ``evaluation`` and ``curvature`` are null until their stage is finished."""
+
+    name: str
+    scheme: dict[str, Any] | None = None
+    effective_bits: MaybeFloat = None
+    size_bytes: int | None = None
+    quantized_layers: int | None = None
+    skipped_layers: list[SkippedLayer] = []
+    evaluation: Evaluation | None = None
+    curvature: Curvature | None = None
+    lines: list[Line] = []
+    planes: list[Plane] = []
+    layers: list[Layer] = []
+
+
+class Verdict(Record):
+    """The level, and the evidence for it in sentences."""
+
+    level: VerdictLevel
+    reasons: list[str] = []
+    signals: list[str] = []
+
+
+class Comparison(Record):
+    """A variant against a baseline. ``sharpness_ratio`` is λmax/λmax(baseline), null where λmax(baseline) is within
+    its own uncertainty of zero. ``verdict`` is null until it is given."""
+
+    variant: str
+    baseline: str = FLOAT_VARIANT
+    sharpness_ratio: MaybeFloat = None
+    delta_loss: MaybeFloat = None
+    delta_loss_standard_error: MaybeFloat = None
+    predicted_delta_loss: MaybeFloat = None
+    delta_accuracy: MaybeFloat = None
+    delta_accuracy_standard_error: MaybeFloat = None
+    verdict: Verdict | None = None
+
+
+class ModelFacts(Record):
+    """The checkpoint that was measured."""
+
+    sha256: str | None = None
+    format: str | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    size_bytes: int | None = None
+
+
+class DataFacts(Record):
+    """The rows that were measured on."""
+
+    sha256: str | None = None
+    samples: int | None = None
+    available: int | None = None
+    batch_size: int | None = None
+    calibration_samples: int | None = None
+    overlap: bool | None = None
+    classes: int | None = None
+
+
+class StageFailure(Record):
+    """A stage that has no result, and why."""
+
+    stage: str
+    variant: str | None = None
+    code: str
+    message: str
+
+
+class RunResult(Record):
+    """Everything that a run found; the same JSON from notebook, command line and server."""
+
+    schema_version: int = SCHEMA_VERSION
+    engine_version: str = ""
+    seed: int = 0
+    task: str = "classification"
+    execution: dict[str, Any] = {}
+    model: ModelFacts = ModelFacts()
+    data: DataFacts = DataFacts()
+    variants: list[Variant] = []
+    comparisons: list[Comparison] = []
+    plan: dict[str, Any] | None = None
+    failures: list[StageFailure] = Field(default_factory=list)
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            KeyError: there is none; the message names those that are there.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise KeyError(f"no variant {name!r}; there are {', '.join(v.name for v in self.variants)}")
+
+    def comparison(self, variant: str) -> Comparison | None:
+        """The comparison of that variant with the float model, once it is there."""
+        return next((item for item in self.comparisons if item.variant == variant), None)

@@ -1,0 +1,162 @@
+"""RunSpec: everything that a run's numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, field_validator, model_validator
+
+from quant_lens_engine.errors import QuantLensError, SpecError
+from quant_lens_engine.schema.analyses import Analyses
+from quant_lens_engine.schema.base import Request
+from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Task = Literal["classification", "causal-lm", "masked-lm", "regression", "self-distillation"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+SchemeField = Annotated[
+    QuantizationScheme,
+    BeforeValidator(parse_scheme),
+    PlainSerializer(lambda scheme: scheme.name, return_type=str),
+]
+"""A scheme by its name or in full; written as its name, which says all of it."""
+
+
+class ModelSource(Request):
+    """Where the checkpoint is: exactly one of an uploaded file, an example, or a path on an allow-list."""
+
+    file: Sha256 | None = None
+    example: str | None = None
+    path: str | None = None
+    architecture: str = "auto"
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSource:
+        _exactly_one("model", file=self.file, example=self.example, path=self.path)
+        return self
+
+
+class Transform(Request):
+    """What is done to x before the model sees it: ``(x * scale - mean) / std``, with channels first.
+
+    Attributes:
+        layout: how the images lie in the file. ``NHW`` gains a channel axis; ``None`` leaves x as it is.
+        scale: 1/255 for bytes.
+        mean: a channel's mean, after scaling; one number serves every channel.
+        std: a channel's standard deviation, after scaling.
+    """
+
+    layout: Literal["NHWC", "NCHW", "NHW"] | None = None
+    scale: float = Field(default=1.0, allow_inf_nan=False)
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+
+
+class Calibration(Request):
+    """Rows for observers and fine-tuning, never used for evaluation."""
+
+    limit: int = Field(default=256, ge=1)
+    file: Sha256 | None = None
+
+
+class DataSource(Request):
+    """The rows that every variant is measured on.
+
+    Attributes:
+        limit: evaluation rows; a seeded sample is drawn where the file has more.
+        batch_size: rows of one forward pass of the evaluation; ``execution.micro_batch`` for curvature.
+    """
+
+    file: Sha256 | None = None
+    example: str | None = None
+    path: str | None = None
+    limit: int | None = Field(default=1024, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    transform: Transform = Transform()
+    calibration: Calibration = Calibration()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSource:
+        _exactly_one("data", file=self.file, example=self.example, path=self.path)
+        return self
+
+
+class Execution(Request):
+    """What digits depend on besides the spec; what is left out is fixed by shape and memory rules, never by time."""
+
+    device: Device = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: int | None = Field(default=None, ge=1, le=256)
+    micro_batch: int | None = Field(default=None, ge=1)
+    hvp_plan: Literal["reuse", "fresh"] | None = None
+
+
+class RunSpec(Request):
+    """A run: what is measured on what, how, and from which seed.
+
+    Example:
+        >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"])
+        >>> spec.schemes[0].name, spec.analyses.curvature.trace_probes
+        ('int8', 64)
+    """
+
+    name: str = Field(default="", max_length=200)
+    model: ModelSource
+    data: DataSource
+    task: Task = "classification"
+    schemes: tuple[SchemeField, ...] = Field(min_length=1, max_length=64)
+    analyses: Analyses = Analyses()
+    execution: Execution = Execution()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @field_validator("schemes")
+    @classmethod
+    def _no_scheme_twice(cls, schemes: tuple[QuantizationScheme, ...]) -> tuple[QuantizationScheme, ...]:
+        names = [scheme.name for scheme in schemes]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"schemes named twice: {', '.join(repeated)}")
+        return schemes
+
+
+def parse_run_spec(value: Any) -> RunSpec:
+    """A RunSpec from JSON-like data.
+
+    Raises:
+        SpecError: ``bad_spec``; every problem stands in ``details["problems"]`` with its place.
+        SchemeError: a scheme that is not one.
+    """
+    try:
+        return RunSpec.model_validate(value)
+    except QuantLensError:
+        raise
+    except ValidationError as error:
+        problems = [
+            {"at": ".".join(map(str, item["loc"])), "message": item["msg"].removeprefix("Value error, ")}
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        first = problems[0]
+        raise SpecError(
+            f"{first['at'] or 'the specification'}: {first['message']}",
+            hint="see the RunSpec in /api/docs",
+            details={"problems": problems},
+        ) from None
+
+
+def canonical_json(value: Any) -> str:
+    """One text for equal values: sorted keys, no spaces. What fingerprints hash."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of :func:`canonical_json`, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _exactly_one(what: str, **sources: str | None) -> None:
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"{what} needs exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}")

@@ -1,0 +1,140 @@
+"""The stages of a run: what each one yields, and which must be finished before it.
+
+A *stage* is what is committed, shown and reused: ``inspect``, ``evaluate/int8``, ``curvature/FP32`` … A *unit* is
+what one worker claims at a time: the stages of one variant share a quantized model and are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.run_result import (
+    FLOAT_VARIANT,
+    Curvature,
+    DataFacts,
+    Evaluation,
+    Line,
+    ModelFacts,
+    SkippedLayer,
+    Verdict,
+)
+from quant_lens_engine.schema.run_spec import RunSpec
+
+
+class StageKey(NamedTuple):
+    """A stage's name; ``variant`` is None for a stage of the whole run.
+
+    Example:
+        >>> str(StageKey("evaluate", "int8")), StageKey.parse("inspect")
+        ('evaluate/int8', StageKey(kind='inspect', variant=None))
+    """
+
+    kind: str
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.variant is None else f"{self.kind}/{self.variant}"
+
+    @classmethod
+    def parse(cls, text: str) -> StageKey:
+        """The inverse of ``str``."""
+        kind, _, variant = text.partition("/")
+        return cls(kind, variant or None)
+
+
+class InspectPayload(Record):
+    """``inspect``: what was loaded, and the execution block that every worker of the run uses from here on.
+
+    ``architecture_source`` is the hash of the plug-in file that supplied the architecture, if one did.
+    """
+
+    model: ModelFacts
+    data: DataFacts
+    execution: dict[str, Any]
+    architecture_source: str | None = None
+    notes: list[str] = []
+    elapsed_s: float = 0.0
+
+
+class EvaluatePayload(Record):
+    """``evaluate``: what the variant is, and what it measures."""
+
+    effective_bits: MaybeFloat = None
+    size_bytes: int | None = None
+    quantized_layers: int | None = None
+    skipped_layers: list[SkippedLayer] = []
+    evaluation: Evaluation
+    elapsed_s: float = 0.0
+
+
+class CurvaturePayload(Record):
+    """``curvature``: the ends of the spectrum and the trace."""
+
+    curvature: Curvature
+    elapsed_s: float = 0.0
+
+
+class LinePayload(Record):
+    """``line``: the deployed and the smooth landscape along the shared directions."""
+
+    lines: list[Line]
+    elapsed_s: float = 0.0
+
+
+class VerdictPayload(Record):
+    """``verdict``: the level of one variant, with its reasons."""
+
+    verdict: Verdict
+    elapsed_s: float = 0.0
+
+
+PAYLOADS: dict[str, type[Record]] = {
+    "inspect": InspectPayload,
+    "evaluate": EvaluatePayload,
+    "curvature": CurvaturePayload,
+    "line": LinePayload,
+    "verdict": VerdictPayload,
+}
+"""What each kind of stage yields; a worker validates an engine process's answer against it."""
+
+VARIANT_STAGES: tuple[str, ...] = ("evaluate", "curvature", "line")
+"""What is computed for every variant, in this order."""
+
+ESSENTIAL_STAGES: frozenset[str] = frozenset({"inspect", "evaluate"})
+"""Without these a run has failed; any other stage that fails is listed and the run goes on."""
+
+
+class Unit(NamedTuple):
+    """What one worker claims: some stages, once every unit of ``after`` is finished."""
+
+    id: str
+    stages: tuple[StageKey, ...]
+    after: tuple[str, ...]
+
+
+def plan_units(spec: RunSpec) -> list[Unit]:
+    """Every unit of a run, in the order in which a single worker takes them.
+
+    Example:
+        >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"])
+        >>> [unit.id for unit in plan_units(spec)]
+        ['inspect', 'FP32', 'int8', 'verdict:int8']
+    """
+    units = [Unit("inspect", (StageKey("inspect"),), ()), _variant_unit(FLOAT_VARIANT)]
+    for scheme in spec.schemes:
+        units.append(_variant_unit(scheme.name))
+        verdict = StageKey("verdict", scheme.name)
+        units.append(Unit(f"verdict:{scheme.name}", (verdict,), (FLOAT_VARIANT, scheme.name)))
+    return units
+
+
+def plan_stages(spec: RunSpec) -> Iterator[StageKey]:
+    """Every stage of a run, in order."""
+    for unit in plan_units(spec):
+        yield from unit.stages
+
+
+def _variant_unit(variant: str) -> Unit:
+    return Unit(variant, tuple(StageKey(kind, variant) for kind in VARIANT_STAGES), ("inspect",))
