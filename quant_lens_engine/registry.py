@@ -13,7 +13,7 @@ from quant_lens_engine.errors import InputError, InternalFault
 T = TypeVar("T")
 
 
-class Registry(Generic[T], Mapping[str, T]):  # noqa: UP046  (PEP 695 needs Python 3.12; the floor is 3.11)
+class Registry(Generic[T], Mapping[str, T]):
     """Names to implementations. A duplicate name is an error, an unknown one says what there is.
 
     Example:

@@ -29,9 +29,7 @@ from quant_lens_engine.version import __version__
 P = TypeVar("P", bound=Record)
 
 
-def assemble(
-    spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequence[StageFailure] = ()
-) -> RunResult:
+def assemble(spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequence[StageFailure] = ()) -> RunResult:
     """The result as far as it is known: what is not finished is null.
 
     Args:
