@@ -1,0 +1,64 @@
+# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test quick fmt lint types bench docs screenshots examples browser clean
+
+help:            ## what there is
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+# One environment; the stamps say what is in it. A changed project file or constraint installs again.
+$(VENV)/.run: $(INPUTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(INPUTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run  ## start everything on this machine and print the address of the page
+	@exec $(BIN)/quant-lens up
+
+browser:  ## a Chromium for the browser tests, installed where it is missing
+	@tests/browser/install_chromium.sh
+
+test: $(VENV)/.dev browser lint types  ## everything CI checks
+	$(BIN)/pytest
+
+quick: $(VENV)/.dev  ## a developer's loop: unit, analytic and conformance tests without the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not browser and not integration" tests
+
+fmt: $(VENV)/.dev  ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev  ## ruff, container files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## measure the engine against its floor; figures go to benchmarks/results/
+	$(BIN)/python -m benchmarks.curvature
+	$(BIN)/python -m benchmarks.landscape
+
+docs: $(VENV)/.dev  ## the documentation as a site in build/docs
+	$(BIN)/mkdocs build --strict --site-dir build/docs
+
+screenshots: $(VENV)/.dev browser  ## the pictures of README and docs, taken by the browser tests
+	QUANT_LENS_SCREENSHOTS=docs/screenshots $(BIN)/pytest -q -m browser
+
+examples: $(VENV)/.run  ## train the example models again
+	$(BIN)/python examples/train.py
+
+clean:  ## remove what was built; runs and uploads in data/ stay
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

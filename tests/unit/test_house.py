@@ -1,0 +1,33 @@
+"""Who may know whom: read from the imports, and seen in a fresh process."""
+
+import subprocess
+import sys
+
+import pytest
+from importlinter.cli import lint_imports
+
+
+def test_no_import_breaks_a_rule_of_the_house() -> None:
+    assert lint_imports() == 0, "an import breaks a rule of [tool.importlinter] in pyproject.toml; `lint-imports` shows it"
+
+
+TORCH_FREE = [
+    "quant_lens_engine",
+    "quant_lens_engine.schema",
+    "quant_lens_engine.figures",
+    "worker.settings",
+    "worker.store",
+    "worker.queue",
+    "worker.celery_app",
+    "worker.tasks",
+    "worker.supervisor",
+    "app.main",
+    "app.client",
+    "app.cli",
+]
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_importing_loads_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
