@@ -20,7 +20,7 @@ COPY quant_lens_engine quant_lens_engine
 COPY worker worker
 COPY app app
 RUN pip install --no-deps .
-USER quantlens
+USER 10001:10001
 EXPOSE 8050
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8050/healthz', timeout=2)"]
@@ -37,7 +37,7 @@ COPY quant_lens_engine quant_lens_engine
 COPY worker worker
 COPY app app
 RUN pip install --no-deps .
-USER quantlens
+USER 10001:10001
 # A warm stop gives a running job back to the queue.
 STOPSIGNAL SIGTERM
 CMD ["quant-lens", "worker"]
