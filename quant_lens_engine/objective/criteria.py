@@ -1,0 +1,224 @@
+"""Loss functions with their own denominator, so that batches of any size add up to the loss of the whole sample."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quant_lens_engine.errors import DataError, InputError
+
+
+class Terms(NamedTuple):
+    """Numerators and denominators of a loss: ``losses.sum() / weights.sum()`` over the sample.
+
+    Both are ``(rows,)``, or ``(1,)`` where a criterion gives nothing finer than a batch.
+    """
+
+    losses: Tensor
+    weights: Tensor
+
+
+class Criterion(ABC):
+    """A loss as terms that can be added over batches.
+
+    Attributes:
+        normalised: the loss is Σ losses / Σ weights; False for ``reduction="sum"``: Σ losses.
+        ignore_index: a label that counts for nothing, where the criterion has one.
+    """
+
+    normalised: bool = True
+    ignore_index: int | None = None
+
+    @abstractmethod
+    def terms(self, output: Tensor, target: Any, rows: int) -> Terms:
+        """The terms of one batch; differentiable in ``output``."""
+
+    def row_terms(self, output: Tensor, target: Any, rows: int) -> Terms | None:
+        """The terms a row, for sampling errors; None where the loss is no sum over rows."""
+        terms = self.terms(output, target, rows)
+        return terms if terms.losses.shape[0] == rows else None
+
+    @abstractmethod
+    def check(self, output: Tensor, target: Any) -> None:
+        """Raise DataError if the targets do not fit the outputs."""
+
+    @abstractmethod
+    def to(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Move what the criterion holds (class weights)."""
+
+
+class _ModuleCriterion(Criterion):
+    """A copy of a torch loss module, asked for its elements rather than their mean."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = copy.deepcopy(module).eval()
+        self.reduction = str(getattr(module, "reduction", "mean"))
+        self.module.reduction = "none"  # type: ignore[assignment]  # every loss of torch reads this plain attribute
+        self.normalised = self.reduction != "sum"
+
+    def to(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Move class weights."""
+        self.module.to(device=device, dtype=dtype)
+
+
+class ElementwiseCriterion(_ModuleCriterion):
+    """Losses that are a mean over elements (MSE, L1, Huber, BCE …), over rows (``batchmean``) or a sum."""
+
+    def terms(self, output: Tensor, target: Any, rows: int) -> Terms:
+        """Elements summed over each row."""
+        elements = self.module(_at_least_single(output), target)
+        if elements.ndim == 0 or elements.shape[0] != rows:
+            raise DataError(
+                f"the loss of {rows} rows has the shape {tuple(elements.shape)}",
+                hint="outputs and targets need rows on their first axis, and equal shapes",
+                code="wrong_shape",
+            )
+        per_row = 1 if self.reduction == "batchmean" else elements.numel() // rows
+        weights = torch.full((rows,), float(per_row), dtype=torch.float64, device=elements.device)
+        return Terms(elements.reshape(rows, -1).sum(1), weights)
+
+    def check(self, output: Tensor, target: Any) -> None:
+        """Targets have the outputs' shape."""
+        if not isinstance(target, Tensor):
+            raise DataError("the data has no targets", hint="give batches (x, y), or choose another task")
+        if target.shape != output.shape:  # torch would broadcast (rows, 1) against (rows,) to (rows, rows)
+            raise DataError(
+                f"outputs have the shape {tuple(output.shape)}, targets {tuple(target.shape)}",
+                hint="this loss compares elements: give targets of the outputs' shape",
+                code="wrong_shape",
+            )
+
+
+class ClassCriterion(_ModuleCriterion):
+    """Cross-entropy and negative log-likelihood: the denominator is the sum of the class weights of the labels that
+    are not ignored, or the rows where targets are probabilities."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.ignore_index: int = int(getattr(module, "ignore_index", -100))
+
+    def terms(self, output: Tensor, target: Any, rows: int) -> Terms:
+        """Weighted losses and the weights of the labels, summed over the positions of each row."""
+        output = _at_least_single(output)
+        losses = self.module(output, target).reshape(rows, -1)
+        if target.is_floating_point():
+            weights = torch.ones_like(losses)
+        else:
+            kept = target != self.ignore_index
+            class_weight = getattr(self.module, "weight", None)
+            chosen = kept if class_weight is None else class_weight[target.where(kept, 0)] * kept
+            weights = chosen.reshape(rows, -1)
+        return Terms(losses.sum(1), weights.detach().to(torch.float64).sum(1))
+
+    def check(self, output: Tensor, target: Any) -> None:
+        """Labels are whole numbers within the classes, one a position; or probabilities of the outputs' shape."""
+        if not isinstance(target, Tensor):
+            raise DataError("the data has no labels", hint="give batches (x, y), or choose another task")
+        classes = output.shape[1] if output.ndim > 1 else output.shape[0]
+        if target.is_floating_point():
+            if target.shape != output.shape:
+                raise DataError(
+                    f"targets of the type {target.dtype} and shape {tuple(target.shape)} are neither labels nor "
+                    f"probabilities for outputs of the shape {tuple(output.shape)}",
+                    hint="labels are whole numbers; for a regression choose the task 'regression'",
+                    code="wrong_target",
+                )
+            return
+        if output.shape[:1] + output.shape[2:] != target.shape:
+            raise DataError(
+                f"labels of the shape {tuple(target.shape)} do not fit outputs of the shape {tuple(output.shape)}",
+                hint="one label a row: shape (rows,)",
+                code="wrong_shape",
+            )
+        wrong = (target != self.ignore_index) & ((target < 0) | (target >= classes))
+        if bool(wrong.any()):
+            row = int(torch.nonzero(wrong)[0, 0])
+            label = int(target[wrong][0])
+            raise DataError(
+                f"label {label} is out of range: the model has {classes} classes, 0 to {classes - 1}",
+                hint="check the labels' numbering, and that data and model belong together",
+                code="label_out_of_range",
+                details={"label": label, "row_of_batch": row, "classes": classes},
+            )
+
+
+class CallableCriterion(Criterion):
+    """Any function ``(output, target) -> loss``: a scalar mean over its batch, or one loss a row; weighted by rows."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = copy.deepcopy(function) if isinstance(function, nn.Module) else function
+
+    def terms(self, output: Tensor, target: Any, rows: int) -> Terms:
+        """The function's mean times its rows, or its losses a row."""
+        loss = self.function(output, target)
+        if not isinstance(loss, Tensor) or loss.shape not in ((), (1,), (rows,)):
+            raise InputError(
+                f"the criterion gave {getattr(loss, 'shape', type(loss).__name__)} for {rows} rows",
+                hint="it must return a scalar tensor (the batch's mean) or one loss a row",
+                code="bad_criterion",
+            )
+        if loss.shape == (rows,):
+            return Terms(loss, torch.ones(rows, dtype=torch.float64, device=loss.device))
+        return Terms(loss.reshape(1) * rows, torch.full((1,), float(rows), dtype=torch.float64, device=loss.device))
+
+    def row_terms(self, output: Tensor, target: Any, rows: int) -> Terms | None:
+        """The function called a row at a time, where these losses add up to the batch's."""
+        terms = self.terms(output, target, rows)
+        if terms.losses.shape[0] == rows or not isinstance(target, Tensor | None):
+            return terms if terms.losses.shape[0] == rows else None
+        try:
+            single = [
+                self.function(output[i : i + 1], None if target is None else target[i : i + 1]) for i in range(rows)
+            ]
+            losses = torch.stack([loss.reshape(()) for loss in single])
+        except (RuntimeError, ValueError, IndexError):
+            return None  # a loss between rows (contrastive, ranking) has no loss of one row
+        if not torch.allclose(losses.sum(), terms.losses[0], rtol=1e-3):
+            return None
+        return Terms(losses, torch.ones(rows, dtype=torch.float64, device=losses.device))
+
+    def check(self, output: Tensor, target: Any) -> None:
+        """A function of the caller's checks its own arguments."""
+
+    def to(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Move the function's parameters and buffers, if it is a module."""
+        if isinstance(self.function, nn.Module):
+            self.function.to(device=device, dtype=dtype)
+
+
+_MODULES_OF_FUNCTIONS: dict[Any, Callable[[], nn.Module]] = {
+    F.cross_entropy: nn.CrossEntropyLoss,
+    F.nll_loss: nn.NLLLoss,
+    F.mse_loss: nn.MSELoss,
+    F.l1_loss: nn.L1Loss,
+    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
+}
+
+
+def as_criterion(criterion: nn.Module | Callable[..., Tensor]) -> Criterion:
+    """The terms of a torch loss module, of a function of ``torch.nn.functional``, or of any callable.
+
+    Example:
+        >>> criterion = as_criterion(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0])))
+        >>> terms = criterion.terms(torch.zeros(2, 2), torch.tensor([0, 1]), rows=2)
+        >>> terms.weights.tolist()
+        [1.0, 3.0]
+    """
+    if not isinstance(criterion, nn.Module) and criterion in _MODULES_OF_FUNCTIONS:
+        criterion = _MODULES_OF_FUNCTIONS[criterion]()
+    if type(criterion) in (nn.CrossEntropyLoss, nn.NLLLoss):
+        return ClassCriterion(criterion)
+    if type(criterion).__module__ == nn.MSELoss.__module__ and isinstance(criterion, nn.Module):
+        return ElementwiseCriterion(criterion)
+    return CallableCriterion(criterion)
+
+
+def _at_least_single(output: Tensor) -> Tensor:
+    """Losses of half-precision outputs are taken in single precision: a mean over rows would lose its digits."""
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output

@@ -1,0 +1,317 @@
+"""Model, sample and loss as one function of the parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from quant_lens_engine.errors import DataError, DeviceError, InputError
+from quant_lens_engine.objective.categories import categories
+from quant_lens_engine.objective.criteria import Terms, as_criterion
+from quant_lens_engine.objective.model_call import (
+    Forward,
+    ModelCall,
+    evaluation_mode,
+    plain_paths,
+    private_copy,
+)
+from quant_lens_engine.objective.sample import Batch, Sample, tensors
+from quant_lens_engine.objective.statistics import Estimate, mean_with_error
+from quant_lens_engine.objective.tasks import TASKS, Categories
+
+Point = Mapping[str, Tensor]
+"""Parameters by name, as ``model.named_parameters()`` names them; tied ones once."""
+
+RESIDENT_BYTES = 2**30
+"""A sample up to this size stays on the device; a larger one is moved a micro-batch at a time."""
+
+
+@dataclass(frozen=True)
+class RowTerms:
+    """What the sample gave at one point.
+
+    Attributes:
+        losses: numerators, float64 on the CPU; ``(rows,)`` where ``rowwise``, else ``(batches,)``.
+        weights: denominators of the same shape.
+        correct: right answers a row; None where there are no classes.
+        counted: answers a row; None likewise.
+        rowwise: whether sampling errors can be had.
+    """
+
+    losses: Tensor
+    weights: Tensor
+    correct: Tensor | None
+    counted: Tensor | None
+    rowwise: bool
+
+    @property
+    def loss(self) -> Estimate:
+        """The loss of the whole sample; its error is NaN where the criterion is no sum over rows."""
+        estimate = mean_with_error(self.losses, self.weights)
+        return estimate if self.rowwise else Estimate(estimate.value, float("nan"))
+
+    @property
+    def accuracy(self) -> Estimate | None:
+        """The fraction of right answers."""
+        if self.correct is None or self.counted is None:
+            return None
+        return mean_with_error(self.correct, self.counted)
+
+
+class Objective:
+    """The loss of one fixed sample as a function of a model's parameters.
+
+    L(w) = Σ_b a_b(w) / Σ_b n_b over micro-batches b, with the criterion's own denominators n_b, so micro-batches and a
+    ragged last batch never change the answer. The model is copied once: the caller's keeps its device, mode,
+    gradients and weights, exceptions included. Parameters enter by ``torch.func.functional_call``; buffers are
+    fixed and the mode is ``eval()``.
+
+    Args:
+        model: any module.
+        batches: any iterable of batches (tuples, dicts, tensors); read once, kept on the CPU. A :class:`Sample` is
+            shared, not read again.
+        criterion: a torch loss, or a callable ``(output, target) -> loss``; None for the task's own.
+        task: ``classification``, ``regression``, ``causal-lm``, ``masked-lm`` or ``self-distillation``.
+        forward: ``(model, batch) -> output`` for models that are called in their own way.
+        device: where to compute, such as ``"cpu"`` or ``"cuda"``.
+        dtype: of parameters and floating data; None keeps the model's own.
+        micro_batch: rows at a time; None keeps the loader's batches.
+
+    Attributes:
+        point: every floating parameter, detached; tied ones once.
+        free: the names that curvature and landscapes move: the trainable parameters, or all where none is trainable.
+        samples: rows.
+
+    Raises:
+        DataError: no rows, or NaN or infinity in them.
+        CheckpointError: NaN or infinity in the weights.
+        DeviceError: this machine does not have the device.
+
+    Example:
+        >>> data = [(torch.eye(2), torch.tensor([0, 1]))]
+        >>> objective = Objective(nn.Linear(2, 2, bias=False), data)
+        >>> round(objective.at({"weight": torch.zeros(2, 2)}).loss(), 4)
+        0.6931
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any] | Sample,
+        criterion: nn.Module | Callable[..., Tensor] | None = None,
+        *,
+        task: str = "classification",
+        forward: Forward | None = None,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        micro_batch: int | None = None,
+    ) -> None:
+        self.device = available_device(device)
+        self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        self.task = TASKS[task]
+        self.call = ModelCall(private_copy(model, self.device, self.dtype), forward)
+        self.criterion = as_criterion(self.task.criterion() if criterion is None else criterion)
+        self.criterion.to(self.device, self.dtype)
+        sample = batches if isinstance(batches, Sample) else Sample.read(batches)
+        self.sample = sample.regroup(micro_batch)
+        self._whole = self.sample.rows  # a loss that is a sum is scaled to all rows, on a part of them too
+        parameters = dict(self.call.model.named_parameters())
+        self.point: dict[str, Tensor] = {k: p.detach() for k, p in parameters.items() if p.is_floating_point()}
+        trainable = tuple(name for name in self.point if parameters[name].requires_grad)
+        self.free: tuple[str, ...] = trainable or tuple(self.point)
+        self._checked = False
+        self._resident: list[Batch] | None = None
+        if self.task.target is not None:
+            self._distil(self.task.target)
+
+    @property
+    def model(self) -> nn.Module:
+        """The private copy, for its structure: which module owns which parameter. Not to be changed."""
+        return self.call.model
+
+    @property
+    def samples(self) -> int:
+        """Rows of the sample."""
+        return self.sample.rows
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers the free parameters have."""
+        return sum(self.point[name].numel() for name in self.free)
+
+    def at(self, point: Point) -> Objective:
+        """The same function, at another point; names that ``point`` leaves out keep their value.
+
+        Raises:
+            InputError: ``point`` has a name or a shape that the model has not.
+        """
+        moved = copy.copy(self)
+        moved.point = self.point | {name: self._fitted(name, tensor) for name, tensor in point.items()}
+        return moved
+
+    def select(self, rows: Tensor) -> Objective:
+        """The same function on some rows, by index ``(n,)``."""
+        part = copy.copy(self)
+        part.sample, part._resident = self.sample.select(rows), None
+        return part
+
+    def batches(self) -> Iterator[Batch]:
+        """The micro-batches, on the device."""
+        if self._resident is None and self.sample.size_bytes <= RESIDENT_BYTES:
+            self._resident = [batch.to(self.device, self.dtype) for batch in self.sample.batches]
+        if self._resident is not None:
+            yield from self._resident
+        else:
+            yield from (batch.to(self.device, self.dtype) for batch in self.sample.batches)
+
+    def output(self, batch: Batch, point: Point | None = None) -> Any:
+        """The model's output for one micro-batch at ``point``, as the model gives it; differentiable in ``point``."""
+        values = self.point if point is None else point
+        parameters = {f"model.{name}": value for name, value in values.items()}
+        if self._checked:
+            return functional_call(self.call, parameters, (batch.content,))
+        try:
+            return functional_call(self.call, parameters, (batch.content,))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
+            raise DataError(
+                f"the model cannot be run on a batch of {shapes}: {error}",
+                hint="check layout, channels and size of the data, or give forward=",
+                code="wrong_shape",
+            ) from error
+
+    def scores(self, batch: Batch) -> Categories | None:
+        """The class scores of one micro-batch, without gradients; None where outputs name no class."""
+        with self._evaluating(None):
+            return self._categories(*self._aligned(self.output(batch), batch))
+
+    def terms(self, batch: Batch, point: Point | None = None) -> Terms:
+        """Numerators and denominators of one micro-batch; differentiable in ``point``."""
+        output, target = self._aligned(self.output(batch, point), batch)
+        terms = self.criterion.terms(output, target, batch.rows)
+        if self.criterion.normalised:
+            return terms
+        return Terms(terms.losses, torch.full_like(terms.weights, 1 / self._whole))
+
+    def loss(self, point: Point | None = None) -> float:
+        """The loss of the whole sample, at ``point`` or at the objective's own."""
+        return self.measure(point).loss.value
+
+    def measure(
+        self,
+        point: Point | None = None,
+        *,
+        rowwise: bool = False,
+        own_model: nn.Module | None = None,
+        observe: Callable[[int, Categories | None], None] | None = None,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> RowTerms:
+        """Loss and right answers over the whole sample, without gradients.
+
+        Args:
+            point: parameters; None for the objective's own.
+            rowwise: also take a batch's loss apart into rows where it comes in one piece, for sampling errors.
+            own_model: run this model instead of the function (a custom quantized model with its own kernels).
+            observe: called with each micro-batch's index and class scores.
+            check_cancelled: called before each micro-batch.
+        """
+        parts: list[tuple[Terms, Tensor | None, Tensor | None]] = []
+        complete = True
+        with self._evaluating(own_model) as run:
+            for index, batch in enumerate(self.batches()):
+                check_cancelled()
+                raw = self.output(batch, point) if run is None else run(batch.content)
+                output, target = self._aligned(raw, batch)
+                terms = self.criterion.row_terms(output, target, batch.rows) if rowwise else None
+                if terms is None:
+                    terms = self.criterion.terms(output, target, batch.rows)
+                complete &= terms.losses.shape[0] == batch.rows
+                scores = self._categories(output, target)
+                if observe is not None:
+                    observe(index, scores)
+                parts.append((terms, *_right_answers(scores)))
+        return self._collect(parts, complete)
+
+    def _collect(self, parts: list[tuple[Terms, Tensor | None, Tensor | None]], rowwise: bool) -> RowTerms:
+        losses = torch.cat([terms.losses.double() for terms, _, _ in parts]).cpu()
+        weights = torch.cat([terms.weights for terms, _, _ in parts]).cpu()
+        if not self.criterion.normalised:
+            weights = torch.full_like(weights, 1 / self._whole)
+        rights = [correct for _, correct, _ in parts if correct is not None]
+        counts = [counted for _, _, counted in parts if counted is not None]
+        if len(rights) != len(parts):
+            return RowTerms(losses, weights, None, None, rowwise)
+        return RowTerms(losses, weights, torch.cat(rights).cpu(), torch.cat(counts).cpu(), rowwise)
+
+    def _aligned(self, output: Any, batch: Batch) -> tuple[Any, Any]:
+        target = batch.target
+        if isinstance(output, Tensor) and (target is not None or self.task.target is not None):
+            output, target = self.task.align(output, target)
+        if not self._checked and isinstance(output, Tensor):
+            if output.ndim == 0 or output.shape[0] == 0:
+                raise DataError(f"the model's output has the shape {tuple(output.shape)}", code="wrong_shape")
+            self.criterion.check(output, target)
+        return output, target
+
+    def _categories(self, output: Any, target: Any) -> Categories | None:
+        return categories(self.task, self.criterion, output, target) if isinstance(output, Tensor) else None
+
+    def _fitted(self, name: str, tensor: Tensor) -> Tensor:
+        own = self.point.get(name)
+        if own is None or own.shape != tensor.shape:
+            known = f"shape {tuple(own.shape)}" if own is not None else "no such parameter"
+            raise InputError(
+                f"{name} of shape {tuple(tensor.shape)} does not fit the model ({known})", code="wrong_point"
+            )
+        return tensor.detach().to(own.device, own.dtype)
+
+    @contextmanager
+    def _evaluating(self, own_model: nn.Module | None) -> Iterator[ModelCall | None]:
+        with torch.no_grad(), plain_paths():
+            if own_model is None:
+                yield None
+                self._checked = True
+            else:
+                with evaluation_mode(own_model):
+                    yield ModelCall(own_model, self.call.custom_forward)
+
+    def _distil(self, target_of: Callable[[Tensor], Tensor]) -> None:
+        with torch.no_grad(), plain_paths():
+            answers = [target_of(self.output(batch)).cpu() for batch in self.batches()]
+        pairs = zip(self.sample.batches, answers, strict=True)
+        self.sample = Sample([Batch(batch.content, answer, batch.rows) for batch, answer in pairs])
+        self._resident = None
+
+
+def available_device(device: str | torch.device) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        DeviceError: this machine does not have it, or it is no device's name.
+    """
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"{device!r} is no device", hint="use 'cpu' or 'cuda'") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"the device {str(chosen)!r} is not on this machine",
+            hint="use device='cpu', or install a CUDA build of torch on a machine with a GPU",
+        )
+    return chosen
+
+
+def _right_answers(scores: Categories | None) -> tuple[Tensor | None, Tensor | None]:
+    if scores is None or scores.labels is None:
+        return None, None
+    right = (scores.logits.argmax(-1) == scores.labels) & scores.counted
+    return right.double().sum(1), scores.counted.double().sum(1)

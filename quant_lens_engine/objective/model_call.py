@@ -1,0 +1,135 @@
+"""A private copy of a model, called as a pure function of its parameters."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quant_lens_engine.errors import CheckpointError, InputError
+from quant_lens_engine.objective.sample import inputs_of
+
+Forward = Callable[[nn.Module, Any], Any]
+"""``forward(model, batch) -> output``, with the batch as the loader gave it, target included."""
+
+
+class ModelCall(nn.Module):
+    """From a batch to its output, by the model's own ``forward`` or by the caller's.
+
+    Args:
+        model: used as it is; see :func:`private_copy`.
+        forward: ``(model, batch) -> output``; by default a mapping without its target is passed by keyword where the
+            model's signature has its keys, a tuple without its target by position, and ``logits`` are taken out of
+            structured outputs.
+    """
+
+    def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.custom_forward = forward
+        self._accepted = _keywords_of(model)
+
+    def forward(self, content: Any) -> Any:
+        """The output for one batch."""
+        if self.custom_forward is not None:
+            return self.custom_forward(self.model, content)
+        inputs = inputs_of(content)
+        if isinstance(inputs, Mapping):
+            if self._accepted is not None and not set(inputs) <= self._accepted and len(inputs) == 1:
+                return logits_of(self.model(*inputs.values()))
+            return logits_of(self.model(**inputs))
+        return logits_of(self.model(*inputs) if isinstance(inputs, tuple) else self.model(inputs))
+
+
+def logits_of(output: Any) -> Any:
+    """The tensor of scores in a structured output (``.logits``, ``["logits"]``, or a tuple's first)."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    if hasattr(output, "logits"):
+        return output.logits
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def private_copy(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """A copy in ``eval()`` mode on ``device``; the caller's model keeps its mode, gradients and weights.
+
+    Raises:
+        CheckpointError: ``non_finite_weights``, naming the tensors.
+        InputError: ``model_not_copyable``.
+    """
+    check_finite_weights(model)
+    # A cached tensor that is no leaf (old-style weight_norm) cannot be copied by torch: it gets a detached stand-in.
+    cached = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    stand_ins: dict[int, Any] = {id(value): value.detach().clone() for value in cached if not value.is_leaf}
+    try:
+        duplicate = copy.deepcopy(model, stand_ins)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise InputError(
+            f"the model cannot be copied: {error}",
+            hint="copy.deepcopy(model) must work: lambdas and open files in a module often prevent it",
+            code="model_not_copyable",
+        ) from error
+    for parameter in duplicate.parameters():
+        parameter.grad = None
+    return duplicate.to(device=device, dtype=dtype).eval()
+
+
+def check_finite_weights(model: nn.Module) -> None:
+    """Raise CheckpointError if a parameter or buffer holds NaN or infinity, naming every such tensor."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    broken = [
+        name
+        for name, tensor in named
+        if tensor.is_floating_point() and tensor.layout == torch.strided and not bool(torch.isfinite(tensor).all())
+    ]
+    parameters = {name for name, _ in model.named_parameters()}
+    # A mask may hold −inf by design; only weights must be finite, and statistics of a normalisation.
+    wrong = [name for name in broken if name in parameters or name.rpartition(".")[2].startswith("running_")]
+    if wrong:
+        raise CheckpointError(
+            f"the weights hold NaN or infinity in {', '.join(wrong[:5])}{' …' if len(wrong) > 5 else ''}",
+            hint="the checkpoint is damaged or the training diverged: use an earlier one",
+            code="non_finite_weights",
+            details={"tensors": wrong},
+        )
+
+
+@contextmanager
+def plain_paths() -> Iterator[None]:
+    """Switch off inference fast paths, which skip what hooks and functional parameters do (encoder layers)."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """``eval()`` for the time being; each module's own mode comes back, exceptions included."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _keywords_of(model: nn.Module) -> set[str] | None:
+    """The keywords that ``model.forward`` takes; None where it takes any."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters}

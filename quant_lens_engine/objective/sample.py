@@ -1,0 +1,199 @@
+"""The fixed sample: batches read once, kept on the CPU, sliced by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quant_lens_engine.errors import DataError
+
+TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+"""Where a batch that is a mapping keeps what the criterion compares with."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of the sample.
+
+    Attributes:
+        content: the batch as the loader gave it: a tensor, a tuple or a dict of tensors with rows first.
+        target: what the criterion compares the output with; None for a loss that needs none.
+        rows: how many.
+    """
+
+    content: Any
+    target: Any
+    rows: int
+
+    def to(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
+        """The batch on ``device``, its floating tensors in ``dtype`` (None: as they are)."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+        return Batch(map_tensors(self.content, move), map_tensors(self.target, move), self.rows)
+
+    def select(self, rows: Tensor | slice) -> Batch:
+        """Some of the rows; what has no row axis is kept whole."""
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor[rows] if tensor.ndim and tensor.shape[0] == self.rows else tensor
+
+        count = len(range(self.rows)[rows]) if isinstance(rows, slice) else int(rows.numel())
+        return Batch(map_tensors(self.content, take), map_tensors(self.target, take), count)
+
+
+class Sample:
+    """All rows that every variant is measured on.
+
+    Args:
+        batches: what the loader gave, read once.
+
+    Raises:
+        DataError: there are no rows, a batch has no tensor, or a floating tensor holds NaN or infinity.
+    """
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = tuple(batches)
+        self.rows = sum(batch.rows for batch in batches)
+
+    @classmethod
+    def read(cls, loader: Iterable[Any]) -> Sample:
+        """Read ``loader`` once, to the CPU."""
+        batches: list[Batch] = []
+        for index, raw in enumerate(loader):
+            content = map_tensors(_as_tensors(raw), lambda tensor: tensor.detach().cpu())
+            rows = _count_rows(content, index)
+            if rows:
+                _check_finite(content, index)
+                batches.append(Batch(content, _target_of(content), rows))
+        if not batches:
+            raise DataError("the data has no rows", hint="give at least one batch", code="empty_data")
+        return cls(batches)
+
+    def regroup(self, micro_batch: int | None) -> Sample:
+        """The same rows in batches of at most ``micro_batch``; None leaves them as the loader gave them."""
+        if micro_batch is None:
+            return self
+        whole = self._joined() or self
+        pieces = [
+            batch.select(slice(start, min(start + micro_batch, batch.rows)))
+            for batch in whole.batches
+            for start in range(0, batch.rows, micro_batch)
+        ]
+        return Sample(pieces)
+
+    def select(self, rows: Tensor) -> Sample:
+        """Some rows, by their index in the sample ``(n,)``, in batches no larger than now."""
+        largest = max(batch.rows for batch in self.batches)
+        whole = self._joined()
+        if whole is not None:
+            return Sample([whole.batches[0].select(rows)]).regroup(largest)
+        pieces, first = [], 0
+        for batch in self.batches:
+            inside = rows[(rows >= first) & (rows < first + batch.rows)] - first
+            if inside.numel():
+                pieces.append(batch.select(inside))
+            first += batch.rows
+        return Sample(pieces)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(
+            tensor.nbytes for batch in self.batches for tensor in (*tensors(batch.content), *tensors(batch.target))
+        )
+
+    def _joined(self) -> Sample | None:
+        """All rows as one batch; None where the batches have other shapes than rows (padding to the longest)."""
+        if len(self.batches) == 1:
+            return self
+        parts = [[*tensors(batch.content), *tensors(batch.target)] for batch in self.batches]
+        shapes = {tuple((tuple(t.shape[1:]), t.dtype) for t in part) for part in parts}
+        with_rows = all(
+            t.ndim and t.shape[0] == b.rows for b, part in zip(self.batches, parts, strict=True) for t in part
+        )
+        if len(shapes) != 1 or not with_rows:
+            return None
+        joined = iter([torch.cat(column) for column in zip(*parts, strict=True)])
+        first = self.batches[0]
+        content = map_tensors(first.content, lambda _: next(joined))
+        return Sample([Batch(content, map_tensors(first.target, lambda _: next(joined)), self.rows)])
+
+
+def map_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``tree`` with every tensor changed; tuples, lists and mappings are walked in order."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {key: map_tensors(value, change) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(map_tensors(value, change) for value in tree)
+    return tree
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Every tensor of ``tree``, in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping | tuple | list):
+        for value in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from tensors(value)
+
+
+def inputs_of(content: Any) -> Any:
+    """What the model is called with: a batch without its target."""
+    if isinstance(content, Mapping):
+        return {key: value for key, value in content.items() if key != _target_key(content)}
+    if isinstance(content, tuple):
+        return content[0] if len(content) <= 2 else content[:-1]
+    return content
+
+
+def _target_of(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        key = _target_key(content)
+        return None if key is None else content[key]
+    return content[-1] if isinstance(content, tuple) and len(content) > 1 else None
+
+
+def _target_key(content: Mapping[str, Any]) -> str | None:
+    return next((key for key in TARGET_KEYS if key in content), None)
+
+
+def _as_tensors(tree: Any) -> Any:
+    if isinstance(tree, np.ndarray | np.generic):
+        return torch.as_tensor(tree)
+    if isinstance(tree, Mapping):
+        return {key: _as_tensors(value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(_as_tensors(value) for value in tree)
+    return tree
+
+
+def _count_rows(content: Any, index: int) -> int:
+    first = next(tensors(content), None)
+    if first is None or first.ndim == 0:
+        raise DataError(
+            f"batch {index} of the loader holds no tensor with rows",
+            hint="a batch is a tensor, a tuple (x, y) or a dict of tensors, with rows on the first axis",
+            code="bad_batch",
+        )
+    return int(first.shape[0])
+
+
+def _check_finite(content: Any, index: int) -> None:
+    for position, tensor in enumerate(tensors(content)):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            rows = torch.nonzero(~torch.isfinite(tensor).reshape(tensor.shape[0], -1).all(1)).flatten()
+            raise DataError(
+                f"tensor {position} of batch {index} holds NaN or infinity, first in row {int(rows[0])} of the batch",
+                hint="remove or repair these rows",
+                code="non_finite_data",
+                details={"batch": index, "tensor": position, "rows": rows[:20].tolist(), "count": int(rows.numel())},
+            )
