@@ -1,0 +1,79 @@
+"""Fake-quant (QDQ) with a straight-through estimator.
+
+The value is Q(w); the derivative is that of the identity everywhere, beyond a clip too, and scales and zero points are
+constants (Bengio et al. 2013, arXiv:1308.3432). Written as ``Q(w).detach() + (w − w.detach())``: the second term is
+exactly 0, so the value is exactly Q(w), and every mode of differentiation (reverse, reverse twice, forward, vmap and
+their compositions in ``torch.func``) sees the identity. torch's own ``fake_quantize_*`` have no forward mode.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from quant_lens_engine.errors import NumericalError, SchemeError
+from quant_lens_engine.filters import ROWS, FilterLayout
+from quant_lens_engine.quantization.blocks import round_trip
+from quant_lens_engine.schema import QuantizationScheme, parse_scheme
+
+
+def fake_quantize(tensor: Tensor, scheme: str | QuantizationScheme, layout: FilterLayout = ROWS) -> Tensor:
+    """The dequantized tensor: what the weights are worth after a trip through the scheme's codes.
+
+    Args:
+        tensor: floating point, any shape; its dtype and device are kept. A channel is an index of the first axis; a
+            vector is one channel.
+        scheme: a name such as ``"int4-g128"``, or a scheme.
+        layout: which weights form a channel, where it is not the first axis (a transposed convolution).
+
+    Returns:
+        A tensor of the same shape and dtype: Q(w), computed in float64 and rounded once. Its derivative with respect
+        to ``tensor`` is the identity.
+
+    Raises:
+        SchemeError: an unknown scheme, or a tensor that is not floating point.
+        NumericalError: ``non_finite_weights``. Under ``vmap``, where a value cannot be asked for, the channel or group
+            of a non-finite weight becomes NaN instead.
+
+    Example:
+        >>> fake_quantize(torch.tensor([[0.1, -0.6, 1.0]]), "int3")
+        tensor([[ 0.0000, -0.6667,  1.0000]])
+    """
+    parsed = parse_scheme(scheme)
+    if not tensor.is_floating_point():
+        raise SchemeError(f"only floating-point tensors can be quantized, not {tensor.dtype}", code="not_floating")
+    if _known_non_finite(tensor):
+        raise NumericalError("the tensor holds NaN or infinite values", code="non_finite_weights")
+    return round_trip(tensor, parsed, layout).detach() + (tensor - tensor.detach())
+
+
+class FakeQuantize(nn.Module):
+    """:func:`fake_quantize` as a module, for ``torch.nn.utils.parametrize``: the layer computes with Q(weight).
+
+    Example:
+        >>> from torch.nn.utils import parametrize
+        >>> layer = nn.Linear(4, 2)
+        >>> _ = parametrize.register_parametrization(layer, "weight", FakeQuantize("int4"))
+        >>> torch.equal(layer.weight, fake_quantize(layer.parametrizations.weight.original, "int4"))
+        True
+    """
+
+    def __init__(self, scheme: str | QuantizationScheme, layout: FilterLayout = ROWS) -> None:
+        super().__init__()
+        self.scheme = parse_scheme(scheme)
+        self.layout = layout
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Q(weight), with the identity's derivative."""
+        return fake_quantize(weight, self.scheme, self.layout)
+
+    def extra_repr(self) -> str:
+        """The scheme's name."""
+        return self.scheme.name
+
+
+def _known_non_finite(tensor: Tensor) -> bool:
+    try:
+        return not bool(torch.isfinite(tensor).all())
+    except RuntimeError:  # vmap refuses a branch on data
+        return False
