@@ -1,0 +1,64 @@
+"""The store: runs, results, events, files, users, capabilities. Redis' record is the truth; no torch in here."""
+
+from __future__ import annotations
+
+from worker.settings import Settings
+from worker.store.capabilities import CapabilityStore
+from worker.store.checks import CheckRecord, Checks
+from worker.store.connection import Scripts, connect
+from worker.store.errors import BadQuery, Conflict, NotFound, StoreUnavailable
+from worker.store.events import Events
+from worker.store.files import FileRecord, Files
+from worker.store.results import Results, RunSummary, VariantSummary
+from worker.store.run_page import RunPage
+from worker.store.runs import Runs
+from worker.store.users import User, Users
+
+__all__ = [
+    "BadQuery", "CheckRecord", "Conflict", "FileRecord", "NotFound", "RunPage", "RunSummary", "Store",
+    "StoreUnavailable", "User", "VariantSummary", "open_store",
+]  # fmt: skip
+
+
+class Store:
+    """One door to everything that lasts. Its methods may be called from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.redis_url
+        if url is None:
+            raise StoreUnavailable(
+                "no Redis server is named",
+                hint="set QUANT_LENS_REDIS_URL, or use `quant-lens up`, which starts one",
+                code="no_redis",
+            )
+        self.settings = settings
+        self.client = connect(url)
+        self.scripts = Scripts(self.client)
+        self.runs = Runs(self.client, self.scripts)
+        self.results = Results(self.client)
+        self.events = Events(self.client, url)
+        self.files = Files(self.client, self.scripts, settings)
+        self.users = Users(self.client)
+        self.capabilities = CapabilityStore(self.client)
+        self.checks = Checks(self.client)
+
+    def ping(self) -> None:
+        """Ask Redis for a sign of life.
+
+        Raises:
+            StoreUnavailable: there is none.
+        """
+        self.client.ping()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.client.close()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name. Nothing is sent to Redis yet.
+
+    Raises:
+        StoreUnavailable: ``no_redis``: no server is named.
+    """
+    return Store(settings)
