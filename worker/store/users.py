@@ -57,11 +57,15 @@ class Users:
 
     def authenticate(self, token: str) -> User | None:
         """Whose token this is; None for a token that is not, or no longer, one of ours."""
-        name = self._client.get(keys.token(_hash(token)))
+        return self.find_by_token_hash(_hash(token))
+
+    def find_by_token_hash(self, token_sha256: str) -> User | None:
+        """Whose token has this SHA-256, or None once revoked: what a session cookie is checked against."""
+        name = self._client.get(keys.token(token_sha256))
         return None if name is None else self.find(name)
 
     def find(self, name: str) -> User | None:
-        """The user of that name, or None (also once revoked): what a session cookie is checked against."""
+        """The user of that name, or None (also once revoked)."""
         known = self._client.hget(keys.USERS, name)
         return None if known is None else _user(name, known)
 

@@ -1,0 +1,44 @@
+"""The REST interface, under ``/api/v1``: one file a resource, one shape of error."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import CollectorRegistry
+from starlette.routing import Match, Route
+
+from app.api import capabilities, compare, documentation, events, files, results, runs
+from app.api.errors import Refusal, install_error_handlers
+from app.api.health import health_router
+from app.api.uploads import Uploads, uploads_router
+
+API = "/api/v1"
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def install_api(app: FastAPI, uploads: Uploads, registry: CollectorRegistry) -> None:
+    """All routes of the API, and behind them the answer to what is none. Call it before Dash takes every path."""
+    install_error_handlers(app)
+    v1 = APIRouter(prefix=API)
+    for resource in (runs, results, events, files, compare, capabilities):
+        v1.include_router(resource.router)
+    v1.include_router(health_router(registry))
+    app.include_router(v1)
+    app.include_router(uploads_router(uploads))
+    app.include_router(health_router(registry), include_in_schema=False)
+    app.include_router(documentation.router)
+    app.mount(documentation.ASSETS_PATH, documentation.documentation_assets())
+    app.add_api_route("/api/{path:path}", _no_such_route, methods=_METHODS, include_in_schema=False)
+
+
+async def _no_such_route(request: Request, path: str) -> None:
+    partial = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] == Match.PARTIAL
+    ]
+    if partial:
+        allowed = ", ".join(sorted({method for route in partial for method in route.methods or ()}))
+        raise Refusal(
+            "method_not_allowed", f"{request.method} is not for /api/{path}", hint=allowed, headers={"Allow": allowed}
+        )
+    raise Refusal("not_found", f"there is nothing at /api/{path}", hint="see /api/docs")

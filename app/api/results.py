@@ -1,0 +1,95 @@
+"""What a run found: as far as it is known, at any time; and the same to take away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from app.api.access import StoreOf
+from quant_lens_engine.schema import RunRecord, RunResult, Variant
+
+router = APIRouter(prefix="/runs/{run_id}", tags=["results"])
+
+
+@router.get("/result")
+def read_result(run_id: str, store: StoreOf) -> RunResult:
+    """The result; 200 from the start, and what is not finished is null."""
+    return store.results.result(run_id)
+
+
+@router.get("/export.json", response_class=Response)
+def export_json(run_id: str, store: StoreOf) -> Response:
+    """The result as a file."""
+    record = store.runs.get(run_id)
+    text = store.results.result(run_id).model_dump_json(indent=2)
+    return _download(text, record, "json", "application/json")
+
+
+@router.get("/export.csv", response_class=Response)
+def export_csv(run_id: str, store: StoreOf) -> Response:
+    """One row a variant: every number with its uncertainty, in the units of the result."""
+    record = store.runs.get(run_id)
+    return _download(table_of(store.results.result(run_id)), record, "csv", "text/csv; charset=utf-8")
+
+
+@router.get("/export.html", response_class=Response)
+def export_html(run_id: str, store: StoreOf) -> Response:
+    """One self-contained page with the charts, the table and the settings; it opens without a network."""
+    # Plotly is loaded by the first export, not by every start of the server.
+    from quant_lens_engine.figures import html_report
+
+    record = store.runs.get(run_id)
+    return _download(html_report(store.results.result(run_id)), record, "html", "text/html; charset=utf-8")
+
+
+def table_of(result: RunResult) -> str:
+    """The result as CSV, one row a variant; what has no value is empty.
+
+    Example:
+        >>> table_of(RunResult(variants=[Variant(name="FP32", effective_bits=32)])).splitlines()[1][:9]
+        'FP32,32.0'
+    """
+    rows = [dict(_row(result, variant)) for variant in result.variants]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["variant"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(result: RunResult, variant: Variant) -> Iterator[tuple[str, Any]]:
+    yield "variant", variant.name
+    for field in ("effective_bits", "size_bytes", "quantized_layers"):
+        yield field, getattr(variant, field)
+    evaluation = variant.evaluation
+    for field in (
+        "loss", "loss_standard_error", "accuracy", "accuracy_standard_error", "delta_loss",
+        "delta_loss_standard_error", "delta_accuracy", "delta_accuracy_standard_error", "kl_to_float",
+        "top1_agreement", "samples",
+    ):  # fmt: skip
+        yield field, getattr(evaluation, field, None)
+    curvature = variant.curvature
+    for end in ("lambda_max", "lambda_min"):
+        eigenvalue = getattr(curvature, end, None)
+        for field in ("value", "residual", "lower", "upper", "batch_std"):
+            yield f"{end}_{field}".removesuffix("_value"), getattr(eigenvalue, field, None)
+    yield "trace", curvature.trace.value if curvature else None
+    yield "trace_standard_error", curvature.trace.standard_error if curvature else None
+    for line_kind in ("deployed", "smooth"):
+        widths = [line.basin_width for line in variant.lines if line.landscape == line_kind]
+        yield f"basin_width_{line_kind}", widths[0] if widths else None
+    comparison = result.comparison(variant.name)
+    yield "sharpness_ratio", comparison.sharpness_ratio if comparison else None
+    yield "verdict", comparison.verdict.level if comparison and comparison.verdict else None
+
+
+def _download(text: str, record: RunRecord, extension: str, media_type: str) -> Response:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", record.name).strip("-.")[:60]
+    name = "-".join(part for part in ("quant-lens", plain, record.id) if part)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{extension}"'}
+    return Response(text, media_type=media_type, headers=headers)
