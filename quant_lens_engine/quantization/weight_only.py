@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import CheckpointError, SchemeError
+from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.filters import FilterLayout
+from quant_lens_engine.objective.model_call import check_finite_weights
 from quant_lens_engine.quantization.blocks import round_trip, stored_bits
 from quant_lens_engine.quantization.layers import WeightSite, survey_weights
 from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
@@ -56,7 +56,7 @@ def quantize(model: nn.Module, scheme: str | QuantizationScheme) -> QuantizedVar
         8.8
     """
     parsed = parse_scheme(scheme)
-    require_finite_weights(model)
+    check_finite_weights(model)
     survey = survey_weights(model)
     if not survey.sites:
         listed = "; ".join(f"{item.name}: {item.reason}" for item in survey.skipped[:5])
@@ -92,10 +92,10 @@ def float_variant(model: nn.Module) -> QuantizedVariant:
         CheckpointError: ``non_finite_weights``, naming the tensors.
 
     Example:
-        >>> float_variant(nn.Linear(4, 2, dtype=torch.float16)).effective_bits
+        >>> float_variant(nn.Linear(4, 2).half()).effective_bits
         16.0
     """
-    require_finite_weights(model)
+    check_finite_weights(model)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     sites = [weights[site.parameter] for site in survey_weights(model).sites] or list(weights.values())
     count = sum(weight.numel() for weight in sites)
@@ -107,27 +107,6 @@ def float_variant(model: nn.Module) -> QuantizedVariant:
         effective_bits=8 * sum(weight.nbytes for weight in sites) / count if count else None,
         size_bytes=model_bytes(model),
     )
-
-
-def require_finite_weights(model: nn.Module) -> None:
-    """Refuse NaN and infinity in parameters and persistent buffers.
-
-    Raises:
-        CheckpointError: ``non_finite_weights``; the message names the first tensors, ``details["tensors"]`` all.
-    """
-    broken = [
-        name
-        for name, tensor in model.state_dict().items()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
-    if broken:
-        shown = ", ".join(broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
-        raise CheckpointError(
-            f"NaN or infinite values in {shown}",
-            hint="the training run diverged, or the file is damaged: use an earlier checkpoint",
-            code="non_finite_weights",
-            details={"tensors": broken},
-        )
 
 
 def model_bytes(model: nn.Module) -> int:
@@ -144,6 +123,7 @@ def measure_rounding(weight: Tensor, rounded: Tensor) -> tuple[float | None, flo
     """SQNR in dB (None where the weight is zero or nothing was lost) and the mean squared error, in float64.
 
     Example:
+        >>> import torch
         >>> measure_rounding(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5]))
         (20.0, 0.125)
     """
