@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import CollectorRegistry
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from app.api import capabilities, compare, documentation, events, files, results, runs
 from app.api.errors import Refusal, install_error_handlers
@@ -31,14 +33,17 @@ def install_api(app: FastAPI, uploads: Uploads, registry: CollectorRegistry) -> 
 
 
 async def _no_such_route(request: Request, path: str) -> None:
-    partial = [
-        route
-        for route in request.app.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] == Match.PARTIAL
+    known = list(takewhile(lambda route: getattr(route, "endpoint", None) is not _no_such_route, request.app.routes))
+    allowed = [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in known)
     ]
-    if partial:
-        allowed = ", ".join(sorted({method for route in partial for method in route.methods or ()}))
+    if allowed:
         raise Refusal(
-            "method_not_allowed", f"{request.method} is not for /api/{path}", hint=allowed, headers={"Allow": allowed}
+            "method_not_allowed",
+            f"{request.method} is not for /api/{path}",
+            hint=f"use {' or '.join(allowed)}",
+            headers={"Allow": ", ".join(allowed)},
         )
     raise Refusal("not_found", f"there is nothing at /api/{path}", hint="see /api/docs")
