@@ -61,4 +61,6 @@ def round_trip(tensor: Tensor, scheme: QuantizationScheme, layout: FilterLayout 
     for block in split_blocks(rows, scheme):
         qparams = quantizer.observe(block, scheme)
         decoded.append(quantizer.decode(quantizer.encode(block, qparams, scheme), qparams))
-    return layout.restore(join_blocks(decoded, rows.shape[0]), tensor.shape).to(tensor.dtype)
+    limit = torch.finfo(tensor.dtype).max  # the largest finite weight times a rounded-up scale must not overflow
+    joined = join_blocks(decoded, rows.shape[0]).clamp(-limit, limit)
+    return layout.restore(joined, tensor.shape).to(tensor.dtype)
