@@ -212,7 +212,7 @@ def as_criterion(criterion: nn.Module | Callable[..., Tensor]) -> Criterion:
     """
     if not isinstance(criterion, nn.Module) and criterion in _MODULES_OF_FUNCTIONS:
         criterion = _MODULES_OF_FUNCTIONS[criterion]()
-    if type(criterion) in (nn.CrossEntropyLoss, nn.NLLLoss):
+    if isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss) and type(criterion).__module__ == nn.NLLLoss.__module__:
         return ClassCriterion(criterion)
     if type(criterion).__module__ == nn.MSELoss.__module__ and isinstance(criterion, nn.Module):
         return ElementwiseCriterion(criterion)

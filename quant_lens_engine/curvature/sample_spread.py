@@ -1,0 +1,62 @@
+"""What an eigenvalue owes to the sample: its Rayleigh quotient on parts of the data."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from quant_lens_engine.curvature.hessian import HessianOperator, HvpPlan
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.randomness import generator
+
+SHARDS = 8
+
+
+class SpreadOverShards(NamedTuple):
+    """For each vector v: the whole sample's ‖Hv − (vᵀHv)v‖, and the standard deviation of vᵀH_s v over the shards."""
+
+    residuals: list[float]
+    deviations: list[float | None]
+
+
+def spread_over_shards(
+    objective: Objective,
+    vectors: Tensor,
+    *,
+    seed: int,
+    plan: HvpPlan | None = None,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> SpreadOverShards:
+    """How vᵀH_s v varies over eight equal random shards s of the sample, at the whole sample's v.
+
+    The shards' products add up to the whole sample's, so the residual comes from the same pass.
+
+    Args:
+        objective: at the point of interest.
+        vectors: unit vectors ``(k, dimension)``.
+        seed: of the division into shards, the same for every variant.
+        plan: of the products.
+        check_cancelled: called before each micro-batch.
+    """
+    rows = torch.randperm(objective.samples, generator=generator(seed, "shards"))
+    quotients: list[list[float]] = [[] for _ in vectors]
+    total, weight = torch.zeros_like(vectors), 0.0
+    for shard in rows.tensor_split(min(SHARDS, objective.samples)):
+        operator = HessianOperator(objective.select(shard.sort().values), plan, check_cancelled=check_cancelled)
+        for index, vector in enumerate(vectors):
+            product = operator.matvec(vector)
+            quotients[index].append(float(torch.dot(vector, product)))
+            total[index] += product * operator.weight
+        weight += operator.weight
+    products = total / weight
+    values = (products * vectors).sum(1, keepdim=True)
+    residuals = torch.linalg.vector_norm(products - values * vectors, dim=1)
+    enough = objective.samples >= SHARDS
+    return SpreadOverShards(
+        [float(residual) for residual in residuals],
+        [statistics.stdev(values) if enough else None for values in quotients],
+    )
