@@ -1,0 +1,86 @@
+// Charts: the figure of the present colour scheme, the table beside it, and the buttons of every chart card.
+(() => {
+  const charts = new Map();
+  const idOf = (part, chart) => JSON.stringify({ chart, part });
+  const cardOf = (chart) => document.getElementById(idOf("chart-card", chart));
+  const node = (type, props) => ({ namespace: "dash_html_components", type, props });
+
+  function tableOf({ columns, rows }) {
+    const cell = (value, index) =>
+      node("Td", { children: typeof value === "number" ? String(value) : value ?? "–", className: index ? "num" : "" });
+    const head = columns.map((text, index) => node("Th", { children: text, className: index ? "num" : "" }));
+    return node("Table", {
+      className: "data-table",
+      children: [
+        node("Thead", { children: node("Tr", { children: head }) }),
+        node("Tbody", { children: rows.map((row) => node("Tr", { children: row.map(cell) })) }),
+      ],
+    });
+  }
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {
+    quantLensCharts: {
+      draw(data, scheme) {
+        const unchanged = window.dash_clientside.no_update;
+        const chart = dash_clientside.callback_context.outputs_list[0].id.chart;
+        if (!data) return [unchanged, unchanged, unchanged];
+        charts.set(chart, data);
+        const figure = data[scheme === "dark" ? "dark" : "light"];
+        cardOf(chart)?.classList.toggle("waiting", !figure);
+        return [figure || unchanged, data.sentence || unchanged, tableOf(data.table)];
+      },
+    },
+  });
+
+  function save(name, type, text) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+
+  function csvOf({ columns, rows }) {
+    const quoted = (value) => {
+      const text = value === null || value === undefined ? "" : String(value);
+      // A text that a spreadsheet would take for a formula is kept a text.
+      const safe = typeof value === "string" && /^[=+@\t\r]/.test(text) ? `'${text}` : text;
+      return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    };
+    return [columns, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n");
+  }
+
+  const actions = {
+    table(card, data, button) {
+      button.setAttribute("aria-pressed", String(card.classList.toggle("as-table")));
+    },
+    enlarge(card, data, button) {
+      const large = card.classList.toggle("enlarged");
+      button.setAttribute("aria-pressed", String(large));
+      document.body.classList.toggle("has-enlarged", large);
+      window.dispatchEvent(new Event("resize"));
+      button.focus();
+    },
+    png: (card, data) => picture(card, data, "png"),
+    svg: (card, data) => picture(card, data, "svg"),
+    csv: (card, data) => save(`${data.filename}.csv`, "text/csv", csvOf(data.table)),
+    json: (card, data) => save(`${data.filename}.json`, "application/json", JSON.stringify(data.table, null, 2)),
+  };
+
+  function picture(card, data, format) {
+    const plot = card.querySelector(".js-plotly-plot");
+    const { width, height } = plot.getBoundingClientRect();
+    Plotly.downloadImage(plot, { format, width, height, scale: format === "png" ? 2 : 1, filename: data.filename });
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-chart-action]");
+    const card = button && cardOf(button.dataset.chart);
+    const data = card && charts.get(button.dataset.chart);
+    if (data) actions[button.dataset.chartAction](card, data, button);
+  });
+  document.addEventListener("keydown", (event) => {
+    const card = event.key === "Escape" && document.querySelector(".chart-card.enlarged");
+    if (card) card.querySelector('[data-chart-action="enlarge"]').click();
+  });
+})();

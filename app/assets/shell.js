@@ -1,0 +1,70 @@
+// The frame: marks where we are, tells Dash the colour scheme, and serves the keyboard.
+(() => {
+  const root = document.documentElement;
+  const scheme = () => (root.getAttribute("data-mantine-color-scheme") === "dark" ? "dark" : "light");
+
+  const tellScheme = () => {
+    if (window.dash_clientside?.set_props && document.getElementById("page")) {
+      dash_clientside.set_props("color-scheme", { data: scheme() });
+    }
+  };
+  new MutationObserver(tellScheme).observe(root, { attributes: true, attributeFilter: ["data-mantine-color-scheme"] });
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {
+    quantLensShell: {
+      // facts: {name, section, title} of the page that has just been drawn
+      enter(facts) {
+        const { name = "", section = "", title = "Not found" } = facts || {};
+        document.body.dataset.page = name;
+        document.title = title ? `${title} · Quant Lens` : "Quant Lens";
+        document.querySelectorAll(".nav-link").forEach((link) => {
+          if (link.id === `nav-${section}`) link.setAttribute("aria-current", "page");
+          else link.removeAttribute("aria-current");
+        });
+        tellScheme();
+        return title;
+      },
+    },
+  });
+
+  // A control says which key works it: data-key="n". Letters never reach us from a field that is being typed in.
+  const typing = (target) => target.closest?.("input, textarea, select, [contenteditable='true'], [role='combobox']");
+  const visible = (element) => element.getClientRects().length > 0;
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && typing(event.target) && event.target.dataset.escape === "blur") event.target.blur();
+    if (event.altKey || event.metaKey || (event.ctrlKey && event.key !== "Enter") || typing(event.target)) return;
+    if (event.target.closest?.("[role='dialog'], [role='menu']")) return;
+    const key = event.key === "Enter" && event.ctrlKey ? "ctrl+enter" : event.key.toLowerCase();
+    const control = [...document.querySelectorAll("[data-key]")].find((c) => c.dataset.key === key && visible(c));
+    if (!control || control.disabled) return;
+    event.preventDefault();
+    const field = control.matches("input") ? control : control.querySelector("input");
+    if (field) field.focus();
+    else control.click();
+  });
+
+  // data-copy holds text for the clipboard; the button says that it is done.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    const text = button.dataset.copy === "address" ? location.href : button.dataset.copy;
+    const done = await copy(text);
+    button.dataset.copied = done ? "yes" : "no";
+    setTimeout(() => delete button.dataset.copied, 1600);
+  });
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch (error) {
+      // plain HTTP on a LAN has no clipboard API
+      const field = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(field);
+      field.select();
+      const done = document.execCommand("copy");
+      field.remove();
+      return done;
+    }
+  }
+})();

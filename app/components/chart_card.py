@@ -1,0 +1,126 @@
+"""A chart in its card: title, one sentence, and at the right show as table, export, enlarge.
+
+A page puts :func:`chart_card` into its layout and later writes :func:`chart_data` into the store
+``{"part": "chart-data", "chart": name}``; ``assets/chart_card.js`` draws the figure of the present colour scheme, fills
+the table beside it, and serves the buttons without asking the server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import MATCH, ClientsideFunction, Dash, Input, Output, dcc, html
+
+from app.components.card import card_head
+from app.components.icon import icon
+from quant_lens_engine.figures import DataTable, Drawing
+
+_EXPORTS = {"png": "PNG picture", "svg": "SVG drawing", "csv": "CSV, the numbers", "json": "JSON, the numbers"}
+
+
+def chart_card(
+    name: str, *, title: str, sentence: str = "", controls: Any = None, height: int = 320, class_name: str = ""
+) -> html.Section:
+    """The card of one chart, with a skeleton until its data comes.
+
+    Args:
+        name: unique on the page.
+        title: of the card.
+        sentence: shown until the data brings its own.
+        controls: switches between the title and the buttons.
+        height: of the chart in pixels; kept while it loads, so nothing jumps.
+        class_name: more CSS classes.
+    """
+    head = card_head(
+        title,
+        html.Span(sentence, id={"part": "chart-sentence", "chart": name}),
+        [*([controls] if controls is not None else []), _buttons(name, title)],
+    )
+    graph = dcc.Graph(
+        id={"part": "chart", "chart": name},
+        figure={"data": [], "layout": {"height": height}},
+        config={"displayModeBar": False, "responsive": True, "doubleClick": "reset"},
+        style={"height": f"{height}px"},
+        className="chart-graph",
+        responsive=True,
+    )
+    body = html.Div(
+        [
+            graph,
+            html.Div(className="skeleton chart-skeleton"),
+            html.Div(id={"part": "chart-table", "chart": name}, className="chart-table", tabIndex=0),
+        ],
+        className="chart-body",
+        style={"minHeight": height},
+    )
+    return html.Section(
+        [head, body, dcc.Store(id={"part": "chart-data", "chart": name})],
+        id={"part": "chart-card", "chart": name},
+        className=f"card chart-card waiting {class_name}".strip(),
+        **{"aria-label": title},
+    )
+
+
+def chart_data(drawing: Drawing, filename: str = "") -> dict[str, Any]:
+    """What ``chart-data`` takes: the figure in both modes, the sentence, the numbers behind it.
+
+    Args:
+        drawing: of ``quant_lens_engine.figures.draw_both``.
+        filename: of exports, without its ending.
+    """
+    return {
+        "light": drawing.light.to_plotly_json() if drawing.light else None,
+        "dark": drawing.dark.to_plotly_json() if drawing.dark else None,
+        "sentence": drawing.sentence,
+        "table": _table(drawing.table),
+        "filename": filename or drawing.name,
+    }
+
+
+def register_chart_cards(dashboard: Dash) -> None:
+    """The one callback that draws every chart of every page."""
+    dashboard.clientside_callback(
+        ClientsideFunction("quantLensCharts", "draw"),
+        Output({"part": "chart", "chart": MATCH}, "figure"),
+        Output({"part": "chart-sentence", "chart": MATCH}, "children"),
+        Output({"part": "chart-table", "chart": MATCH}, "children"),
+        Input({"part": "chart-data", "chart": MATCH}, "data"),
+        Input("color-scheme", "data"),
+    )
+
+
+def _buttons(name: str, title: str) -> html.Div:
+    exports = dmc.Menu(
+        [
+            dmc.MenuTarget(_button("download", f"Export {title}")),
+            dmc.MenuDropdown(
+                [
+                    dmc.MenuItem(label, **{"data-chart-action": kind, "data-chart": name})
+                    for kind, label in _EXPORTS.items()
+                ]
+            ),
+        ],
+        position="bottom-end",
+        shadow="md",
+    )
+    return html.Div(
+        [
+            _button("table-2", f"Show {title} as a table", action="table", chart=name),
+            exports,
+            _button("maximize-2", f"Enlarge {title}", action="enlarge", chart=name),
+        ],
+        className="icon-buttons",
+    )
+
+
+def _button(icon_name: str, label: str, action: str = "", chart: str = "") -> dmc.ActionIcon:
+    said: dict[str, str] = {"aria-label": label}
+    if action:
+        said |= {"data-chart-action": action, "data-chart": chart, "aria-pressed": "false"}
+    # A title, not a Tooltip: inside a menu's target a second wrapper would take the click.
+    return dmc.ActionIcon(icon(icon_name), **said)
+
+
+def _table(table: DataTable) -> dict[str, Any]:
+    return {"columns": list(table.columns), "rows": [list(row) for row in table.rows]}

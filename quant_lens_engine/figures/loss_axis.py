@@ -1,0 +1,81 @@
+"""The vertical axis of a loss: logarithmic where every loss is positive, with ticks that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from quant_lens_engine.schema import numbers
+
+_DEEPEST = 1e-8
+"""A log axis never shows more than eight decades: below that a loss is rounding noise."""
+_MARGIN = 0.04
+
+
+@dataclass(frozen=True)
+class LossAxis:
+    """Range in data units, and whether it is logarithmic."""
+
+    range: tuple[float, float]
+    log: bool
+
+    @property
+    def title(self) -> str:
+        """With symbol, unit and scale."""
+        return "loss  L  (nats, log)" if self.log else "loss  L  (nats)"
+
+    def holds(self, value: float) -> bool:
+        """Whether a value can be shown."""
+        return self.range[0] <= value <= self.range[1]
+
+    def plotly(self) -> dict[str, Any]:
+        """Plotly's settings; on a log axis Plotly takes the range, but not the ticks, as exponents."""
+        if not self.log:
+            return {"type": "linear", "range": list(self.range)}
+        ticks = log_ticks(*self.range)
+        return {
+            "type": "log",
+            "range": [math.log10(bound) for bound in self.range],
+            "tickvals": ticks,
+            "ticktext": [_tick_text(tick) for tick in ticks],
+        }
+
+
+def loss_axis(losses: Iterable[float | None]) -> LossAxis:
+    """The axis that shows all these losses."""
+    known = [value for value in losses if value is not None and math.isfinite(value)]
+    if not known:
+        return LossAxis((0.0, 1.0), log=False)
+    low, high = min(known), max(known)
+    if low <= 0:
+        margin = _MARGIN * ((high - low) or 1.0)
+        return LossAxis((low - margin, high + margin), log=False)
+    low = max(low, high * _DEEPEST)
+    factor = max(high / low, 1.2) ** _MARGIN
+    return LossAxis((low / factor, high * factor), log=True)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a log axis: decades, with 3 or with 2 and 5 between them where there is room.
+
+    Example:
+        >>> log_ticks(0.05, 5.0)
+        [0.1, 0.3, 1.0, 3.0]
+    """
+    decades = math.log10(high / low)
+    steps = (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 3.2 else (1.0,)
+    if decades < 0.35:
+        steps = tuple(1 + 0.2 * step for step in range(45))
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    stride = max(1, round((last - first) / 6)) if len(steps) == 1 else 1
+    ticks = [float(f"{step * 10.0**power:.3g}") for power in range(first, last + 1, stride) for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _tick_text(tick: float) -> str:
+    if 1e-3 <= tick < 1e4:
+        return f"{tick:g}"
+    exponent = math.floor(math.log10(tick) + 1e-9)
+    return f"{tick / 10.0**exponent:g}e{exponent}".replace("-", numbers.MINUS)

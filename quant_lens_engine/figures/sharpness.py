@@ -1,0 +1,151 @@
+"""Sharpness: λmax of every variant as a bar from zero, its spread over the sample as error bar, the ratio beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from quant_lens_engine.figures.chart import Chart, DataTable, figure
+from quant_lens_engine.figures.frame import framed, x_axis, y_axis
+from quant_lens_engine.figures.tokens import GROUND, TICK_SIZE, Mode
+from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
+from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, numbers
+
+_BAR_WIDTH = 0.42
+_LABEL_ROOM = 1.42
+"""The axis ends this far beyond the longest bar, so that its label has room."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One variant: λmax, its spread over eight shards of the sample, and its ratio to the float model's."""
+
+    style: VariantStyle
+    value: float
+    residual: float | None
+    spread: float | None
+    ratio: float | None
+    converged: bool
+
+    @property
+    def end(self) -> float:
+        """Where bar and error bar end."""
+        return max(self.value + (self.spread or 0.0), 0.0)
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """The bars in the run's order."""
+
+    bars: list[Bar]
+
+    @property
+    def baseline(self) -> Bar | None:
+        """The float model's bar."""
+        return next((bar for bar in self.bars if bar.style.name == FLOAT_VARIANT), None)
+
+
+def gather_sharpness(result: RunResult) -> Sharpness | None:
+    """λmax of the variants whose curvature is known; None where none is."""
+    styles = variant_styles(result.variants)
+    bars = []
+    for variant in result.variants:
+        found = variant.curvature.lambda_max if variant.curvature else None
+        if found is None or found.value is None or variant.curvature is None:
+            continue
+        comparison = result.comparison(variant.name)
+        bars.append(
+            Bar(
+                style=styles[variant.name],
+                value=found.value,
+                residual=found.residual,
+                spread=found.batch_std,
+                ratio=comparison.sharpness_ratio if comparison else None,
+                converged=variant.curvature.converged,
+            )
+        )
+    return Sharpness(bars) if bars else None
+
+
+def draw_sharpness(data: Sharpness, mode: Mode) -> go.Figure:
+    """Horizontal bars from zero, the float model on top."""
+    ground = GROUND[mode]
+    names = [bar.style.name for bar in data.bars]
+    drawing = framed(mode, left=56, right=16, bargap=0.0, height=max(200, 60 + 52 * len(names)))
+    drawing.add_bar(
+        y=names,
+        x=[bar.value for bar in data.bars],
+        orientation="h",
+        width=_BAR_WIDTH,
+        marker={"color": [bar.style.fill[mode] for bar in data.bars], "line": {"width": 0}},
+        error_x={"type": "data", "array": [bar.spread or 0.0 for bar in data.bars], "color": ground.text,
+                 "thickness": 1.2, "width": 4},
+        customdata=[_hover(bar) for bar in data.bars],
+        hovertemplate="%{customdata}<extra></extra>",
+    )  # fmt: skip
+    if data.baseline is not None:
+        drawing.add_vline(x=data.baseline.value, line={"width": 1, "color": data.baseline.style.fill[mode]})
+    for bar in data.bars:
+        drawing.add_annotation(
+            x=bar.end, y=bar.style.name, text=_label(bar, ground.muted), showarrow=False, xanchor="left", xshift=7,
+            font={"size": TICK_SIZE, "color": ground.text}, bgcolor=ground.surface, borderpad=1,
+        )  # fmt: skip
+    low = min(0.0, *(bar.value for bar in data.bars))
+    high = max(bar.end for bar in data.bars) or 1.0
+    title = "largest Hessian eigenvalue  λmax  (∇²L at Q(w), straight-through)"
+    drawing.update_xaxes(x_axis(mode, title, range=[low * 1.1, high * _LABEL_ROOM], zeroline=True,
+                                zerolinecolor=ground.axis, zerolinewidth=1))  # fmt: skip
+    drawing.update_yaxes(y_axis(mode, "", autorange="reversed", showgrid=False, ticksuffix=" ",
+                                tickfont={"size": 12, "color": ground.second}))  # fmt: skip
+    drawing.update_layout(uirevision="sharpness")
+    return drawing
+
+
+def describe_sharpness(data: Sharpness) -> str:
+    """Which variants lie within the float model's spread, and which is the sharpest."""
+    baseline = data.baseline
+    others = [bar for bar in data.bars if bar is not baseline]
+    if baseline is None or not others:
+        return "± is the spread over eight shards of the sample."
+    inside = [bar.style.name for bar in others if abs(bar.value - baseline.value) <= (baseline.spread or 0.0)]
+    sharpest = max(others, key=lambda bar: bar.value)
+    parts = []
+    if inside:
+        parts.append(f"{_listed(inside)} {'lie' if len(inside) > 1 else 'lies'} within the spread of {FLOAT_VARIANT}")
+    if sharpest.style.name not in inside and sharpest.ratio is not None:
+        parts.append(f"{sharpest.style.name} is {numbers.number(sharpest.ratio)} × as sharp")
+    parts.append("± is the spread over eight shards of the sample")
+    return "; ".join(parts) + "."
+
+
+def tabulate_sharpness(data: Sharpness) -> DataTable:
+    """One row a variant."""
+    columns = ("variant", "lambda_max", "residual", "batch_std", "ratio_to_float", "converged")
+    rows = [
+        (bar.style.name, bar.value, bar.residual, bar.spread, bar.ratio, "yes" if bar.converged else "no")
+        for bar in data.bars
+    ]
+    return DataTable(columns, rows)
+
+
+def _label(bar: Bar, muted: str) -> str:
+    text = numbers.with_error(bar.value, bar.spread)
+    notes = [] if bar.ratio is None else [f"{numbers.number(bar.ratio)} ×"]
+    if not bar.converged:
+        notes.append("not converged")
+    return text + "".join(f'   <span style="color:{muted}">{note}</span>' for note in notes)
+
+
+def _hover(bar: Bar) -> str:
+    lines = [f"<b>{bar.style.name}</b>", f"λmax {numbers.exact(bar.value)}"]
+    lines += [] if bar.residual is None else [f"residual {numbers.exact(bar.residual)}"]
+    lines += [] if bar.spread is None else [f"spread over shards {numbers.exact(bar.spread)}"]
+    return "<br>".join(lines)
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+figure(Chart("sharpness", "Sharpness", gather_sharpness, draw_sharpness, describe_sharpness, tabulate_sharpness))
