@@ -8,10 +8,14 @@ from quant_lens_engine.schema.base import Record
 
 
 class Examples(Record):
-    """Models and data that ship with the engine."""
+    """Models and data that ship with the engine.
+
+    ``inspections`` holds what :class:`CheckpointInspection` or :class:`DataInspection` says of each, by name.
+    """
 
     models: list[str] = []
     data: list[str] = []
+    inspections: dict[str, dict[str, Any]] = {}
 
 
 class SchemeFacts(Record):
