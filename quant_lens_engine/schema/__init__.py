@@ -1,7 +1,7 @@
 """Torch-free records: what is asked for, what is answered, and what a run consists of."""
 
 from quant_lens_engine.schema.analyses import PRESET_DESCRIPTIONS, Analyses, CurvatureOptions, LineOptions
-from quant_lens_engine.schema.assemble import assemble, compare_to_float, sharpness_ratio
+from quant_lens_engine.schema.assemble import assemble, assemble_variants, compare_to_float, sharpness_ratio
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
 from quant_lens_engine.schema.capabilities import (
     ArchitectureFacts,
@@ -91,6 +91,6 @@ __all__ = [
     "QuantizationScheme", "Record", "Request", "RunEvent", "RunProgress", "RunRecord", "RunResult", "RunSpec",
     "RunState", "SchemeFacts", "SkippedLayer", "StageFailure", "StageKey", "StageProgress", "StageState",
     "TensorFacts", "TraceEstimate", "Transform", "Unit", "Variant", "Verdict", "VerdictLevel", "VerdictPayload",
-    "WorkerFacts", "assemble", "canonical_json", "compare_to_float", "digest", "parse_run_spec", "parse_scheme",
+    "WorkerFacts", "assemble", "assemble_variants", "canonical_json", "compare_to_float", "digest", "parse_run_spec", "parse_scheme",
     "plan_stages", "plan_units", "sharpness_ratio", "stage_fingerprint",
 ]  # fmt: skip

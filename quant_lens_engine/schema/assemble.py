@@ -37,12 +37,23 @@ def assemble(spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequenc
         stages: the payload of each finished stage.
         failures: the stages that have none, and why.
     """
+    schemes = {scheme.name: scheme for scheme in spec.schemes}
+    return assemble_variants(schemes, stages, failures, seed=spec.seed, task=spec.task)
+
+
+def assemble_variants(
+    schemes: Mapping[str, QuantizationScheme | None],
+    stages: Mapping[StageKey, Record],
+    failures: Sequence[StageFailure] = (),
+    *,
+    seed: int,
+    task: str,
+) -> RunResult:
+    """:func:`assemble` where variants have names of their own, and a custom model has no scheme (a notebook)."""
     inspect = _payload(stages, StageKey("inspect"), InspectPayload)
     variants = [_variant(FLOAT_VARIANT, None, stages)]
-    variants += [_variant(scheme.name, scheme, stages) for scheme in spec.schemes]
-    result = RunResult(
-        engine_version=__version__, seed=spec.seed, task=spec.task, variants=variants, failures=list(failures)
-    )
+    variants += [_variant(name, scheme, stages) for name, scheme in schemes.items()]
+    result = RunResult(engine_version=__version__, seed=seed, task=task, variants=variants, failures=list(failures))
     if inspect is not None:
         result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
     result.comparisons = [compare_to_float(variants[0], variant) for variant in variants[1:]]
@@ -82,6 +93,7 @@ def _variant(name: str, scheme: QuantizationScheme | None, stages: Mapping[Stage
         variant.size_bytes = evaluate.size_bytes
         variant.quantized_layers = evaluate.quantized_layers
         variant.skipped_layers = evaluate.skipped_layers
+        variant.layers = evaluate.layers
         variant.evaluation = evaluate.evaluation
     if (curvature := _payload(stages, StageKey("curvature", name), CurvaturePayload)) is not None:
         variant.curvature = curvature.curvature

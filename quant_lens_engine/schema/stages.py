@@ -15,6 +15,7 @@ from quant_lens_engine.schema.run_result import (
     Curvature,
     DataFacts,
     Evaluation,
+    Layer,
     Line,
     ModelFacts,
     SkippedLayer,
@@ -65,6 +66,7 @@ class EvaluatePayload(Record):
     size_bytes: int | None = None
     quantized_layers: int | None = None
     skipped_layers: list[SkippedLayer] = []
+    layers: list[Layer] = []
     evaluation: Evaluation
     elapsed_s: float = 0.0
 
