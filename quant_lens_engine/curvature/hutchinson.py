@@ -12,6 +12,9 @@ from torch import Tensor
 from quant_lens_engine.curvature.lanczos import Krylov, SymmetricOperator
 from quant_lens_engine.objective.randomness import rademacher
 
+FEWEST_PROBES = 24
+"""Before these an adaptive stop would take a lucky spread for a small error."""
+
 
 class Trace(NamedTuple):
     """A trace, its standard error over probes (0 where it is exact), and what it cost."""
@@ -39,11 +42,11 @@ def hutchinson_trace(
 
     Args:
         operator: symmetric.
-        probes: how many at most; a dimension up to this is summed over basis vectors instead, exactly.
+        probes: how many; a dimension up to this is summed over basis vectors instead, exactly.
         seed: of the probes; probe i is the same for every operator.
         known: a Lanczos process of the same operator.
-        relative_error: stop when the standard error is below this share of the trace, after 24 probes at least; fewer
-            would take a lucky spread for a small error.
+        relative_error: stop when the standard error is below this share of the trace, after :data:`FEWEST_PROBES` at
+            least; ``probes`` is then a cap.
         on_probe: called with the number of products after each.
 
     Example:
@@ -54,7 +57,7 @@ def hutchinson_trace(
     dimension = operator.dimension
     if known is not None and known.steps == dimension:
         return Trace(math.fsum(known.alphas), 0.0, 0, 0)
-    if dimension <= probes:
+    if dimension <= (probes if relative_error is None else FEWEST_PROBES):
         return _exact(operator, on_probe)
     basis = None if known is None else known.basis
     settled = 0.0 if known is None else math.fsum(known.alphas)
@@ -63,7 +66,7 @@ def hutchinson_trace(
         probe = _without(rademacher(dimension, seed, "probe", index).to(operator.device), basis)
         samples.append(float(torch.dot(probe, operator.matvec(probe))))
         on_probe(index + 1)
-        if relative_error is not None and index >= 23:
+        if relative_error is not None and index + 1 >= FEWEST_PROBES:
             value, error = _mean(samples)
             if error <= relative_error * abs(settled + value):
                 break

@@ -131,7 +131,8 @@ class Krylov:
         """Unit Ritz vectors ``(len(indices), dimension)``."""
         chosen = torch.from_numpy(np.ascontiguousarray(ritz.coefficients[:, indices].T)).to(self.basis.device)
         vectors: Tensor = chosen @ self.basis
-        return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        return vectors / lengths
 
     def _orthogonalised(self, vector: Tensor, count: int) -> Tensor:
         for _ in range(2):

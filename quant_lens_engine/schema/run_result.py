@@ -131,6 +131,7 @@ class Line(Record):
         accuracy: mean accuracy over the directions, 0 to 1; null where there are no classes.
         basin_width: width in α over which the mean loss stays below its value at α = 0 plus the rise; null where
             the line does not leave the basin.
+        basin_rise: the rise that ends the basin: the float model's loss again, or 0.1 nats where that is below 0.01.
         reason: why losses are missing.
     """
 
@@ -143,6 +144,7 @@ class Line(Record):
     per_direction: list[list[MaybeFloat]] = []
     accuracy: list[MaybeFloat] | None = None
     basin_width: MaybeFloat = None
+    basin_rise: MaybeFloat = None
     reason: str | None = None
     elapsed_s: float = 0.0
 
