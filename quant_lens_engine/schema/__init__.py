@@ -91,6 +91,6 @@ __all__ = [
     "QuantizationScheme", "Record", "Request", "RunEvent", "RunProgress", "RunRecord", "RunResult", "RunSpec",
     "RunState", "SchemeFacts", "SkippedLayer", "StageFailure", "StageKey", "StageProgress", "StageState",
     "TensorFacts", "TraceEstimate", "Transform", "Unit", "Variant", "Verdict", "VerdictLevel", "VerdictPayload",
-    "WorkerFacts", "assemble", "assemble_variants", "canonical_json", "compare_to_float", "digest", "parse_run_spec", "parse_scheme",
-    "plan_stages", "plan_units", "sharpness_ratio", "stage_fingerprint",
+    "WorkerFacts", "assemble", "assemble_variants", "canonical_json", "compare_to_float", "digest", "parse_run_spec",
+    "parse_scheme", "plan_stages", "plan_units", "sharpness_ratio", "stage_fingerprint",
 ]  # fmt: skip
