@@ -54,7 +54,7 @@ def inspect(store: Store, sha256: str) -> None:
     if store.files.get(sha256).inspection_state in {"done", "running"}:
         return
     store.files.set_inspection(sha256, "waiting")
-    store.scripts.job("add", f"inspect:{sha256}")
+    store.jobs.add(f"inspect:{sha256}")
     announce_job(store, f"inspect:{sha256}")
 
 
@@ -70,7 +70,7 @@ def check(store: Store, spec: RunSpec) -> str:
     known = store.checks.find(key)
     if known is None or known.state == "failed":
         store.checks.put(CheckRecord(key=key, spec=spec.model_dump(mode="json")))
-        store.scripts.job("add", f"check:{key}")
+        store.jobs.add(f"check:{key}")
         announce_job(store, f"check:{key}")
     return key
 

@@ -9,6 +9,7 @@ from worker.store.connection import Scripts, connect
 from worker.store.errors import BadQuery, Conflict, NotFound, StoreUnavailable
 from worker.store.events import Events
 from worker.store.files import FileRecord, Files
+from worker.store.jobs import Jobs
 from worker.store.results import Results, RunSummary, VariantSummary
 from worker.store.run_page import RunPage
 from worker.store.runs import Runs
@@ -37,7 +38,8 @@ class Store:
         self.runs = Runs(self.client, self.scripts)
         self.results = Results(self.client)
         self.events = Events(self.client, url)
-        self.files = Files(self.client, self.scripts, settings)
+        self.jobs = Jobs(self.client, self.scripts)
+        self.files = Files(self.client, self.jobs, settings)
         self.users = Users(self.client)
         self.capabilities = CapabilityStore(self.client)
         self.checks = Checks(self.client)

@@ -93,7 +93,7 @@ class Scripts:
         return self._script(name, prelude=True)(keys=[*keys.run_keys(run_id), *more_keys], args=arguments)
 
     def job(self, verb: str, job: str, token: str = "", lease_s: float = 0.0) -> bool:
-        """``add``, ``claim``, ``renew``, ``release``, ``expire``, ``finish`` or ``drop`` an inspection or a check."""
+        """Run ``lua/job.lua``; see :class:`worker.store.jobs.Jobs`."""
         return bool(self._script("job", prelude=False)(keys=[keys.JOBS], args=[verb, job, token, lease_s]))
 
     def _script(self, name: str, prelude: bool) -> Script:

@@ -16,8 +16,9 @@ from quant_lens_engine.schema import ErrorBody, Record
 from worker.settings import Settings
 from worker.store import keys
 from worker.store.clock import iso, server_time
-from worker.store.connection import Client, Scripts
+from worker.store.connection import Client
 from worker.store.errors import Conflict, NotFound
+from worker.store.jobs import Jobs
 
 InspectionState = Literal["waiting", "running", "done", "failed"]
 
@@ -38,9 +39,9 @@ class FileRecord(Record):
 class Files:
     """Every uploaded file of the server."""
 
-    def __init__(self, client: Client, scripts: Scripts, settings: Settings) -> None:
+    def __init__(self, client: Client, jobs: Jobs, settings: Settings) -> None:
         self._client = client
-        self._scripts = scripts
+        self._jobs = jobs
         url = settings.files_url or str(settings.files_dir.absolute())
         self._filesystem, self._root = fsspec.core.url_to_fs(url)
         self._cache = settings.data_dir.absolute() / "cache"
@@ -138,7 +139,7 @@ class Files:
             pipe.delete(keys.file(sha256))
             pipe.zrem(keys.FILES, sha256)
             pipe.execute()
-        self._scripts.job("drop", f"inspect:{sha256}")
+        self._jobs.drop(f"inspect:{sha256}")
         if self._filesystem.exists(self._place(sha256)):
             self._filesystem.rm_file(self._place(sha256))
         (self._cache / sha256).unlink(missing_ok=True)

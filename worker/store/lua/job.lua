@@ -25,6 +25,8 @@ elseif verb == 'renew' then
   job.expires = now + tonumber(ARGV[4])
 elseif verb == 'release' then
   job.token, job.expires = '', 0
+elseif verb == 'crash' then
+  job.token, job.expires, job.attempts = '', 0, job.attempts + 1
 elseif verb == 'finish' then -- by its holder
   redis.call('HDEL', KEYS[1], ARGV[2])
   return 1

@@ -1,0 +1,201 @@
+"""The child that does the science. Requests and answers are JSON lines; the only module here that loads torch.
+
+==================  =========================================================  ==================================
+request ``op``      fields                                                     answers
+==================  =========================================================  ==================================
+``capabilities``    plugins                                                    ``capabilities``
+``open``            spec, files, plugins, execution                            (the next ``unit`` says how it went)
+``unit``            stages, known                                              ``progress``, ``result`` or
+                                                                               ``failed`` a stage, ``unit_done``
+``inspect_file``    path, filename, plugins                                    ``answer`` or ``failed``
+``check``           spec, files, plugins                                       ``answer`` or ``failed``
+==================  =========================================================  ==================================
+
+The end of the input ends the process at once: whoever asked is gone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from quant_lens_engine.errors import InternalFault, NumericalError, QuantLensError
+from quant_lens_engine.schema import PAYLOADS, Record, RunSpec, StageKey
+from worker import sandbox
+
+_REPORT_EVERY_S = 0.1
+
+
+class Answers:
+    """The way back to the worker. Also the engine's ``Progress``."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._last: tuple[str, float] = ("", 0.0)
+
+    def say(self, kind: str, **fields: Any) -> None:
+        """One message."""
+        line = json.dumps({"type": kind, **fields}, allow_nan=False).encode() + b"\n"
+        with self._lock:
+            self._stream.write(line)
+            self._stream.flush()
+
+    def report(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Progress of a stage; said ten times a second at most."""
+        last_stage, last_time = self._last
+        now = time.monotonic()
+        if stage != last_stage or done >= total or now - last_time >= _REPORT_EVERY_S:
+            self._last = stage, now
+            self.say("progress", stage=stage, done=done, total=total, note=note)
+
+    def check_cancelled(self) -> None:
+        """A cancel comes as a signal that nothing survives."""
+
+
+class Session:
+    """One job: its requests in order."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._workbench: Any = None
+        self._cause: QuantLensError | None = None
+
+    def handle(self, request: Mapping[str, Any]) -> None:
+        """Do what one request asks for; what fails is answered, typed."""
+        getattr(self, f"_on_{request['op']}")(request)
+
+    def _on_capabilities(self, request: Mapping[str, Any]) -> None:
+        from quant_lens_engine.capabilities import capabilities, devices
+
+        facts, problems = capabilities(_folder(request))
+        self._answers.say(
+            "capabilities", facts=facts.model_dump(mode="json"), devices=devices(), problems=problems
+        )  # fmt: skip
+
+    def _on_open(self, request: Mapping[str, Any]) -> None:
+        from quant_lens_engine.analysis import Workbench
+
+        try:
+            self._workbench = Workbench.open(
+                RunSpec.model_validate(request["spec"]),
+                files={name: Path(path) for name, path in request["files"].items()},
+                plugins=_folder(request),
+                execution=request["execution"],
+                progress=self._answers,
+            )
+        except Exception as error:
+            self._cause = _typed(error)
+
+    def _on_unit(self, request: Mapping[str, Any]) -> None:
+        known = {
+            key: PAYLOADS[key.kind].model_validate(payload)
+            for key, payload in ((StageKey.parse(name), value) for name, value in request["known"].items())
+        }
+        for key in map(StageKey.parse, request["stages"]):
+            try:
+                payload = self._compute(key, known)
+            except Exception as error:
+                self._answers.say("failed", stage=str(key), error=_typed(error).as_dict())
+            else:
+                known[key] = payload
+                self._answers.say("result", stage=str(key), payload=payload.model_dump(mode="json"))
+        self._answers.say("unit_done")
+
+    def _compute(self, key: StageKey, known: Mapping[StageKey, Record]) -> Record:
+        if self._cause is not None:
+            raise self._cause
+        self._answers.report(str(key), 0, 1)
+        started = time.monotonic()
+        payload: Record = self._workbench.run(key, known)
+        return payload.model_copy(update={"elapsed_s": time.monotonic() - started})
+
+    def _on_inspect_file(self, request: Mapping[str, Any]) -> None:
+        from quant_lens_engine.intake import inspect_file
+
+        try:
+            found = inspect_file(Path(request["path"]), filename=request["filename"], plugins=_folder(request))
+        except Exception as error:
+            self._answers.say("failed", error=_typed(error).as_dict())
+        else:
+            self._answers.say("answer", result=found.model_dump(mode="json"))
+
+    def _on_check(self, request: Mapping[str, Any]) -> None:
+        from quant_lens_engine.analysis import check_baseline
+
+        files = {name: Path(path) for name, path in request["files"].items()}
+        try:
+            found = check_baseline(RunSpec.model_validate(request["spec"]), files, _folder(request))
+        except Exception as error:
+            self._answers.say("failed", error=_typed(error).as_dict())
+        else:
+            self._answers.say("answer", result=found.model_dump(mode="json"))
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the requests on standard input until it ends."""
+    stream = os.fdopen(int(arguments[0]), "wb", closefd=False)
+    os.dup2(2, 1)  # what a library prints goes to the log
+    limits = sandbox.parse_limits(arguments[1:])
+    sandbox.apply_limits(limits)
+    requests = _requests()
+    importlib.import_module("quant_lens_engine.analysis")  # torch, before the first request asks for it
+
+    sandbox.limit_memory(limits)
+    session = Session(Answers(stream))
+    for request in requests:
+        session.handle(request)
+
+
+def _requests() -> Iterator[dict[str, Any]]:
+    """The requests. They are read beside the work, so that the end of the input is noticed at once."""
+    waiting: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            waiting.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True, name="requests").start()
+    return iter(waiting.get, None)
+
+
+def _folder(request: Mapping[str, Any]) -> Path | None:
+    return None if request["plugins"] is None else Path(request["plugins"])
+
+
+def _typed(error: Exception) -> QuantLensError:
+    """Any exception as one of ours. What is not ours is logged in full and told without its text (paths)."""
+    if isinstance(error, QuantLensError):
+        return error
+    traceback.print_exception(error)
+    if _is_out_of_memory(error):
+        return NumericalError(
+            "not enough memory for this model and batch size",
+            hint="use a smaller batch_size or micro_batch, or fewer rows",
+            code="out_of_memory",
+        )
+    return InternalFault(f"{type(error).__name__} in the engine", hint="the worker's log says more")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "Cannot allocate memory" in text
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
