@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from worker.celery_app import run_worker
+from worker.serve import run_worker
 from worker.store.capabilities import QUEUES
 
 if __name__ == "__main__":

@@ -5,14 +5,11 @@ Celery only carries messages. What is to be done, and whether it has been, stand
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from worker.settings import Settings, get_settings
@@ -86,41 +83,3 @@ def send(settings: Settings, task: str, arguments: Sequence[Any], queue: str) ->
         raise StoreUnavailable(
             "the queue does not answer", hint="Redis may be starting again: try once more in a few seconds"
         ) from error
-
-
-def run_worker(queues: Sequence[str], settings: Settings | None = None) -> int:
-    """Serve these queues (``runs``, ``inspect``) until SIGTERM or Ctrl-C; the exit code.
-
-    SIGTERM ends the engine process at once; what was claimed is given back and goes on elsewhere, or after a restart.
-    """
-    from worker.station import Station
-    from worker.tasks import add_tasks
-
-    settings = settings or get_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = celery_app(settings)
-    station = Station(settings, queues)
-    add_tasks(app, station)
-
-    def stop(**_: Any) -> None:
-        station.stopping.set()
-
-    def leave(**_: Any) -> None:
-        station.close()
-
-    def begin(**_: Any) -> None:
-        station.open()
-
-    worker_ready.connect(begin, weak=False)
-    worker_shutting_down.connect(stop, weak=False)
-    worker_shutdown.connect(leave, weak=False)
-    worker = app.Worker(
-        hostname=f"{queues[0]}-{os.getpid()}@%h",
-        queues=list(queues),
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
-    worker.start()
-    return int(worker.exitcode or 0)
