@@ -85,7 +85,7 @@ class Objective:
         micro_batch: rows at a time; None keeps the loader's batches.
 
     Attributes:
-        point: every floating parameter, detached; tied ones once.
+        point: every parameter, detached; tied ones once.
         free: the names that curvature and landscapes move: the trainable parameters, or all where none is trainable.
         samples: rows.
 
@@ -123,9 +123,9 @@ class Objective:
         self.sample = sample.regroup(micro_batch)
         self._whole = self.sample.rows  # a loss that is a sum is scaled to all rows, on a part of them too
         parameters = dict(self.call.model.named_parameters())
-        self.point: dict[str, Tensor] = {k: p.detach() for k, p in parameters.items() if p.is_floating_point()}
-        trainable = tuple(name for name in self.point if parameters[name].requires_grad)
-        self.free: tuple[str, ...] = trainable or tuple(self.point)
+        self.point: dict[str, Tensor] = {name: tensor.detach() for name, tensor in parameters.items()}
+        floating = tuple(name for name, tensor in parameters.items() if tensor.is_floating_point())
+        self.free: tuple[str, ...] = tuple(name for name in floating if parameters[name].requires_grad) or floating
         self._checked = False
         self._resident: list[Batch] | None = None
         if self.task.target is not None:
