@@ -27,7 +27,8 @@ class KeyDifference(Record):
 class ArchitectureMatch(Record):
     """How well an architecture's keys and shapes fit a checkpoint.
 
-    ``matched`` of ``wanted`` keys have the right shape; ``fits`` says that nothing differs.
+    ``matched`` of ``wanted`` keys have the right shape; ``fits`` says that nothing differs; ``problem`` why the
+    architecture could not be built from these tensors at all.
     """
 
     architecture: str
@@ -40,6 +41,7 @@ class ArchitectureMatch(Record):
     shape_differs: int = 0
     differences: list[KeyDifference] = []
     options: dict[str, Any] = {}
+    problem: str | None = None
 
 
 class CheckpointInspection(Record):

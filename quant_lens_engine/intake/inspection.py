@@ -1,0 +1,151 @@
+"""What is in an uploaded file: a checkpoint with the architectures that fit, or data with a look at its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quant_lens_engine.errors import DataError
+from quant_lens_engine.intake.checkpoint import Checkpoint, open_checkpoint
+from quant_lens_engine.intake.datasets import Arrays, read_arrays, recognise_data
+from quant_lens_engine.intake.matching import rank_architectures
+from quant_lens_engine.intake.plugins import load_plugins
+from quant_lens_engine.schema import CheckpointInspection, DataInspection, Inspection, TensorFacts
+
+PREVIEW_ROWS = 12
+_STATISTICS = ("running_mean", "running_var")
+_MOST_CANDIDATES = 5
+_LONGEST_LIST = 2_000
+_LARGEST_PREVIEW = 64
+_LOOK_BYTES = 1 << 28
+"""How much of x is read for its range and for NaN; a larger file is looked at in evenly spaced rows."""
+
+
+def inspect_file(path: Path, *, filename: str | None = None, plugins: Path | None = None) -> Inspection:
+    """Look at a file, whichever kind it is.
+
+    Args:
+        path: the file.
+        filename: what its owner calls it; messages say this. Default: the path's last part.
+        plugins: the plug-ins folder whose architectures are tried too.
+
+    Raises:
+        CheckpointError: neither a checkpoint nor data, refused, or damaged.
+        DataError: data that cannot be read, or not be used.
+    """
+    shown = Path(filename or path.name).name or "the file"
+    if recognise_data(path) is not None:
+        return inspect_data(path, shown)
+    load_plugins(plugins)
+    return inspect_checkpoint(open_checkpoint(path, shown))
+
+
+def inspect_checkpoint(checkpoint: Checkpoint) -> CheckpointInspection:
+    """Format, tensors, and the architectures whose keys are nearest, best first."""
+    facts = [
+        TensorFacts(name=name, shape=list(stored.shape), dtype=str(stored.dtype).removeprefix("torch."))
+        for name, stored in checkpoint.tensors.items()
+    ]
+    notes = list(checkpoint.notes)
+    if len(facts) > _LONGEST_LIST:
+        notes.append(f"The first {_LONGEST_LIST} of {len(facts)} tensors are listed.")
+    ranked = rank_architectures(checkpoint.shapes)
+    shown = [match for match in ranked if match.fits or match.matched][:_MOST_CANDIDATES] or ranked[:1]
+    return CheckpointInspection(
+        format=checkpoint.format,
+        container=checkpoint.container,
+        tensors=facts[:_LONGEST_LIST],
+        parameters=sum(
+            stored.count
+            for name, stored in checkpoint.tensors.items()
+            if stored.dtype.is_floating_point and not name.endswith(_STATISTICS)
+        ),
+        size_bytes=checkpoint.size_bytes,
+        non_finite=checkpoint.non_finite(),
+        architectures=shown,
+        notes=notes,
+    )
+
+
+def inspect_data(path: Path, filename: str) -> DataInspection:
+    """Arrays, labels, ranges, and the first rows as small pictures."""
+    name, arrays = read_arrays(path, filename)
+    return describe_arrays(arrays, name, filename, path.stat().st_size)
+
+
+def describe_arrays(arrays: Arrays, format_name: str, shown: str, size_bytes: int) -> DataInspection:
+    """What :func:`inspect_data` says, of arrays that are in memory (the examples)."""
+    x, y = arrays.x, arrays.y
+    if x.ndim == 0 or x.size == 0:
+        raise DataError(
+            f"{shown}: x has the shape {list(x.shape)}: no rows", hint="save at least one row", code="empty_data"
+        )
+    looked = _looked_at(x)
+    found = DataInspection(
+        format=format_name,
+        samples=len(x),
+        x_shape=list(x.shape),
+        x_dtype=str(x.dtype),
+        x_min=float(np.nanmin(looked)),
+        x_max=float(np.nanmax(looked)),
+        size_bytes=size_bytes,
+        notes=list(arrays.notes),
+    )
+    if looked.dtype.kind == "f" and not np.isfinite(looked).all():
+        found.notes.append("x holds NaN or infinity: a run on these rows will be refused.")
+    found.suggested_layout = _layout(x.shape)
+    found.suggested_scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+    _describe_labels(found, y)
+    found.preview = _pictures(x, found)
+    return found
+
+
+def _describe_labels(found: DataInspection, y: np.ndarray | None) -> None:
+    if y is None:
+        found.notes.append("There are no labels (y): only self-distillation can be measured.")
+        return
+    found.y_dtype = str(y.dtype)
+    if y.ndim == 0 or len(y) != found.samples:
+        found.notes.append(f"y has {len(y) if y.ndim else 'no'} labels for {found.samples} rows.")
+        return
+    flat = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if flat.ndim != 1 or (flat.dtype.kind == "f" and (flat != np.round(flat)).any()):
+        found.notes.append(f"y of shape {list(y.shape)} and {y.dtype} holds no class numbers.")
+        return
+    labels, counts = np.unique(flat.astype(np.int64), return_counts=True)
+    found.classes = len(labels)
+    pairs = list(zip(labels.tolist(), counts.tolist(), strict=True))
+    found.label_counts = {str(label): count for label, count in pairs[:_LONGEST_LIST]}
+    found.preview_labels = flat[:PREVIEW_ROWS].astype(np.int64).tolist()
+
+
+def _looked_at(x: np.ndarray) -> np.ndarray:
+    step = max(1, -(-x.nbytes // _LOOK_BYTES))
+    return np.asarray(x[::step])
+
+
+def _layout(shape: tuple[int, ...]) -> Any:
+    if len(shape) == 3:
+        return "NHW"
+    if len(shape) == 4:
+        return "NCHW" if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else "NHWC" if shape[3] <= 4 else "NCHW"
+    return None
+
+
+def _pictures(x: np.ndarray, found: DataInspection) -> list[Any]:
+    """The first rows as nested lists of 0 to 255, ``height × width`` or ``height × width × 3``."""
+    if found.suggested_layout is None:
+        return []
+    rows = np.asarray(x[:PREVIEW_ROWS], dtype=np.float64)
+    if found.suggested_layout == "NCHW":
+        rows = np.moveaxis(rows, 1, -1)
+    if rows.ndim == 4:
+        rows = rows[..., :3] if rows.shape[-1] >= 3 else rows[..., 0]
+    step = max(1, -(-max(rows.shape[1:3]) // _LARGEST_PREVIEW))
+    rows = np.nan_to_num(rows[:, ::step, ::step])
+    low, high = (0.0, 255.0) if found.x_dtype == "uint8" else (float(rows.min()), float(rows.max()))
+    scaled = (rows - low) * (255 / (high - low if high > low else 1.0))
+    pictures: list[Any] = np.clip(np.round(scaled), 0, 255).astype(int).tolist()
+    return pictures

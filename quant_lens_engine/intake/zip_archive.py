@@ -1,0 +1,118 @@
+"""A zip file's directory, checked before anything in it is read: torch.save and numpy both write zips."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_MEMBERS = 200_000
+MAX_DEFLATE_RATIO = 300
+"""Real arrays compress tenfold, now and then; a bomb compresses a thousandfold."""
+_SMALL_BYTES = 64 << 20
+_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file in the archive; ``offset`` is where its bytes begin."""
+
+    name: str
+    offset: int
+    size: int
+    stored: bool
+
+
+class UnsoundArchiveError(Exception):
+    """What is wrong with an archive; ``truncated`` says that the file was cut off."""
+
+    def __init__(self, reason: str, *, truncated: bool = False, bomb: bool = False) -> None:
+        super().__init__(reason)
+        self.truncated = truncated
+        self.bomb = bomb
+
+
+def read_directory(path: Path) -> dict[str, Member]:
+    """Every member by its name.
+
+    Raises:
+        UnsoundArchiveError: cut off; a duplicate, absolute or escaping name; a link; encryption; members that overlap; a
+            local header that disagrees with the directory; a compression ratio that no array has.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
+        reason = f"its zip directory cannot be read ({error.__class__.__name__})"
+        raise UnsoundArchiveError(reason, truncated=not _has_directory(path)) from None
+    if len(entries) > MAX_MEMBERS:
+        raise UnsoundArchiveError(f"it lists {len(entries)} members")
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UnsoundArchiveError(f"it holds two members named {repeated[:80]!r}")
+    with path.open("rb") as file:
+        members = [_checked(entry, file.seek, file.read) for entry in entries]
+    _check_overlap(members, entries, path.stat().st_size)
+    return {member.name: member for member in members}
+
+
+def _checked(entry: zipfile.ZipInfo, seek: Callable[[int], int], read: Callable[[int], bytes]) -> Member:
+    name = entry.filename
+    shown = repr(name[:80])
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name[:3]:
+        raise UnsoundArchiveError(f"the member {shown} points outside the archive")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise UnsoundArchiveError(f"the member {shown} is a symbolic link")
+    if entry.flag_bits & 0x1:
+        raise UnsoundArchiveError(f"the member {shown} is encrypted")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UnsoundArchiveError(f"the member {shown} uses a compression other than deflate")
+    stored = entry.compress_type == zipfile.ZIP_STORED
+    if stored and entry.compress_size != entry.file_size:
+        raise UnsoundArchiveError(f"the member {shown} claims two sizes")
+    if not stored and entry.file_size > max(_SMALL_BYTES, MAX_DEFLATE_RATIO * entry.compress_size):
+        raise UnsoundArchiveError(
+            f"the member {shown} would grow from {entry.compress_size} to {entry.file_size} bytes", bomb=True
+        )
+    seek(entry.header_offset)
+    header = read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size:
+        raise UnsoundArchiveError(f"the member {shown} is cut off", truncated=True)
+    magic, _, flags, method, _, _, _, compressed, size, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    local_name = read(name_length)
+    text = local_name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
+    deferred = bool(flags & 0x8) or 0xFFFFFFFF in (compressed, size)
+    if magic != b"PK\x03\x04" or text != entry.orig_filename or method != entry.compress_type:
+        raise UnsoundArchiveError(f"the header of the member {shown} disagrees with the directory")
+    if not deferred and (compressed, size) != (entry.compress_size, entry.file_size):
+        raise UnsoundArchiveError(f"the header of the member {shown} disagrees with the directory")
+    offset = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    return Member(name, offset, entry.file_size, stored)
+
+
+def _check_overlap(members: list[Member], entries: list[zipfile.ZipInfo], size: int) -> None:
+    places = sorted(
+        (entry.header_offset, member.offset + entry.compress_size, member.name)
+        for member, entry in zip(members, entries, strict=True)
+    )
+    end = 0
+    for first, last, name in places:
+        if first < end:
+            raise UnsoundArchiveError(f"the member {name[:80]!r} overlaps another")
+        if last > size:
+            raise UnsoundArchiveError(f"the member {name[:80]!r} is cut off", truncated=True)
+        end = last
+    if places and places[0][0] != 0:
+        raise UnsoundArchiveError("something stands before the archive")
+
+
+def _has_directory(path: Path) -> bool:
+    """Whether an end-of-directory record is there: without it the file was cut off."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 65_557))
+        return b"PK\x05\x06" in file.read()
