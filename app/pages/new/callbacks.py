@@ -1,0 +1,319 @@
+"""The New page's callbacks: choose, look into, suggest, check, sum up, run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+
+from app.components import error_state
+from app.pages.new.architectures import architecture_options, best_architecture, differences_table
+from app.pages.new.cards import data_card, model_card
+from app.pages.new.checking import Check, follow_check
+from app.pages.new.choosing import checkpoint_of, choose, data_of, is_waiting, look_at
+from app.pages.new.data_view import baseline_view, preview
+from app.pages.new.draft import Draft
+from app.pages.new.overview import Overview, name_of, overview
+from app.pages.new.schemes import known_schemes, scheme_groups
+from app.routing import Services, current_user, in_thread
+from quant_lens_engine.errors import QuantLensError
+from quant_lens_engine.schema import ErrorBody, parse_scheme
+from worker import queue
+
+FIELDS = {
+    "name": "new-name", "model": "new-model", "data": "new-data", "architecture": "new-architecture",
+    "layout": "new-layout", "scale": "new-scale", "mean": "new-mean", "std": "new-std", "limit": "new-limit",
+    "batch_size": "new-batch", "schemes": "new-schemes", "preset": "new-preset", "seed": "new-seed",
+    "device": "new-device", "dtype": "new-dtype", "base": "new-base",
+}  # fmt: skip
+STORES = {"model", "data", "base"}
+
+
+def register_new_page(app: Dash, services: Services) -> None:
+    """Add them all to ``app``."""
+    _register_choosing(app, services)
+    _register_cards(app, services)
+    _register_suggestions(app)
+    _register_schemes(app, services)
+    _register_overview(app, services)
+    _register_run(app, services)
+
+
+def _field_inputs() -> list[Input]:
+    return [Input(id_, "data" if field in STORES else "value") for field, id_ in FIELDS.items()]
+
+
+def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
+    """The draft from the fields' values, in the order of ``FIELDS``."""
+    given = dict(zip(FIELDS, values, strict=True))
+    for text in ("name", "mean", "std"):
+        given[text] = given[text] or ""
+    for number in ("limit", "batch_size", "seed"):
+        given[number] = given[number] if isinstance(given[number], int) else None
+    scale = given["scale"]
+    given["scale"] = float(scale) if isinstance(scale, int | float) else None
+    given["layout"] = given["layout"] or None
+    given["architecture"] = given["architecture"] or "auto"
+    given["schemes"] = tuple(given["schemes"] or ())
+    given["base"] = given["base"] or {}
+    return Draft(**given, task=given["base"].get("task", "classification"))
+
+
+def _register_choosing(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("new-model", "data"),
+        Output("new-data", "data"),
+        Output("new-stored-model", "value"),
+        Output("new-stored-data", "value"),
+        Input("uploaded-model", "data"),
+        Input("uploaded-data", "data"),
+        Input("new-stored-model", "value"),
+        Input("new-stored-data", "value"),
+        Input({"type": "new-example", "kind": ALL, "name": ALL}, "n_clicks"),
+        Input({"type": "new-remove", "kind": ALL}, "n_clicks"),
+        Input({"type": "new-swap", "kind": ALL}, "n_clicks"),
+        State("new-model", "data"),
+        State("new-data", "data"),
+        prevent_initial_call=True,
+    )
+    @in_thread
+    def choose_sources(*values: Any) -> tuple[Any, ...]:
+        chosen = {"model": values[-2], "data": values[-1]}
+        examples = services.store.capabilities.read().examples
+        after = choose(ctx.triggered_id, ctx.triggered[0]["value"], chosen, examples)
+        changed = [after[kind] if after[kind] != chosen[kind] else no_update for kind in ("model", "data")]
+        return (*changed, None, None)
+
+    @app.callback(
+        Output("new-found", "data"),
+        Output("new-check", "data"),
+        Output("new-wait", "disabled"),
+        Input("new-model", "data"),
+        Input("new-data", "data"),
+        Input("new-draft", "data"),
+        Input("new-wait", "n_intervals"),
+        State("new-found", "data"),
+        State("new-check", "data"),
+    )
+    @in_thread
+    def look(
+        model: Any, data: Any, draft: dict[str, Any] | None, _: Any, before: Any, check: Check | None
+    ) -> tuple[Any, Any, bool]:
+        inspections = services.store.capabilities.read().examples.inspections
+        found: dict[str, Any] = {
+            "model": look_at(services.store, model, inspections),
+            "data": look_at(services.store, data, inspections),
+            "of": [model, data],
+        }
+        ready = draft["question"] if draft and found == before else None
+        after = follow_check(services.store, ready, check) if found == before else check
+        waits = any(is_waiting(found[kind]) for kind in ("model", "data"))
+        waits = waits or (after is not None and after["state"] in {"waiting", "running"})
+        return (
+            found if found != before else no_update,
+            after if after != check else no_update,
+            not waits,
+        )
+
+
+def _register_cards(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("new-zone-model", "hidden"),
+        Output("new-card-model", "children"),
+        Output("new-architecture-block", "hidden"),
+        Output("new-architecture-options", "children"),
+        Input("new-found", "data"),
+        State("new-model", "data"),
+        State("new-architecture", "value"),
+    )
+    @in_thread
+    def show_model(found: dict[str, Any] | None, source: Any, architecture: str) -> tuple[Any, ...]:
+        if not source:
+            return False, None, True, []
+        known = (found or {}).get("model")
+        checkpoint = checkpoint_of(known)
+        if checkpoint is None or not checkpoint.architectures:
+            return True, model_card(source, known), True, []
+        facts = services.store.capabilities.read().architectures
+        return True, model_card(source, known), False, architecture_options(checkpoint, facts, architecture)
+
+    @app.callback(
+        Output("new-differences", "children"),
+        Input("new-architecture", "value"),
+        Input("new-found", "data"),
+    )
+    @in_thread
+    def show_differences(architecture: str | None, found: dict[str, Any] | None) -> Any:
+        checkpoint = checkpoint_of((found or {}).get("model"))
+        if checkpoint is None:
+            return None
+        chosen = next((match for match in checkpoint.architectures if match.architecture == architecture), None)
+        if chosen is None and best_architecture(checkpoint) is None:
+            chosen = next(iter(checkpoint.architectures), None)
+        return differences_table(chosen) if chosen is not None and not chosen.fits else None
+
+    @app.callback(
+        Output("new-zone-data", "hidden"),
+        Output("new-card-data", "children"),
+        Output("new-data-facts", "hidden"),
+        Output("new-transform", "hidden"),
+        Input("new-found", "data"),
+        State("new-data", "data"),
+    )
+    def show_data(found: dict[str, Any] | None, source: Any) -> tuple[Any, ...]:
+        if not source:
+            return False, None, True, True
+        known = (found or {}).get("data")
+        usable = data_of(known) is not None or known is None
+        return True, data_card(source, known), not usable, not usable or "example" in source
+
+    @app.callback(
+        Output("new-preview", "children"),
+        Input("new-found", "data"),
+        *_field_inputs(),
+    )
+    def show_preview(found: dict[str, Any] | None, *values: Any) -> Any:
+        data = data_of((found or {}).get("data"))
+        if data is None:
+            return None
+        try:
+            return preview(data, draft_of(values).transform())
+        except ValueError:  # a number that is none is told beside its field
+            return no_update
+
+    @app.callback(Output("new-baseline", "children"), Input("new-check", "data"))
+    def show_baseline(check: Check | None) -> Any:
+        return baseline_view(check)
+
+
+def _register_suggestions(app: Dash) -> None:
+    @app.callback(
+        Output("new-architecture", "value"),
+        Output("new-layout", "value"),
+        Output("new-scale", "value"),
+        Output("new-told", "data"),
+        Input("new-found", "data"),
+        State("new-model", "data"),
+        State("new-data", "data"),
+        State("new-architecture", "value"),
+        State("new-layout", "value"),
+        State("new-scale", "value"),
+        State("new-told", "data"),
+    )
+    def suggest(
+        found: Any, model: Any, data: Any, architecture: Any, layout: Any, scale: Any, told: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        """What the files suggest is put into the fields, once for each file: what the user changes then stays."""
+        after = dict(told)
+        answers: list[Any] = [no_update, no_update, no_update]
+        checkpoint = checkpoint_of((found or {}).get("model"))
+        if checkpoint is not None and told["architecture_for"] != model:
+            after["architecture_for"] = model
+            names = {match.architecture for match in checkpoint.architectures}
+            if told["architecture_for"] is not None or architecture not in names:
+                answers[0] = best_architecture(checkpoint) or "auto"
+        inspection = data_of((found or {}).get("data"))
+        if inspection is not None and told["suggested_for"] != data:
+            after["suggested_for"] = data
+            unsaid = not layout and not isinstance(scale, int | float)
+            if (told["suggested_for"] is not None or unsaid) and "example" not in (data or {}):
+                answers[1], answers[2] = inspection.suggested_layout or "", inspection.suggested_scale
+        return (*answers, after if after != told else no_update)
+
+
+def _register_schemes(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("new-scheme-groups", "children"),
+        Output("new-schemes", "value"),
+        Output("new-custom", "value"),
+        Output("new-custom-problem", "children"),
+        Input("new-custom-add", "n_clicks"),
+        Input("new-custom", "n_submit"),
+        State("new-custom", "value"),
+        State("new-schemes", "value"),
+        prevent_initial_call=True,
+    )
+    @in_thread
+    def add_scheme(_: Any, __: Any, text: str | None, chosen: list[str]) -> tuple[Any, ...]:
+        if not text or not text.strip():
+            return no_update, no_update, no_update, "Write a scheme's name, such as int4-g64-asym."
+        try:
+            name = parse_scheme(text.strip().lower()).name
+        except QuantLensError as error:
+            return no_update, no_update, no_update, f"{error.message}. {error.hint}."
+        offered = services.store.capabilities.read().schemes
+        after = chosen if name in chosen else [*chosen, name]
+        return scheme_groups(offered, after), after, "", None
+
+
+def _register_overview(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("new-draft", "data"),
+        Output("new-query", "data"),
+        Output({"type": "new-problem", "field": ALL}, "children"),
+        Output({"type": "new-step", "name": ALL}, "data-done"),
+        Output({"type": "new-swatch", "scheme": ALL}, "style"),
+        Output({"type": "new-swatch", "scheme": ALL}, "hidden"),
+        Output({"type": "new-preset-time", "name": ALL}, "children"),
+        Output("new-schemes-count", "children"),
+        Output("new-limit-hint", "children"),
+        Output("new-transform-said", "children"),
+        Output("new-name", "placeholder"),
+        Output("new-summary", "children"),
+        Output("new-run-note", "children"),
+        Output("new-run", "disabled"),
+        Output("new-copies", "children"),
+        Input("new-found", "data"),
+        Input("new-check", "data"),
+        Input("uploading", "data"),
+        *_field_inputs(),
+    )
+    @in_thread
+    def sum_up(found: Any, check: Check | None, uploading: list[str] | None, *values: Any) -> tuple[Any, ...]:
+        draft = draft_of(values)
+        seen: Overview = overview(services, draft, found or {}, check, uploading or [])
+        outputs = [[item["id"] for item in group] for group in ctx.outputs_list[2:7]]
+        return (
+            seen.kept,
+            draft.query(),
+            [seen.problems.get(id_["field"]) for id_ in outputs[0]],
+            [str(seen.done.get(id_["name"], False)).lower() for id_ in outputs[1]],
+            [seen.swatches.get(id_["scheme"], {}) for id_ in outputs[2]],
+            [id_["scheme"] not in seen.swatches for id_ in outputs[3]],
+            [seen.preset_times.get(id_["name"], "") for id_ in outputs[4]],
+            f"{len(known_schemes(draft.schemes))} chosen",
+            seen.limit_hint,
+            seen.transform_said,
+            seen.name,
+            seen.summary,
+            seen.note,
+            not seen.can_run,
+            seen.copies,
+        )
+
+    app.clientside_callback(
+        ClientsideFunction("quantLensNew", "remember"), Output("new-query", "id"), Input("new-query", "data")
+    )
+
+
+def _register_run(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("url", "href"),
+        Output("new-run-error", "children"),
+        Input("new-run", "n_clicks"),
+        State("new-found", "data"),
+        *[State(item.component_id, item.component_property) for item in _field_inputs()],
+        prevent_initial_call=True,
+        running=[(Output("new-run", "disabled"), True, False)],
+    )
+    @in_thread
+    def run(_: Any, found: dict[str, Any] | None, *values: Any) -> tuple[Any, Any]:
+        draft = draft_of(values)
+        named = draft if draft.name else draft.changed(name=name_of(draft, found or {}))
+        try:
+            record = queue.submit(services.store, named.spec(), current_user().name)
+        except QuantLensError as error:
+            return no_update, error_state(ErrorBody.model_validate(error.as_dict()))
+        except ValueError as error:
+            return no_update, html.Div(str(error), className="ql-problem")
+        return f"/runs/{record.id}", None
