@@ -35,10 +35,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _python(_: Settings) -> Finding:
-    version = platform.python_version()
-    if sys.version_info >= (3, 11):
-        return Finding("Python", "ok", version)
-    return Finding("Python", "missing", version, "install Python 3.11 or newer")
+    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
 def _torch(_: Settings) -> Finding:

@@ -15,14 +15,14 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from app.api import install_api
 from app.api.documentation import OPENAPI_PATH
 from app.api.uploads import RelativeLocation, Uploads, sweep_uploads
+from app.auth.exposure import refuse_open_server
 from app.auth.gate import Gate
 from app.auth.identity import Sessions
-from app.auth.origin import is_loopback
 from app.auth.sign_in import sign_in_router
 from app.dashboard import create_dashboard
 from app.measurements import RequestMeasurements, StoreMeasurements
 from quant_lens_engine.version import __version__
-from worker.settings import Settings, SettingsError, get_settings
+from worker.settings import Settings, get_settings
 from worker.store import open_store
 
 _DESCRIPTION = """What quantization does to a network before you ship it.
@@ -80,17 +80,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestMeasurements, registry=registry)
     app.add_middleware(Gate, store=store, settings=settings, sessions=sessions, script_hashes=script_hashes)
     return app
-
-
-def refuse_open_server(settings: Settings) -> None:
-    """Without sign-in a server stays on its own machine.
-
-    Raises:
-        SettingsError: ``open_without_sign_in``.
-    """
-    if settings.auth == "none" and not settings.allow_open and not is_loopback(settings.host):
-        raise SettingsError(
-            f"without sign-in the server does not listen on {settings.host}: anyone there could do everything",
-            code="open_without_sign_in",
-            hint="set QUANT_LENS_AUTH=token, or QUANT_LENS_ALLOW_OPEN=1 if something else keeps strangers out",
-        )

@@ -62,12 +62,22 @@ class RequestMeasurements:
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
+                route = _template(scope)
                 self._requests.labels(scope["method"], route, message["status"]).inc()
                 self._seconds.labels(scope["method"], route).observe(time.perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, measured)
+
+
+def _template(scope: Scope) -> str:
+    """The path with its parameters' names in place of their values; one word for what no route took."""
+    if "route" not in scope:
+        return "other"
+    template: str = scope["path"]
+    for name, value in scope.get("path_params", {}).items():
+        template = template.replace(str(value), f"{{{name}}}") if value else template
+    return template
 
 
 def _gauge(name: str, description: str, label: str, values: Mapping[Any, int]) -> GaugeMetricFamily:

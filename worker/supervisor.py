@@ -106,7 +106,7 @@ class Supervisor:
         Raises:
             CannotStart: the data folder or the port is taken.
         """
-        with _sole_user_of(self._settings.data_dir):
+        with sole_user_of(self._settings.data_dir):
             _check_port(self._settings.host, self._settings.port)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._on_signal)
@@ -193,8 +193,14 @@ def run_everything(settings: Settings, web: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _sole_user_of(data_dir: Path) -> Iterator[None]:
-    """The lock is the kernel's: it goes with the process that holds it, so a stale file locks nobody out."""
+def sole_user_of(data_dir: Path) -> Iterator[None]:
+    """Nobody else runs an own Redis on the data folder while the block lasts.
+
+    The lock is the kernel's: it goes with the process that holds it, so a stale file locks nobody out.
+
+    Raises:
+        CannotStart: ``data_dir_in_use``, or the folder cannot be written.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = (data_dir / "up.lock").open("a+")

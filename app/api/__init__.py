@@ -29,10 +29,12 @@ def install_api(app: FastAPI, uploads: Uploads, registry: CollectorRegistry) -> 
     app.include_router(health_router(registry), include_in_schema=False)
     app.include_router(documentation.router)
     app.mount(documentation.ASSETS_PATH, documentation.documentation_assets())
-    app.add_api_route("/api/{path:path}", _no_such_route, methods=_METHODS, include_in_schema=False)
+    for rest in ("/api", "/api/{path:path}"):
+        app.add_api_route(rest, _no_such_route, methods=_METHODS, include_in_schema=False)
 
 
-async def _no_such_route(request: Request, path: str) -> None:
+async def _no_such_route(request: Request) -> None:
+    path = request.url.path
     known = list(takewhile(lambda route: getattr(route, "endpoint", None) is not _no_such_route, request.app.routes))
     allowed = [
         method
@@ -42,8 +44,8 @@ async def _no_such_route(request: Request, path: str) -> None:
     if allowed:
         raise Refusal(
             "method_not_allowed",
-            f"{request.method} is not for /api/{path}",
+            f"{request.method} is not for {path}",
             hint=f"use {' or '.join(allowed)}",
             headers={"Allow": ", ".join(allowed)},
         )
-    raise Refusal("not_found", f"there is nothing at /api/{path}", hint="see /api/docs")
+    raise Refusal("not_found", f"there is nothing at {path}", hint="see /api/docs")

@@ -27,7 +27,8 @@ async def follow_run(run_id: str, store: StoreOf, last_event_id: Annotated[str, 
     204 tells that nothing more will come: the run has ended and `Last-Event-ID` was its last event.
     """
     record = await run_in_threadpool(store.runs.get, run_id)
-    if record.state in TERMINAL_STATES and not await run_in_threadpool(store.events.read, run_id, last_event_id, 1):
+    is_more = await run_in_threadpool(store.events.read, run_id, last_event_id, 1)
+    if record.state in TERMINAL_STATES and not is_more:
         return Response(status_code=204)
     return EventSourceResponse(_stream(store, run_id, last_event_id), ping=_PING_S)
 

@@ -1,0 +1,5 @@
+"""``python -m app``: the console script without its script."""
+
+from app.cli import main
+
+main()
