@@ -160,7 +160,7 @@ def _solve(choices: list[_Choice], groups: int, budget: float) -> list[_Choice]:
     while True:
         answer = milp(
             regret * (_OBJECTIVE_SCALE / (regret.max(initial=0.0) or 1.0)),
-            integrality=np.ones(len(choices)),
+            integrality=np.ones(len(choices), dtype=np.int64),
             bounds=Bounds(0, 1),
             constraints=constraints,
             options={"mip_rel_gap": 0.0},

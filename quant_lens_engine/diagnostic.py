@@ -1,0 +1,337 @@
+"""The notebook's face: a model and a loader in, every variant measured beside the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from quant_lens_engine.errors import DataError, InputError, SpecError
+from quant_lens_engine.measurement import VariantMeasurement, measure_variants
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.function import available_device
+from quant_lens_engine.objective.model_call import Forward
+from quant_lens_engine.objective.sample import Sample
+from quant_lens_engine.progress import SILENT, Progress
+from quant_lens_engine.quantization import QuantizedVariant, custom_variant, float_variant, quantize
+from quant_lens_engine.report import written_report
+from quant_lens_engine.schema import (
+    FLOAT_VARIANT,
+    CurvatureOptions,
+    DataFacts,
+    InspectPayload,
+    Landscape,
+    LineOptions,
+    ModelFacts,
+    QuantizationScheme,
+    RunResult,
+    parse_scheme,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Loss = nn.Module | Callable[..., Tensor]
+
+
+class QuantDiagnostic:
+    """What quantization does to a model: loss, accuracy, curvature and landscape of every variant, on the same data
+    and along the same directions.
+
+    The model is never changed: device, mode, gradients, weights, frozen and tied parameters stay as they are, an
+    exception included. The loader is read once, here, and kept on the CPU, so a shuffling one does no harm.
+
+    Args:
+        model: a float model, as it would be evaluated; it is always measured in ``eval()`` mode.
+        dataloader: any iterable of batches: tuples ``(x, y)``, or dicts with a key such as ``labels``.
+        device: where to compute, such as ``"cuda"``; None for where the model is.
+        criterion: the loss; None for the task's own.
+        seed: of directions, start vectors and probes.
+        forward: ``(model, batch) -> output``, for models that are called in their own way.
+        task: ``"classification"``, ``"regression"``, ``"causal-lm"``, ``"masked-lm"`` or ``"self-distillation"``; None
+            for classification where the targets are whole numbers, and regression where they are not.
+
+    Raises:
+        DeviceError: this machine does not have the device.
+        DataError: no rows, NaN or infinity in them, or no targets where the loss needs them.
+        CheckpointError: NaN or infinity in the weights.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> loader = [(torch.randn(32, 4), torch.randint(3, (32,)))]
+        >>> diagnostic = QuantDiagnostic(model, loader)
+        >>> diagnostic.add_int8_model()
+        >>> diagnostic.add_variant("int4-g128")
+        >>> metrics = diagnostic.run_analysis(landscape_steps=5, directions=1)
+        >>> [variant.name for variant in metrics.variants]
+        ['FP32', 'Int8', 'int4-g128']
+        >>> metrics.variant("Int8").curvature.lambda_max.value > 0
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataloader: Iterable[Any],
+        device: str | torch.device | None = None,
+        *,
+        criterion: Loss | None = None,
+        seed: int = 0,
+        forward: Forward | None = None,
+        task: str | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"a model is needed, not a {type(model).__name__}",
+                hint="build the network, then network.load_state_dict(torch.load(path, weights_only=True))",
+                code="no_model",
+            )
+        self.device = available_device(_device_of(model) if device is None else device)
+        self.seed = seed
+        self._model = model
+        self._sample = Sample.read(dataloader)
+        self._criterion = criterion
+        self._forward = forward
+        self._task = task or _infer_task(self._sample, criterion)
+        self._builders: dict[str, tuple[object, Callable[[], QuantizedVariant]]] = {}
+        self._measured: dict[str, QuantizedVariant] = {}
+        self._result: RunResult | None = None
+
+    def add_int8_model(
+        self, num_bits: int = 8, name: str | None = None, *, model_int8: nn.Module | None = None
+    ) -> None:
+        """Add an integer variant (``intB``: symmetric, per-channel, weights only), or a quantized model of your own.
+
+        Args:
+            num_bits: 2 to 8, or 16.
+            name: of the variant; None for ``Int8``, ``Int4`` …
+            model_int8: a model that was quantized from this one, by ``torch.ao.quantization.quantize_dynamic`` or
+                torchao's ``quantize_``. Loss and accuracy are then its own; curvature and the smooth landscape are
+                taken at its dequantized weights.
+
+        Raises:
+            SchemeError: no such number of bits.
+            InputError: ``duplicate_variant``: another variant has the name.
+        """
+        scheme = parse_scheme(f"int{num_bits}")
+        label = f"Int{num_bits}" if name is None else name
+        if model_int8 is None:
+            self.add_variant(scheme, label)
+        else:
+            self._add(label, model_int8, lambda: custom_variant(self._model, model_int8, label))
+
+    def add_variant(self, scheme: str | QuantizationScheme | dict[str, Any], name: str | None = None) -> None:
+        """Add a variant in any scheme, such as ``"int4-g128"``.
+
+        Args:
+            scheme: its name, its JSON, or itself.
+            name: of the variant; None for the scheme's.
+
+        Raises:
+            SchemeError: an unknown scheme.
+            InputError: ``duplicate_variant``: another variant has the name.
+        """
+        parsed = parse_scheme(scheme)
+        self._add(name or parsed.name, parsed, lambda: quantize(self._model, parsed))
+
+    def run_analysis(
+        self,
+        landscape_steps: int = 50,
+        hessian_iters: int | None = None,
+        *,
+        distance: float = 1.0,
+        directions: int = 3,
+        trace_probes: int = 64,
+        tolerance: float = 1e-4,
+        top: int = 1,
+        progress: Progress = SILENT,
+    ) -> RunResult:
+        """Measure the float model and every variant that was added.
+
+        Args:
+            landscape_steps: points of a line; an even number becomes one more, so that α = 0 is sampled.
+            hessian_iters: cap on Lanczos' Hessian-vector products; None for as many as λ to ``tolerance`` takes, at
+                most 100. What did not converge says so (``curvature.converged``, ``curvature.reason``).
+            distance: a line spans −distance to +distance, in units of ‖θ‖ per filter.
+            directions: shared, filter-normalised random directions; several give a mean and a band.
+            trace_probes: Rademacher probes of the trace.
+            tolerance: relative accuracy aimed at for λmax and λmin.
+            top: how many of the largest eigenvalues.
+            progress: told where the work is; may stop it.
+
+        Returns:
+            the result, as command line and server give it; also kept for :meth:`report` and :meth:`plot`.
+
+        Raises:
+            SpecError: an option that is out of range.
+        """
+        curvature, line = _options(
+            {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top},
+            {"steps": landscape_steps, "distance": distance, "directions": directions},
+        )
+        objective = self._objective(self.device)
+        variants = {FLOAT_VARIANT: float_variant(self._model)}
+        variants |= {name: build() for name, (_, build) in self._builders.items()}
+        measurement = VariantMeasurement(
+            objective=objective,
+            curvature=curvature,
+            line=line,
+            seed=self.seed,
+            progress=progress,
+            objective_on=self._objective,
+        )
+        result = measure_variants(measurement, variants, self._inspect(objective))
+        self._measured, self._result = variants, result
+        return result
+
+    @property
+    def result(self) -> RunResult:
+        """What :meth:`run_analysis` returned last.
+
+        Raises:
+            InputError: ``not_analysed``: it has not been called.
+        """
+        if self._result is None:
+            raise InputError("nothing is measured yet", hint="call run_analysis() first", code="not_analysed")
+        return self._result
+
+    def report(self) -> str:
+        """The result as text: the verdict, a table of variants, the sharpness ratio of each, and how to read it."""
+        return written_report(self.result)
+
+    def plot(
+        self, save_path: str | Path | None = None, *, landscape: Landscape = "smooth", mode: str = "light"
+    ) -> Figure | Path:
+        """Sharpness and loss lines of every variant.
+
+        Args:
+            save_path: ``.png``, ``.svg`` or ``.pdf`` (matplotlib; needs neither browser nor display), or ``.html`` (a
+                self-contained interactive report). None to look at it in a notebook.
+            landscape: ``"smooth"`` L(Q(w) + αd), or ``"deployed"`` L(Q(w + αd)).
+            mode: ``"light"`` or ``"dark"``.
+
+        Returns:
+            the path that was written, or the figure.
+
+        Raises:
+            InputError: ``unknown_image_format``.
+        """
+        from quant_lens_engine.diagnostic_figure import draw_diagnostic, write_diagnostic
+
+        if save_path is None:
+            return draw_diagnostic(self.result, landscape=landscape, mode=mode)
+        return write_diagnostic(self.result, Path(save_path), landscape=landscape, mode=mode)
+
+    def dequantized_state(self, name: str) -> dict[str, Tensor]:
+        """Every parameter of the float model as the variant has it: the point at which curvature was taken.
+
+        Args:
+            name: of the variant; ``"FP32"`` for the float model's own.
+
+        Returns:
+            ``{parameter: tensor}``, copies on the model's device, in its dtype; tied parameters once.
+
+        Raises:
+            InputError: ``unknown_variant``; ``no_dequantized_weights`` for a custom model whose weights could not be
+                found under the float model's names.
+        """
+        variant = self._measured.get(name) or self._build(name)
+        if variant.unmapped is not None:
+            raise InputError(
+                f"{name!r} has no dequantized weights: {variant.unmapped}",
+                hint="quantize the float model itself, without folding layers",
+                code="no_dequantized_weights",
+            )
+        return {key: tensor.detach().clone() for key, tensor in variant.point.items()}
+
+    def _add(self, name: str, source: object, build: Callable[[], QuantizedVariant]) -> None:
+        taken = self._builders.get(name, (None, None))[0]
+        if name == FLOAT_VARIANT or (taken is not None and taken != source):
+            raise InputError(
+                f"there is a variant {name!r} already", hint="give it another name=", code="duplicate_variant"
+            )
+        self._builders[name] = (source, build)  # the same one again is a cell that was run twice
+        self._measured.pop(name, None)
+
+    def _build(self, name: str) -> QuantizedVariant:
+        if name == FLOAT_VARIANT:
+            return float_variant(self._model)
+        if name not in self._builders:
+            raise InputError(
+                f"no variant {name!r}",
+                hint=f"there are {', '.join([FLOAT_VARIANT, *self._builders])}",
+                code="unknown_variant",
+            )
+        return self._builders[name][1]()
+
+    def _objective(self, device: torch.device) -> Objective:
+        return Objective(
+            self._model, self._sample, self._criterion, task=self._task, forward=self._forward, device=device
+        )
+
+    def _inspect(self, objective: Objective) -> InspectPayload:
+        parameters = list(self._model.parameters())
+        dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters if p.is_floating_point()})
+        labels = [b.target for b in self._sample.batches if _is_labels(b.target)]
+        return InspectPayload(
+            model=ModelFacts(
+                architecture=type(self._model).__name__,
+                parameters=sum(parameter.numel() for parameter in parameters),
+                size_bytes=sum(tensor.nbytes for tensor in (*parameters, *self._model.buffers())),
+            ),
+            data=DataFacts(
+                samples=objective.samples,
+                available=objective.samples,
+                batch_size=max(batch.rows for batch in self._sample.batches),
+                calibration_samples=0,
+                overlap=False,
+                classes=len(set(torch.cat([y.flatten() for y in labels]).tolist())) if labels else None,
+            ),
+            execution={
+                "device": str(self.device),
+                "dtype": " ".join(dtypes),
+                "threads": torch.get_num_threads(),
+                "micro_batch": None,
+            },
+        )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    tensor = next(iter([*model.parameters(), *model.buffers()]), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _is_labels(target: object) -> bool:
+    return isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
+
+
+def _infer_task(sample: Sample, criterion: Loss | None) -> str:
+    target = sample.batches[0].target
+    if _is_labels(target):
+        return "classification"
+    if criterion is None and target is None:
+        raise DataError(
+            "the batches have no targets",
+            hint="give batches (x, y), a criterion=, or task='self-distillation', which compares with the float model",
+            code="no_targets",
+        )
+    # Probabilities and yes/no targets are floating point too: their loss says that they are classes.
+    classes = isinstance(criterion, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss)
+    return "classification" if classes else "regression"
+
+
+def _options(curvature: dict[str, Any], line: dict[str, Any]) -> tuple[CurvatureOptions, LineOptions]:
+    try:
+        given = {key: value for key, value in curvature.items() if value is not None}
+        return CurvatureOptions(**given), LineOptions(**line)
+    except ValidationError as error:
+        public = {"max_products": "hessian_iters", "steps": "landscape_steps"}
+        first = error.errors()[0]
+        option = str(first["loc"][0])
+        raise SpecError(
+            f"{public.get(option, option)}: {first['msg']}", hint="see help(QuantDiagnostic.run_analysis)"
+        ) from None

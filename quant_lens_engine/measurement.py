@@ -1,0 +1,156 @@
+"""Variants that are in memory, measured one after the other: the stages of a run without its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from quant_lens_engine.curvature import measure_curvature
+from quant_lens_engine.diagnosis import give_verdict
+from quant_lens_engine.errors import Cancelled, QuantLensError
+from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
+from quant_lens_engine.landscape import measure_lines
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.progress import SILENT, Progress
+from quant_lens_engine.quantization import QuantizedVariant
+from quant_lens_engine.schema import (
+    FLOAT_VARIANT,
+    Curvature,
+    CurvatureOptions,
+    CurvaturePayload,
+    EvaluatePayload,
+    Evaluation,
+    InspectPayload,
+    Line,
+    LineOptions,
+    LinePayload,
+    Record,
+    RunResult,
+    StageFailure,
+    StageKey,
+    VerdictPayload,
+    assemble_variants,
+)
+
+
+@dataclass(frozen=True)
+class VariantMeasurement:
+    """How variants are measured.
+
+    Attributes:
+        objective: at the float point; every variant is measured on its sample.
+        curvature: accuracy and effort of λ and the trace.
+        line: the grid and the directions.
+        seed: of directions, start vectors and probes; the same for every variant.
+        progress: told where the work is.
+        objective_on: the same objective on another device, for a custom model that runs on one of its own.
+    """
+
+    objective: Objective
+    curvature: CurvatureOptions
+    line: LineOptions
+    seed: int = 0
+    progress: Progress = SILENT
+    objective_on: Callable[[torch.device], Objective] | None = None
+
+    def evaluate(self, variant: QuantizedVariant, reference: FloatOutputs | None, stage: str) -> EvaluatePayload:
+        """Loss, accuracy and distance from the float model; by a custom model's own kernels where there is one."""
+        if variant.own_model is None:
+            measured = evaluate(
+                self.objective.at(variant.point), reference=reference, progress=self.progress, stage=stage
+            )
+        else:
+            measured = self._evaluate_own(variant.own_model, reference, stage)
+        return EvaluatePayload(
+            effective_bits=variant.effective_bits,
+            size_bytes=variant.size_bytes,
+            quantized_layers=variant.quantized_layers,
+            skipped_layers=variant.skipped,
+            layers=[layer.as_record() for layer in variant.layers],
+            evaluation=measured,
+            elapsed_s=measured.elapsed_s,
+        )
+
+    def curve(self, variant: QuantizedVariant, stage: str) -> CurvaturePayload:
+        """λmax, λmin and the trace at the dequantized weights."""
+        if variant.unmapped is not None:
+            return CurvaturePayload(curvature=Curvature(reason=variant.unmapped))
+        measured = measure_curvature(
+            self.objective.at(variant.point),
+            self.curvature,
+            seed=self.seed,
+            weights="float" if variant.name == FLOAT_VARIANT else "dequantized",
+            progress=self.progress,
+            stage=stage,
+        )
+        return CurvaturePayload(curvature=measured, elapsed_s=measured.elapsed_s)
+
+    def walk(self, variant: QuantizedVariant, stage: str) -> LinePayload:
+        """The loss along the shared directions, deployed and smooth."""
+        if variant.unmapped is not None:
+            return LinePayload(lines=[Line(landscape="smooth", reason=variant.unmapped)])
+        lines = measure_lines(
+            self.objective,
+            base_point=self.objective.point,
+            variant_point=variant.point,
+            requantize=variant.requantize,
+            options=self.line,
+            seed=self.seed,
+            progress=self.progress,
+            stage=stage,
+        )
+        return LinePayload(lines=lines, elapsed_s=sum(line.elapsed_s for line in lines))
+
+    def _evaluate_own(self, model: nn.Module, reference: FloatOutputs | None, stage: str) -> Evaluation:
+        objective, device = self.objective, _device_of(model)
+        if device != objective.device and self.objective_on is not None:
+            objective = self.objective_on(device)
+        return evaluate(objective, reference=reference, own_model=model, progress=self.progress, stage=stage)
+
+
+def measure_variants(
+    measurement: VariantMeasurement, variants: Mapping[str, QuantizedVariant], inspect: InspectPayload
+) -> RunResult:
+    """Every stage of every variant, the float model first.
+
+    An evaluation that fails is raised, for a verdict would stand on nothing; curvature or lines that fail are listed
+    in ``failures``, and the others go on.
+    """
+    stages: dict[StageKey, Record] = {StageKey("inspect"): inspect}
+    failures: list[StageFailure] = []
+    schemes = {name: variant.scheme for name, variant in variants.items() if name != FLOAT_VARIANT}
+    reference: FloatOutputs | None = None
+    for name, variant in variants.items():
+        evaluate_key, curvature_key, line_key = (StageKey(kind, name) for kind in ("evaluate", "curvature", "line"))
+        stages[evaluate_key] = measurement.evaluate(variant, reference, str(evaluate_key))
+        reference = reference or float_outputs(measurement.objective, progress=measurement.progress)
+        with _listed(failures, curvature_key):
+            stages[curvature_key] = measurement.curve(variant, str(curvature_key))
+        with _listed(failures, line_key):
+            stages[line_key] = measurement.walk(variant, str(line_key))
+    task = measurement.objective.task.name
+    result = assemble_variants(schemes, stages, failures, seed=measurement.seed, task=task)
+    for comparison in result.comparisons:
+        verdict = give_verdict(result.variant(FLOAT_VARIANT), result.variant(comparison.variant), comparison)
+        stages[StageKey("verdict", comparison.variant)] = VerdictPayload(verdict=verdict)
+    return assemble_variants(schemes, stages, failures, seed=measurement.seed, task=task)
+
+
+@contextmanager
+def _listed(failures: list[StageFailure], key: StageKey) -> Iterator[None]:
+    try:
+        yield
+    except Cancelled:
+        raise
+    except QuantLensError as error:
+        failures.append(StageFailure(stage=key.kind, variant=key.variant, code=error.code, message=error.message))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Where a custom model runs; torch's packed modules hold no tensor that says so, and run on the CPU."""
+    tensor = next(iter([*model.parameters(), *model.buffers()]), None)
+    return torch.device("cpu") if tensor is None else tensor.device

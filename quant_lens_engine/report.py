@@ -1,0 +1,156 @@
+"""The printed report: the verdict, a table of variants, the sharpness ratio of each, and how the numbers are read."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from quant_lens_engine.figures.metrics import METRICS, Metric
+from quant_lens_engine.schema import FLOAT_VARIANT, Comparison, RunResult, Variant, numbers
+from quant_lens_engine.schema.summary import verdict_sentence
+
+WIDTH = 100
+SHARPER = 1.5
+"""A ratio above this is pointed out: one signal, never the judge."""
+
+OWN_KERNELS = "†"
+"""Marks a custom model, which is run itself for its loss and accuracy."""
+
+_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Loss and accuracy", ("effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy")),
+    ("Curvature and landscape", ("lambda_max", "sharpness_ratio", "lambda_min", "trace", "basin_width")),
+)
+
+
+def written_report(result: RunResult) -> str:
+    """A result as text of at most 100 columns.
+
+    Example:
+        >>> from quant_lens_engine.schema import RunResult, Variant
+        >>> print(written_report(RunResult(variants=[Variant(name="FP32")])).splitlines()[0].rstrip("─"))
+        Quant Lens
+    """
+    sections = [_heading(result), *_verdict(result)]
+    for title, keys in _TABLES:
+        sections.append(_table(result, title, [METRICS[key] for key in keys]))
+    sections += [*_ratios(result), *_notes(result)]
+    return "\n\n".join(sections).replace(numbers.THIN_SPACE, " ")
+
+
+def _heading(result: RunResult) -> str:
+    title = "Quant Lens "
+    facts = [
+        result.model.architecture,
+        None if result.model.parameters is None else f"{numbers.amount(result.model.parameters)} parameters",
+        None if result.data.samples is None else f"{numbers.count(result.data.samples)} rows",
+        f"seed {result.seed}",
+        result.execution.get("device"),
+    ]
+    return f"{title}{'─' * (WIDTH - len(title))}\n{' · '.join(fact for fact in facts if fact)}"
+
+
+def _verdict(result: RunResult) -> Iterator[str]:
+    if not any(comparison.verdict for comparison in result.comparisons):
+        return
+    summary = verdict_sentence(result)
+    yield "\n".join(
+        textwrap.fill(text, WIDTH) for text in (f"{summary.lead} {summary.rest}".strip(), summary.evidence) if text
+    )
+    lines = []
+    for comparison in result.comparisons:
+        if comparison.verdict is not None:
+            reasons = "; ".join([*comparison.verdict.reasons, *comparison.verdict.signals])
+            label = f"  {comparison.variant}: {comparison.verdict.level}. "
+            lines.append(textwrap.fill(reasons, WIDTH, initial_indent=label, subsequent_indent="    "))
+    yield "\n".join(["Verdicts", *lines])
+
+
+def _table(result: RunResult, title: str, metrics: Sequence[Metric]) -> str:
+    heads = [["", *(metric.label for metric in metrics)], ["", *(_unit(metric, result) for metric in metrics)]]
+    rows = [[_label(variant), *(_cell(metric, result, variant) for metric in metrics)] for variant in result.variants]
+    widths = [max(len(row[column]) for row in [*heads, *rows]) for column in range(len(heads[0]))]
+    shown = [_line(row, widths) for row in [*heads, *rows]]
+    return "\n".join([title, *shown[:2], "  " + "─" * (len(shown[0]) - 2), *shown[2:]])
+
+
+def _label(variant: Variant) -> str:
+    return f"{variant.name} {OWN_KERNELS}" if _runs_itself(variant) else variant.name
+
+
+def _runs_itself(variant: Variant) -> bool:
+    return variant.evaluation is not None and variant.evaluation.forward == "own"
+
+
+def _unit(metric: Metric, result: RunResult) -> str:
+    if metric.form == "size" or (metric.unit == "nats" and result.task == "regression"):
+        return ""  # a size brings its unit along, and a squared error is in the targets' own
+    return metric.shown_unit or metric.unit
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    return "  " + "  ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))])
+
+
+def _cell(metric: Metric, result: RunResult, variant: Variant) -> str:
+    value, error = metric.written(metric.read(result, variant))
+    return f"{value} ± {error}" if error and error != "0" else value
+
+
+def _ratios(result: RunResult) -> Iterator[str]:
+    if result.comparisons:
+        lines = [f"  {_ratio(result, comparison)}" for comparison in result.comparisons]
+        yield "\n".join(["Sharpness ratio, λmax(variant) / λmax(FP32)", *lines])
+
+
+def _ratio(result: RunResult, comparison: Comparison) -> str:
+    width = max(len(item.variant) for item in result.comparisons)
+    label = comparison.variant.ljust(width)
+    if comparison.sharpness_ratio is not None:
+        signal = f"  sharper than {SHARPER} × the float model" if comparison.sharpness_ratio > SHARPER else ""
+        return f"{label}  {numbers.number(comparison.sharpness_ratio)} ×{signal}"
+    curvature = result.variant(comparison.variant).curvature
+    if curvature is None or curvature.lambda_max.value is None:
+        return f"{label}  –  {(curvature.reason if curvature else None) or 'no curvature'}"
+    float_curvature = result.variant(FLOAT_VARIANT).curvature
+    if float_curvature is None or float_curvature.lambda_max.value is None:
+        return f"{label}  –  λmax(FP32) is not known"
+    return f"{label}  –  λmax(FP32) is within its own uncertainty of zero"
+
+
+def _notes(result: RunResult) -> Iterator[str]:
+    notes = [
+        "± is a standard error over rows (paired for differences), over probes for Tr H, and the residual ‖Hv − λv‖ "
+        "for λ. λ and Tr H belong to the Hessian of the loss at the dequantized weights; basin width to the smooth "
+        "line through them.",
+    ]
+    own = [variant.name for variant in result.variants if _runs_itself(variant)]
+    if own:
+        notes.append(
+            f"{OWN_KERNELS} {', '.join(own)}: loss and accuracy are those of the model itself, with its own kernels; "
+            "curvature and landscape are taken in the float model at its dequantized weights."
+        )
+    notes += [
+        f"{variant.name}: λ has not converged: {variant.curvature.reason}."
+        for variant in result.variants
+        if variant.curvature is not None and not variant.curvature.converged and variant.curvature.reason
+    ]
+    notes += _skipped(result)
+    notes += [f"{item.stage} of {item.variant} failed: {item.message}" for item in result.failures]
+    yield "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)
+
+
+def _skipped(result: RunResult) -> Iterator[str]:
+    """Once for all variants that skipped the same layers."""
+    by_layers: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for variant in result.variants:
+        layers = tuple((layer.name, layer.reason) for layer in variant.skipped_layers)
+        if layers:
+            by_layers.setdefault(layers, []).append(variant.name)
+    for layers, names in by_layers.items():
+        reasons: dict[str, list[str]] = {}
+        for name, reason in layers:
+            reasons.setdefault(reason, []).append(name)
+        for reason, skipped in reasons.items():
+            shown = ", ".join(skipped[:6]) + (f" and {len(skipped) - 6} more" if len(skipped) > 6 else "")
+            yield f"In float in {', '.join(names)}: {shown} ({reason})."
