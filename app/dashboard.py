@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from fastapi import FastAPI
 
 from app.components.chart_card import register_chart_cards
+from app.components.route_link import route_link
 from app.components.state_page import empty_state, error_state
 from app.components.top_bar import register_top_bar, top_bar
 from app.live import live_layout, register_live
@@ -129,8 +130,8 @@ def _register_router(dashboard: Dash, pages: Sequence[Page], services: Services)
     )
 
 
-def _to_runs() -> dcc.Link:
-    return dcc.Link("Go to the runs", href="/", className="button")
+def _to_runs() -> html.A:
+    return route_link("Go to the runs", "/", "button")
 
 
 def _tell_error(error: Exception) -> None:

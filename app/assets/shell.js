@@ -43,6 +43,17 @@
     else control.click();
   });
 
+  // Links between our pages (components/route_link.py) change the address and let Dash's router draw.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-route]");
+    if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    if (link.href === location.href) return;
+    history.pushState({}, "", link.getAttribute("href"));
+    window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+    window.scrollTo(0, 0);
+  });
+
   // data-copy holds text for the clipboard; the button says that it is done.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.("[data-copy]");

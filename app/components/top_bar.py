@@ -10,6 +10,7 @@ from dash import Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
 
 from app.components.icon import icon
+from app.components.route_link import route_link
 from app.routing import Page, Services, current_user, in_thread
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import WorkerFacts
@@ -19,28 +20,26 @@ _STATUS_PERIOD_MS = 5000
 
 def top_bar(pages: Sequence[Page]) -> html.Header:
     """The bar; its status and user are filled in by callbacks."""
-    links = [
-        dcc.Link(page.nav, href=page.path, className="nav-link", id=f"nav-{page.name}") for page in pages if page.nav
-    ]
+    links = [route_link(page.nav, page.path, "nav-link", id=f"nav-{page.name}") for page in pages if page.nav]
     return html.Header(
         [
-            dcc.Link([html.Span(className="brand-mark"), html.Span("Quant Lens")], href="/", className="brand"),
+            route_link([html.Span(className="brand-mark"), html.Span("Quant Lens")], "/", "brand"),
             html.Nav(links, className="nav", **{"aria-label": "Pages"}),
             html.Div(className="spring"),
             html.Div(id="server-status", className="server-status", role="status"),
             dmc.ColorSchemeToggle(
-                lightIcon=icon("sun", 17),
-                darkIcon=icon("moon", 17),
+                lightIcon=icon("moon", 17),
+                darkIcon=icon("sun", 17),
                 color="gray",
                 variant="subtle",
                 size=30,
                 id="scheme-toggle",
                 **{"aria-label": "Switch between light and dark"},
             ),
-            dcc.Link(
+            route_link(
                 icon("circle-question-mark", 17),
-                href="/help",
-                className="icon-link",
+                "/help",
+                "icon-link",
                 title="How to read the numbers",
                 **{"aria-label": "How to read the numbers"},
             ),
