@@ -1,0 +1,109 @@
+"""λmax, λmin and trace against the exact float64 Hessian, FP32 and quantized, with a ragged last batch."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quant_lens_engine.curvature import measure_curvature, top_eigenvalues, trace
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.quantization import quantize
+from quant_lens_engine.schema.analyses import CurvatureOptions
+
+Batches = list[tuple[Tensor, Tensor]]
+VARIANTS = ["FP32", "int8", "int4", "int3", "int2", "int4-tensor"]
+
+
+class Exact:
+    """The spectrum that every estimate is held against; computed once a variant."""
+
+    def __init__(self, model: nn.Module, batches: Batches, hessian: Callable[..., Tensor]) -> None:
+        self.float_objective = Objective(model, batches)
+        self.model, self.hessian = model, hessian
+        self.spectrum = cache(self._spectrum)
+
+    def objective(self, variant: str) -> Objective:
+        return (
+            self.float_objective if variant == "FP32" else self.float_objective.at(quantize(self.model, variant).point)
+        )
+
+    def _spectrum(self, variant: str) -> Tensor:
+        matrix = self.hessian(self.objective(variant), nn.CrossEntropyLoss())
+        assert torch.allclose(matrix, matrix.T, atol=1e-9 * float(matrix.abs().max()))
+        return torch.linalg.eigvalsh(matrix)
+
+
+@pytest.fixture(scope="module")
+def mlp(digits_mlp: nn.Module, digits_batches: Batches, exact_hessian: Callable[..., Tensor]) -> Exact:
+    return Exact(digits_mlp, digits_batches, exact_hessian)
+
+
+@pytest.fixture(scope="module")
+def cnn(digits_cnn: nn.Module, digits_batches: Batches, exact_hessian: Callable[..., Tensor]) -> Exact:
+    return Exact(digits_cnn, digits_batches, exact_hessian)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_measured_curvature_is_the_exact_one(network: str, variant: str, request: pytest.FixtureRequest) -> None:
+    case: Exact = request.getfixturevalue(network)
+    exact = case.spectrum(variant)
+    measured = measure_curvature(case.objective(variant), CurvatureOptions(trace_probes=64))
+    smallest, largest, total = float(exact[0]), float(exact[-1]), float(exact.sum())
+    assert measured.converged, measured.reason
+    assert measured.lambda_max.value == pytest.approx(largest, rel=1e-3)
+    assert measured.lambda_min.value == pytest.approx(smallest, rel=1e-3)
+    rounding = 1e-6 * largest
+    assert measured.lambda_max.lower - rounding <= largest <= measured.lambda_max.upper + rounding
+    assert measured.lambda_min.lower - rounding <= smallest <= measured.lambda_min.upper + rounding
+    assert measured.trace.probes >= 64
+    assert abs(measured.trace.value - total) <= 3 * measured.trace.standard_error
+    assert measured.trace.standard_error < 0.05 * abs(total), "a wide error would hide a wrong trace"
+    assert measured.lambda_max.residual < 1e-2 * largest
+    assert measured.dimension == len(exact)
+
+
+def test_top_eigenvalues_of_the_network(mlp: Exact, digits_batches: Batches) -> None:
+    found = top_eigenvalues(mlp.model, digits_batches, nn.CrossEntropyLoss(), k=5, tol=1e-3)
+    expected = mlp.spectrum("FP32").flip(0)[:5]
+    assert found.converged
+    assert found.values.tolist() == pytest.approx(expected.tolist(), rel=2e-3)
+
+
+def test_trace_to_a_relative_error(cnn: Exact, digits_batches: Batches) -> None:
+    found = trace(cnn.model, digits_batches, nn.CrossEntropyLoss(), relative_error=0.01)
+    total = float(cnn.spectrum("FP32").sum())
+    assert 0 < found.standard_error <= 0.01 * abs(found.value)
+    assert abs(found.value - total) <= 3 * found.standard_error
+
+
+@pytest.mark.parametrize("micro_batch", [1, 7, 64, 300, 1000])
+def test_micro_batches_do_not_matter(micro_batch: int, digits_mlp: nn.Module, digits_batches: Batches) -> None:
+    """Weighted by their rows, batches of any size add up: an unweighted mean of ragged batches is percents off."""
+    options = CurvatureOptions(trace_probes=2, max_products=30, tolerance=1e-3)
+    rows = digits_batches[:1] if micro_batch == 1 else digits_batches
+    whole = [tuple(torch.cat(column) for column in zip(*rows, strict=True))]
+    one = measure_curvature(Objective(digits_mlp, whole, dtype="float64"), options)
+    many = measure_curvature(Objective(digits_mlp, rows, dtype="float64", micro_batch=micro_batch), options)
+    assert many.lambda_max.value == pytest.approx(one.lambda_max.value, rel=1e-10)
+    assert many.lambda_min.value == pytest.approx(one.lambda_min.value, rel=1e-8)
+    assert many.trace.value == pytest.approx(one.trace.value, rel=1e-8)
+    assert many.lambda_max.batch_std == pytest.approx(one.lambda_max.batch_std, rel=1e-6)
+
+
+def test_both_plans_give_the_same_digits(digits_cnn: nn.Module, digits_batches: Batches) -> None:
+    options = CurvatureOptions(trace_probes=4, max_products=20, tolerance=1e-3)
+    reuse, fresh = (
+        measure_curvature(Objective(digits_cnn, digits_batches), options, hvp_plan=plan) for plan in ("reuse", "fresh")
+    )
+    assert reuse.model_dump(exclude={"elapsed_s"}) == fresh.model_dump(exclude={"elapsed_s"})
+
+
+def test_equal_seeds_give_equal_digits(digits_cnn: nn.Module, digits_batches: Batches) -> None:
+    options = CurvatureOptions(trace_probes=4, max_products=20, tolerance=1e-3)
+    one, two = (measure_curvature(Objective(digits_cnn, digits_batches), options, seed=5) for _ in range(2))
+    other = measure_curvature(Objective(digits_cnn, digits_batches), options, seed=6)
+    assert one.model_dump(exclude={"elapsed_s"}) == two.model_dump(exclude={"elapsed_s"})
+    assert one.trace.value != other.trace.value
