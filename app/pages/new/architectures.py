@@ -29,8 +29,9 @@ def architecture_options(
 
 
 def best_architecture(inspection: CheckpointInspection) -> str | None:
-    """The name of the first architecture that fits, or None."""
-    return next((match.architecture for match in inspection.architectures if match.fits), None)
+    """The one architecture that fits; None where none does, and where several do: only the user knows which it is."""
+    fitting = [match.architecture for match in inspection.architectures if match.fits]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _option(match: ArchitectureMatch, facts: ArchitectureFacts | None) -> dmc.RadioCard:
@@ -58,6 +59,8 @@ def _is_plugin(facts: ArchitectureFacts) -> bool:
 
 def how_it_fits(match: ArchitectureMatch) -> str:
     """``all shapes equal``, or what differs."""
+    if match.problem:
+        return match.problem
     if match.fits:
         return "all shapes equal"
     parts = [

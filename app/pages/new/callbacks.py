@@ -148,7 +148,7 @@ def _register_cards(app: Dash, services: Services) -> None:
         if checkpoint is None:
             return None
         chosen = next((match for match in checkpoint.architectures if match.architecture == architecture), None)
-        if chosen is None and best_architecture(checkpoint) is None:
+        if chosen is None and not any(match.fits for match in checkpoint.architectures):
             chosen = next(iter(checkpoint.architectures), None)
         return differences_table(chosen) if chosen is not None and not chosen.fits else None
 

@@ -97,6 +97,8 @@ def _model_obstacle(checkpoint: CheckpointInspection, architecture: str) -> Obst
     if checkpoint.non_finite:
         return Obstacle("The model has weights that are not finite.")
     chosen = architecture if architecture != "auto" else best_architecture(checkpoint)
+    if chosen is None and any(match.fits for match in checkpoint.architectures):
+        return Obstacle("Several architectures fit these keys: choose the one that it is.", told=False)
     if chosen is None:
         return Obstacle(
             "No known architecture fits this checkpoint: the keys of the nearest are compared here.", told=False

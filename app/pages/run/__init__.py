@@ -1,0 +1,105 @@
+"""A run: the verdict first, then every number, as they come and for ever after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from app.components import chart_card
+from app.pages.run.callbacks import register_run_page
+from app.pages.run.header import run_act
+from app.pages.run.view import SECTIONS, RunView, read_view
+from app.routing import Page, Visit
+from quant_lens_engine.figures import LANDSCAPES
+
+TABS = {"overview": "Overview", "settings": "Data & settings"}
+
+
+def run_layout(visit: Visit) -> Component:
+    """The page with everything that is known at this moment; charts follow at once by their callback."""
+    view = read_view(visit.services.store, visit.params["run_id"], visit.user.name, visit.user.admin)
+    asked = visit.query.get("tab", "")
+    tab = asked if asked in TABS else "overview"
+    landscape = visit.query.get("landscape", "")
+    landscape = landscape if landscape in LANDSCAPES else "smooth"
+    drawn = {part: html.Div(view.draw(part), id=f"run-{part}") for part in SECTIONS}
+    overview = [drawn[part] for part in ("progress", "failure", "verdict", "variants")]
+    overview += [_charts(view, landscape), drawn["failures"]]
+    return html.Div(
+        [
+            drawn["head"],
+            drawn["strip"],
+            dmc.Tabs(
+                [
+                    dmc.TabsList([dmc.TabsTab(words, value=name) for name, words in TABS.items()]),
+                    dmc.TabsPanel(html.Div(overview, className="ql-run-parts"), value="overview"),
+                    dmc.TabsPanel(drawn["settings"], value="settings"),
+                ],
+                id="run-tab",
+                value=tab,
+                className="ql-run-tabs",
+            ),
+            dcc.Store(id="run-id", data=view.record.id),
+            dcc.Store(id="run-drawn", data=view.keys()),
+            _editor(),
+            _deletion(),
+        ],
+        className="page ql-run-page",
+    )
+
+
+def _charts(view: RunView, landscape: str) -> html.Div:
+    switch = dmc.SegmentedControl(
+        id="run-landscape",
+        value=landscape,
+        data=[{"value": name, "label": words} for name, words in LANDSCAPES.items()],
+        attributes={"root": {"aria-label": "Landscape"}},
+    )
+    bars = len(view.result.variants)
+    return html.Div(
+        [
+            chart_card("sharpness", title="Sharpness", sentence="λmax of each variant, once its curvature is known.",
+                       height=max(300, 60 + 52 * bars)),
+            chart_card("lines", title="Loss along shared directions", sentence="Once the first line is measured.",
+                       controls=switch, height=max(300, 60 + 52 * bars)),
+        ],
+        id="run-charts",
+        className="card-grid ql-run-charts",
+    )  # fmt: skip
+
+
+def _editor() -> dmc.Modal:
+    fields: list[Any] = [
+        dmc.TextInput(id="run-edit-name", label="Name", maxLength=200),
+        dmc.TagsInput(id="run-edit-tags", label="Tags", maxTags=20, placeholder="press Enter after each"),
+        dmc.Textarea(id="run-edit-note", label="Note", autosize=True, minRows=3, maxLength=10_000),
+        html.Div(
+            html.Button("Save", id="run-edit-save", type="button", className="button primary"),
+            className="button-row end",
+        ),
+    ]
+    return dmc.Modal(
+        html.Div(fields, className="ql-editor"), id="run-edit-modal", title="Name, tags, note", opened=False
+    )
+
+
+def _deletion() -> dmc.Modal:
+    words = "The run and every stage result that no other run uses are removed. Uploaded files stay."
+    buttons = [
+        html.Button("Keep it", id=run_act("keep", "modal"), type="button", className="button"),
+        html.Button("Delete", id=run_act("delete-sure", "modal"), type="button", className="button danger"),
+    ]
+    return dmc.Modal(
+        [html.P(words), html.Div(buttons, className="button-row end")],
+        id="run-delete-modal",
+        title="Delete this run?",
+        opened=False,
+    )
+
+
+PAGE = Page(
+    name="run", path="/runs/{run_id}", title="Run", layout=run_layout, register=register_run_page, section="runs"
+)

@@ -1,0 +1,155 @@
+"""The Run page's callbacks: follow the run, switch what charts show, and everything that is done to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update, set_props
+from dash.exceptions import PreventUpdate
+
+from app.auth.ownership import require_owner
+from app.live import RUN_TOPIC
+from app.pages.run.view import CHARTS, SECTIONS, RunView, read_view
+from app.routing import Services, current_user, in_thread
+from quant_lens_engine.schema import RunRecord, parse_run_spec
+from worker import queue
+
+
+def register_run_page(app: Dash, services: Services) -> None:
+    """Add them all to ``app``."""
+    _register_following(app, services)
+    _register_actions(app, services)
+
+
+def _view(services: Services, run_id: str) -> RunView:
+    user = current_user()
+    return read_view(services.store, run_id, user.name, user.admin)
+
+
+def _register_following(app: Dash, services: Services) -> None:
+    @app.callback(
+        *[Output(f"run-{part}", "children") for part in SECTIONS],
+        *[Output({"part": "chart-data", "chart": name}, "data") for name in CHARTS],
+        Output("run-charts", "hidden"),
+        Output("run-drawn", "data"),
+        Input("live-version", "data"),
+        Input("run-landscape", "value"),
+        State("run-id", "data"),
+        State("run-drawn", "data"),
+    )
+    @in_thread
+    def refresh(heard: dict[str, str] | None, landscape: str, run_id: str, drawn: dict[str, str]) -> tuple[Any, ...]:
+        """Draw what has changed since this browser was last told."""
+        if heard and heard["topic"] != f"{RUN_TOPIC}{run_id}" and drawn.get("charts"):
+            raise PreventUpdate  # news of another page, on its way when this one was opened
+        view = _view(services, run_id)
+        keys = view.keys()
+        keys["charts"] = f"{view.committed}.{landscape}"
+        if keys == drawn:
+            raise PreventUpdate
+        sections = [no_update if drawn.get(part) == keys[part] else view.draw(part) for part in SECTIONS]
+        charts: list[Any] = [no_update] * len(CHARTS)
+        if drawn.get("charts") != keys["charts"]:
+            charts = [view.chart("sharpness"), view.chart("lines", landscape=landscape)]
+        nothing = all(not chart["light"] for chart in charts if chart is not no_update) and charts[0] is not no_update
+        hidden = view.ended and nothing if charts[0] is not no_update else no_update
+        return (*sections, *charts, hidden, keys)
+
+    app.clientside_callback(
+        ClientsideFunction("quantLensRun", "remember"),
+        Output("run-id", "id"),
+        Input("run-tab", "value"),
+        Input("run-landscape", "value"),
+    )
+
+
+def _register_actions(app: Dash, services: Services) -> None:
+    @app.callback(
+        Input({"type": "run-act", "act": ALL, "at": ALL}, "n_clicks"),
+        State("run-id", "data"),
+        prevent_initial_call=True,
+    )
+    @in_thread
+    def act(_: list[int | None], run_id: str) -> None:
+        """Everything that a button of this page does to the run; buttons come and go with its state."""
+        if not any(item["value"] for item in ctx.triggered):
+            raise PreventUpdate  # a button has only just been drawn
+        _ACTS[ctx.triggered_id["act"]](services, run_id, ctx.triggered_id["at"])
+
+    @app.callback(Input("run-edit-save", "n_clicks"), *_editor_fields(State), prevent_initial_call=True)
+    @in_thread
+    def save(clicks: int | None, name: str, tags: list[str], note: str, run_id: str) -> None:
+        if not clicks:
+            raise PreventUpdate
+        _own(services, run_id)
+        services.store.runs.edit(run_id, name=name or "", tags=tags or [], note=note or "")
+        set_props("run-edit-modal", {"opened": False})
+
+
+def _editor_fields(kind: type[State]) -> list[State]:
+    return [*(kind(f"run-edit-{field}", "value") for field in ("name", "tags", "note")), kind("run-id", "data")]
+
+
+def _cancel(services: Services, run_id: str, _: str) -> None:
+    _own(services, run_id)
+    queue.cancel(services.store, run_id)
+
+
+def _retry(services: Services, run_id: str, _: str) -> None:
+    _go_to(queue.retry(services.store, run_id, current_user().name))
+
+
+def _retry_as(services: Services, run_id: str, at: str) -> None:
+    """The same specification with the architecture that the button names."""
+    spec = dict(services.store.runs.get(run_id).spec)
+    spec["model"] = {**spec["model"], "architecture": at.partition(":")[2], "options": {}}
+    _go_to(queue.submit(services.store, parse_run_spec(spec), current_user().name, retry_of=run_id))
+
+
+def _archive(services: Services, run_id: str, _: str) -> None:
+    record = _own(services, run_id)
+    services.store.runs.edit(run_id, archived=not record.archived)
+
+
+def _edit(services: Services, run_id: str, _: str) -> None:
+    record = services.store.runs.get(run_id)
+    for field, value in (("name", record.name), ("tags", record.tags), ("note", record.note)):
+        set_props(f"run-edit-{field}", {"value": value})
+    set_props("run-edit-modal", {"opened": True})
+
+
+def _ask_to_delete(_: Services, __: str, ___: str) -> None:
+    set_props("run-delete-modal", {"opened": True})
+
+
+def _keep(_: Services, __: str, ___: str) -> None:
+    set_props("run-delete-modal", {"opened": False})
+
+
+def _delete(services: Services, run_id: str, _: str) -> None:
+    _own(services, run_id)
+    services.store.runs.delete(run_id)
+    set_props("url", {"href": "/"})
+
+
+_ACTS: dict[str, Callable[[Services, str, str], None]] = {
+    "cancel": _cancel,
+    "retry": _retry,
+    "retry-as": _retry_as,
+    "archive": _archive,
+    "edit": _edit,
+    "delete": _ask_to_delete,
+    "keep": _keep,
+    "delete-sure": _delete,
+}
+
+
+def _go_to(record: RunRecord) -> None:
+    set_props("url", {"href": f"/runs/{record.id}"})
+
+
+def _own(services: Services, run_id: str) -> RunRecord:
+    record = services.store.runs.get(run_id)
+    require_owner(current_user(), record.owner, f"run {run_id}")
+    return record

@@ -1,0 +1,105 @@
+"""Everything that the numbers depend on, in plain words and as the RunSpec itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dash import html
+
+from app.components import card, icon
+from app.pages.run.header import data_name, model_name
+from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, numbers, parse_run_spec
+
+Pairs = Sequence[tuple[str, Any]]
+
+
+def settings_view(record: RunRecord, result: RunResult) -> html.Div:
+    """The tab "Data & settings"."""
+    spec = parse_run_spec(record.spec)
+    text = json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2)
+    copy = html.Button([icon("copy", 14), "Copy"], type="button", className="button", **{"data-copy": text})
+    return html.Div(
+        [
+            html.Div(
+                [
+                    _block("Model", "What was quantized.", _model(record, result, spec)),
+                    _block("Data", "The same rows for every variant.", _data(record, result, spec)),
+                    _block("Analyses", f"Preset {spec.analyses.preset}.", _analyses(spec)),
+                    _block("Execution", "Fixed before the first stage; digits depend on it.", _execution(result, spec)),
+                ],
+                className="ql-settings",
+            ),
+            card(
+                html.Pre(text, className="ql-json", tabIndex=0),
+                title="RunSpec",
+                sentence="POST it to /api/v1/runs and the same digits come back at an equal execution block.",
+                actions=copy,
+            ),
+        ]
+    )
+
+
+def _model(record: RunRecord, result: RunResult, spec: RunSpec) -> Pairs:
+    model = result.model
+    return [
+        ("Architecture", model_name(record, result)),
+        ("Source", _source(spec.model.file, spec.model.example, spec.model.path)),
+        ("Format", model.format),
+        ("Parameters", numbers.count(model.parameters) if model.parameters else None),
+        ("Size", numbers.size(model.size_bytes) if model.size_bytes else None),
+        ("SHA-256", _hash(model.sha256)),
+        ("Options", json.dumps(spec.model.options) if spec.model.options else None),
+        ("Task", spec.task),
+    ]
+
+
+def _data(record: RunRecord, result: RunResult, spec: RunSpec) -> Pairs:
+    data, transform = result.data, spec.data.transform
+    available = f" of {numbers.count(data.available)}" if data.available else ""
+    overlap = ", overlapping the evaluation" if data.overlap else ""
+    calibration = f"{numbers.count(data.calibration_samples)} rows{overlap}" if data.calibration_samples else None
+    return [
+        ("Data", data_name(record)),
+        ("Source", _source(spec.data.file, spec.data.example, spec.data.path)),
+        ("Samples", f"{numbers.count(data.samples)}{available}" if data.samples else numbers.count(spec.data.limit)),
+        ("Batch size", numbers.count(spec.data.batch_size)),
+        ("Classes", numbers.count(data.classes) if data.classes else None),
+        ("Layout", transform.layout or "as it is"),
+        ("Scale", numbers.exact(transform.scale)),
+        ("Mean", ", ".join(map(numbers.exact, transform.mean)) or None),
+        ("Std", ", ".join(map(numbers.exact, transform.std)) or None),
+        ("Calibration", calibration),
+        ("SHA-256", _hash(data.sha256)),
+    ]
+
+
+def _analyses(spec: RunSpec) -> Pairs:
+    curvature, line = spec.analyses.curvature, spec.analyses.line
+    return [
+        ("Schemes", ", ".join(scheme.name for scheme in spec.schemes)),
+        ("Eigenvalues", f"{curvature.top} largest, and the smallest"),
+        ("Aimed at", f"{numbers.number(curvature.tolerance)} relative, {curvature.max_products} products at most"),
+        ("Trace", f"{curvature.trace_probes} probes"),
+        ("Lines", f"{line.directions} directions, {line.points} points, −{line.distance:g} to {line.distance:g}"),
+        ("Seed", str(spec.seed)),
+    ]
+
+
+def _execution(result: RunResult, spec: RunSpec) -> Pairs:
+    found = result.execution or spec.execution.model_dump(mode="json", exclude_none=True)
+    return [*((key.replace("_", " "), str(value)) for key, value in found.items()), ("engine", result.engine_version)]
+
+
+def _source(file: str | None, example: str | None, path: str | None) -> str:
+    return "uploaded file" if file else f"example {example}" if example else f"path {path}"
+
+
+def _hash(sha256: str | None) -> Any:
+    return html.Code(sha256, className="ql-hash") if sha256 else None
+
+
+def _block(title: str, sentence: str, pairs: Pairs) -> html.Section:
+    rows = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in pairs if value not in (None, "")]
+    return card(html.Dl(rows, className="ql-definitions"), title=title, sentence=sentence)

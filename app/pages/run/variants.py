@@ -1,0 +1,168 @@
+"""The table of variants: every number with its error, filled in as stages are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dash import html
+
+from app.components import icon, table_card, value_cell, variant_name, verdict_badge
+from quant_lens_engine.figures import METRICS, Metric, VariantStyle
+from quant_lens_engine.schema import (
+    FLOAT_VARIANT,
+    Comparison,
+    Curvature,
+    RunRecord,
+    RunResult,
+    StageProgress,
+    Variant,
+    numbers,
+)
+
+COLUMNS: dict[str, str] = {
+    "effective_bits": "evaluate", "size_bytes": "evaluate", "loss": "evaluate", "delta_loss": "evaluate",
+    "accuracy": "evaluate", "delta_accuracy": "evaluate", "lambda_max": "curvature", "sharpness_ratio": "curvature",
+    "trace": "curvature", "basin_width": "line", "top1_agreement": "evaluate",
+}  # fmt: skip
+"""Each column's metric, and the stage that it comes from."""
+
+NOT_OF_FLOAT = frozenset({"delta_loss", "delta_accuracy", "sharpness_ratio", "top1_agreement"})
+SIGNAL_RATIO = 1.5
+
+
+def variants_card(record: RunRecord, result: RunResult, styles: Mapping[str, VariantStyle]) -> html.Section:
+    """The card; while the run works, what is still to come is a skeleton."""
+    metrics = {key: METRICS[key] for key in COLUMNS}
+    head = html.Thead(
+        html.Tr([html.Th("Variant"), html.Th("Verdict"), *(_column_head(metric) for metric in metrics.values())])
+    )
+    states = {(stage.variant, stage.stage): stage for stage in record.progress.stages}
+    rows = [_row(result, variant, metrics, styles, states) for variant in result.variants]
+    download = html.A(
+        icon("download", 16), href=f"/api/v1/runs/{record.id}/export.csv", className="icon-link", download="",
+        title="Download as CSV", **{"aria-label": "Download the table as CSV"},
+    )  # fmt: skip
+    card = table_card(
+        html.Table([head, html.Tbody(rows)], className="data-table ql-variants"),
+        title="Variants",
+        sentence=_sentence(record, result),
+        actions=download,
+    )
+    skipped = _skipped(result)
+    if skipped is not None:
+        card.children.append(skipped)
+    return card
+
+
+def _sentence(record: RunRecord, result: RunResult) -> str:
+    if record.state == "RUNNING":
+        return (
+            "Numbers appear as each stage is committed. A verdict is given when evaluate and curvature are both done."
+        )
+    rows = f"Same {numbers.count(result.data.samples)} samples for each. " if result.data.samples else ""
+    return rows + "± is one standard error; for λmax it is the residual ‖Hv − λv‖. Every digit on hover."
+
+
+def _column_head(metric: Metric) -> html.Th:
+    title = metric.meaning + (f" ±: {metric.error_meaning}." if metric.error_meaning else "")
+    return html.Th(html.Span(metric.head, className="column-help", title=title), className="num", scope="col")
+
+
+def _row(
+    result: RunResult,
+    variant: Variant,
+    metrics: Mapping[str, Metric],
+    styles: Mapping[str, VariantStyle],
+    states: Mapping[tuple[str | None, str], StageProgress],
+) -> html.Tr:
+    comparison = result.comparison(variant.name)
+    cells: list[Any] = [
+        html.Th(variant_name(styles[variant.name]), scope="row"),
+        html.Td(_verdict(variant, comparison, states)),
+    ]
+    for key, metric in metrics.items():
+        measurement = metric.read(result, variant)
+        stage = states.get((variant.name, COLUMNS[key]))
+        absent = measurement.value is None
+        if absent and not (variant.name == FLOAT_VARIANT and key in NOT_OF_FLOAT) and _to_come(stage, key, states):
+            cells.append(html.Td(html.Span(className="skeleton line"), className="num"))
+        elif key == "lambda_max" and variant.curvature is not None and not variant.curvature.converged and not absent:
+            cells.append(_not_converged(variant.curvature))
+        else:
+            cells.append(value_cell(metric, measurement, _class_of(key, measurement.value, measurement.error)))
+    return html.Tr(cells)
+
+
+def _to_come(stage: StageProgress | None, key: str, states: Mapping[tuple[str | None, str], StageProgress]) -> bool:
+    waits = {"waiting", "running"}
+    float_curvature = states.get((FLOAT_VARIANT, "curvature"))
+    if key == "sharpness_ratio" and float_curvature is not None and float_curvature.state in waits:
+        return True
+    return stage is not None and stage.state in waits
+
+
+def _verdict(
+    variant: Variant, comparison: Comparison | None, states: Mapping[tuple[str | None, str], StageProgress]
+) -> Any:
+    if comparison is None:
+        return html.Span(numbers.ABSENT, className="absent")
+    if comparison.verdict is not None:
+        return verdict_badge(comparison.verdict.level, title=" ".join(comparison.verdict.reasons))
+    stage = states.get((variant.name, "verdict"))
+    if stage is None or stage.state in {"waiting", "running"}:
+        return verdict_badge(None)
+    return html.Span("none", className="absent", title="the stages that it rests on have no result")
+
+
+def _not_converged(curvature: Curvature) -> html.Td:
+    """What Lanczos reached is a lower bound of λmax."""
+    found = curvature.lambda_max
+    title = f"{numbers.exact(found.value)}; residual {numbers.exact(found.residual)}. {curvature.reason or ''}"
+    return html.Td(
+        html.Span(
+            [
+                html.Span(f"≥ {numbers.number(found.value)}", className="value"),
+                html.Span(" not converged", className="spread"),
+            ],
+            title=title,
+        ),
+        className="num",
+    )
+
+
+def _class_of(key: str, value: float | None, error: float | None) -> str:
+    """Colour only where a metric has a direction and the change is outside its error."""
+    if value is None:
+        return ""
+    if key == "sharpness_ratio":
+        return "signal" if value > SIGNAL_RATIO else ""
+    worse = {"delta_loss": 1, "delta_accuracy": -1}.get(key)
+    if worse is None or abs(value) <= 2 * (error or 0.0) or value == 0:
+        return ""
+    return "worse" if value * worse > 0 else "better"
+
+
+def _skipped(result: RunResult) -> html.Details | None:
+    """Layers that stayed in float, with the reason; equal lists are told once."""
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for variant in result.variants:
+        if variant.skipped_layers:
+            key = tuple((layer.name, layer.reason) for layer in variant.skipped_layers)
+            groups.setdefault(key, []).append(variant.name)
+    if not groups:
+        return None
+    count = max(len(key) for key in groups)
+    parts: list[Any] = []
+    for layers, names in groups.items():
+        rows = [html.Tr([html.Td(html.Code(name)), html.Td(reason)]) for name, reason in layers]
+        head = html.Thead(html.Tr([html.Th("Layer"), html.Th("Why it stayed in float")]))
+        parts += [
+            html.P(", ".join(names), className="ql-label"),
+            html.Table([head, html.Tbody(rows)], className="ql-keys"),
+        ]
+    words = f"{count} layer{'s' if count > 1 else ''} with weights stayed in float"
+    return html.Details(
+        [html.Summary([icon("chevron-right", 14), words]), html.Div(parts, className="ql-skipped")],
+        className="ql-details ql-card-foot",
+    )

@@ -1,0 +1,124 @@
+"""A run's page as sections, each with a key that changes when, and only when, what it shows has changed.
+
+A browser is sent only the sections whose key differs from the one it has: an open disclosure, a zoomed chart or a
+text that is being selected in any other section stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from app.components import chart_data
+from app.pages.run.failure import failure_view
+from app.pages.run.header import run_head
+from app.pages.run.settings import settings_view
+from app.pages.run.stages import stage_card, stage_strip
+from app.pages.run.variants import variants_card
+from app.pages.run.verdict import failures_card, verdict_card
+from quant_lens_engine.figures import draw_both, variant_styles
+from quant_lens_engine.schema import TERMINAL_STATES, RunRecord, RunResult, digest
+from worker.store import Store
+
+SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "settings")
+CHARTS = ("sharpness", "lines")
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What a page needs of a run, read at one moment."""
+
+    record: RunRecord
+    result: RunResult
+    inspection: dict[str, Any] | None
+    waiting_for: str
+    may_change: bool
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is in a terminal state."""
+        return self.record.state in TERMINAL_STATES
+
+    @property
+    def committed(self) -> str:
+        """A key of what is finished: it changes with every stage that is committed or fails."""
+        states = [[item.stage, item.variant, item.state] for item in self.record.progress.stages]
+        still = [state if state[2] in {"done", "failed"} else [*state[:2], ""] for state in states]
+        return digest([self.record.state, still, len(self.record.failures)])[:16]
+
+    def keys(self) -> dict[str, str]:
+        """The present key of every section."""
+        record, done = self.record, self.committed
+        said = digest([record.state, record.name, record.tags, record.note, record.archived, self.may_change])[:12]
+        found = dict.fromkeys(SECTIONS, done)
+        found["head"] = f"{said}.{self.result.model.architecture}.{self.result.data.samples}"
+        found["progress"] = "ended" if self.ended else f"{record.version}.{self.waiting_for}"
+        found["strip"] = done if self.ended else ""
+        found["settings"] = f"{self.result.model.sha256}.{record.state}"
+        return found
+
+    def draw(self, section: str) -> Any:
+        """The children of a section."""
+        return _DRAWN[section](self)
+
+    def chart(self, name: str, **options: Any) -> dict[str, Any]:
+        """The data of a chart."""
+        return chart_data(draw_both(name, self.result, **options), f"{name}-{self.record.id}")
+
+
+def read_view(store: Store, run_id: str, user_name: str, admin: bool) -> RunView:
+    """The run as it stands.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    record = store.runs.get(run_id)
+    file = record.spec.get("model", {}).get("file")
+    stored = store.files.find(file) if file and record.state == "FAILED" else None
+    return RunView(
+        record=record,
+        result=store.results.result(run_id),
+        inspection=stored.inspection if stored else None,
+        waiting_for=_waiting_for(store) if record.state == "QUEUED" else "",
+        may_change=admin or record.owner == user_name,
+    )
+
+
+def _waiting_for(store: Store) -> str:
+    workers = [worker for worker in store.capabilities.workers() if "runs" in worker.queues or not worker.queues]
+    if not workers:
+        return "no worker is alive: the run starts when one is there"
+    return "a worker takes it next" if any(worker.run_id is None for worker in workers) else "waits for a free worker"
+
+
+def _draw_progress(view: RunView) -> Any:
+    if view.ended:
+        return None
+    return stage_card(view.record, variant_styles(view.result.variants), view.waiting_for)
+
+
+def _draw_strip(view: RunView) -> Any:
+    if not view.ended or view.record.state == "FAILED":
+        return None
+    products = sum(variant.curvature.hvps for variant in view.result.variants if variant.curvature)
+    return stage_strip(view.record, products)
+
+
+def _draw_variants(view: RunView) -> Any:
+    nothing = all(variant.evaluation is None for variant in view.result.variants)
+    if view.ended and nothing:
+        return None
+    return variants_card(view.record, view.result, variant_styles(view.result.variants))
+
+
+_DRAWN: dict[str, Callable[[RunView], Any]] = {
+    "head": lambda view: run_head(view.record, view.result, may_change=view.may_change),
+    "strip": _draw_strip,
+    "progress": _draw_progress,
+    "failure": lambda view: failure_view(view.record, view.inspection),
+    "verdict": lambda view: verdict_card(view.result, variant_styles(view.result.variants)),
+    "variants": _draw_variants,
+    "failures": lambda view: failures_card(view.record),
+    "settings": lambda view: settings_view(view.record, view.result),
+}
