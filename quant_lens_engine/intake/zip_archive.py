@@ -39,8 +39,8 @@ def read_directory(path: Path) -> dict[str, Member]:
     """Every member by its name.
 
     Raises:
-        UnsoundArchiveError: cut off; a duplicate, absolute or escaping name; a link; encryption; members that overlap; a
-            local header that disagrees with the directory; a compression ratio that no array has.
+        UnsoundArchiveError: cut off; a duplicate, absolute or escaping name; a link; encryption; members that overlap;
+            a local header that disagrees with the directory; a compression ratio that no array has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
