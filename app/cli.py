@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import traceback
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,8 +24,20 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-token = typer.Typer(help="Tokens of a server with QUANT_LENS_AUTH=token.", no_args_is_help=True)
-cli.add_typer(token, name="token")
+tokens = typer.Typer(help="Tokens of a server with QUANT_LENS_AUTH=token.", no_args_is_help=True)
+cli.add_typer(tokens, name="token")
+
+DEFAULT_SCHEMES = ("int8", "int4")
+"""What is measured where no scheme is named; the same for ``analyze``."""
+
+
+class FailOn(StrEnum):
+    """The mildest verdict that fails the command."""
+
+    CAUTION = "caution"
+    DEGRADED = "degraded"
+    COLLAPSED = "collapsed"
+
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
@@ -100,7 +114,37 @@ def schemes(context: typer.Context) -> None:
     _engine_command("schemes", context.args)
 
 
-@token.command("create")
+@cli.command()
+def submit(
+    model: Annotated[str, typer.Argument(help="A checkpoint here, or the name of an example of the server.")],
+    data: Annotated[str, typer.Option(help="A data file here, or the name of an example of the server.")],
+    server: Annotated[str, typer.Option(envvar="QUANT_LENS_SERVER", help="Its address.")] = "http://127.0.0.1:8050",
+    token: Annotated[str | None, typer.Option(envvar="QUANT_LENS_TOKEN", help="For a server with sign-in.")] = None,
+    scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
+    architecture: Annotated[str, typer.Option(help="A family's name; auto matches keys and shapes.")] = "auto",
+    transform: Annotated[str | None, typer.Option(help="JSON: layout, scale, mean, std.")] = None,
+    preset: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    limit: Annotated[int | None, typer.Option(help="Rows to measure on.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
+    name: Annotated[str, typer.Option(help="The run's name.")] = "",
+    wait: Annotated[bool, typer.Option(help="Follow the run to its end; else print its id.")] = True,
+    json: Annotated[Path | None, typer.Option(help="Write the result there.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
+    fail_on: Annotated[FailOn | None, typer.Option(help="Exit code 1 when a verdict is as bad, or worse.")] = None,
+) -> None:
+    """Measure a model on a server: upload, run, follow, report."""
+    from app.client import Client
+    from app.submission import Outcome, Request
+    from app.submission import submit as run_on_server
+
+    schemes = tuple(scheme or DEFAULT_SCHEMES)
+    request = Request(model, data, architecture, transform, schemes, preset, limit, seed, name)
+    outcome = Outcome(wait, json, html, fail_on.value if fail_on else None)
+    with Client(server, token) as client:
+        raise typer.Exit(run_on_server(client, request, outcome))
+
+
+@tokens.command("create")
 def create_token(
     name: Annotated[str, typer.Argument(help="Whose token it is.")],
     admin: Annotated[bool, typer.Option(help="May change and delete what others own.")] = False,
@@ -118,7 +162,7 @@ def create_token(
     )
 
 
-@token.command("list")
+@tokens.command("list")
 def list_tokens() -> None:
     """Who has tokens."""
     from app.token_store import connected_store
@@ -131,7 +175,7 @@ def list_tokens() -> None:
         typer.echo("nobody yet: quant-lens token create NAME", err=True)
 
 
-@token.command("revoke")
+@tokens.command("revoke")
 def revoke_tokens(name: Annotated[str, typer.Argument(help="Whose tokens end.")]) -> None:
     """End all tokens of a user, and the sessions made with them. What the user owns stays."""
     from app.token_store import connected_store

@@ -60,10 +60,14 @@ def health_router(registry: CollectorRegistry) -> APIRouter:
 
 def _store_problems(store: Store) -> dict[str, str]:
     try:
-        recorded = store.capabilities.is_known()
+        if store.capabilities.is_known():
+            return {}
+        workers = store.capabilities.workers()
     except (QuantLensError, RedisError, OSError):
         return {"store": "does not answer", "workers": "unknown"}
-    return {} if recorded else {"workers": "no worker is alive yet"}
+    problems = sorted({problem for worker in workers for problem in worker.problems})
+    waiting = "no worker has said what it can do yet" if workers else "no worker is alive"
+    return {"workers": "; ".join(problems) or waiting}
 
 
 def _files_problem(folder: Path) -> str | None:
