@@ -112,7 +112,7 @@ class Draft:
             ValueError: a number that is none, in words.
         """
         return Transform(
-            layout=self.layout,  # type: ignore[arg-type]  # one of LAYOUTS or None: pydantic checks it
+            layout=self.layout,
             scale=1.0 if self.scale is None else self.scale,
             mean=_numbers(self.mean, "mean"),
             std=_numbers(self.std, "std"),

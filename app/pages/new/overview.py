@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dash import html
 
@@ -18,9 +18,7 @@ from app.routing import Services
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.figures import scheme_styles
 from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Capabilities, RunSpec, numbers
-
-if TYPE_CHECKING:
-    from quant_lens_engine.schema.estimate import Estimate
+from quant_lens_engine.schema.estimate import estimate
 
 KINDS = ("model", "data")
 STABLE_SAMPLES = 4096
@@ -69,7 +67,8 @@ def overview(
     spec = _spec_of(draft, seen)
     capabilities = services.store.capabilities.read()
     data = data_of(found.get("data"))
-    available = data.samples if data else None
+    measured = (check or {}).get("result") or {}
+    available = data.samples if data else measured.get("available") or None
     seen.name = name_of(draft, found)
     seen.swatches = _swatches(draft)
     seen.limit_hint = _limit_hint(draft.limit, available)
@@ -77,7 +76,7 @@ def overview(
     seen.done = _done_steps(draft, seen.problems, obstacles)
     if spec is not None and not obstacles:
         seen.kept = {"question": spec.model_dump(mode="json")}
-    per_row = ((check or {}).get("result") or {}).get("seconds_per_row")
+    per_row = measured.get("seconds_per_row")
     samples = _least(draft.limit, available)
     if spec is not None and per_row and samples:
         seen.preset_times = _preset_times(draft, samples, per_row)
@@ -165,7 +164,7 @@ def _preset_times(draft: Draft, samples: int, per_row: float) -> dict[str, str]:
     times = {}
     for preset in PRESET_DESCRIPTIONS:
         spec = draft.changed(preset=preset).spec()
-        times[preset] = numbers.duration(_estimate(spec, samples, per_row).total_s)
+        times[preset] = numbers.duration(estimate(spec, samples, per_row).total_s)
     return times
 
 
@@ -175,15 +174,9 @@ def _summary(
 ) -> Any:  # fmt: skip
     if spec is None:
         return html.P("What would be run, and for how long, is summed up here.", className="ql-hint")
-    found = _estimate(spec, samples, per_row) if samples and per_row else None
+    found = estimate(spec, samples, per_row) if samples and per_row else None
     device = device_text(spec, capabilities.workers)
     return html.Div([facts_view(spec, available, device), estimate_view(found, starts_text(capabilities, waiting))])
-
-
-def _estimate(spec: RunSpec, samples: int, per_row: float) -> Estimate:
-    from quant_lens_engine.schema.estimate import estimate
-
-    return estimate(spec, samples, per_row)
 
 
 def _note(problems: Mapping[str, str], obstacles: Mapping[str, Obstacle], uploading: Sequence[str]) -> str:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dash import html
 
 from app.components import icon
 from quant_lens_engine.schema import Capabilities, RunSpec, WorkerFacts, numbers, plan_stages
-
-if TYPE_CHECKING:
-    from quant_lens_engine.schema.estimate import Estimate
+from quant_lens_engine.schema.estimate import Estimate
 
 SHOWN_STAGES = 5
 

@@ -10,6 +10,7 @@ from dash import dcc, html
 from app.components import card, icon, variant_name, verdict_badge, verdict_mark
 from quant_lens_engine.figures import VariantStyle
 from quant_lens_engine.schema import Comparison, RunRecord, RunResult
+from quant_lens_engine.schema.summary import verdict_sentence
 
 LEVELS = ("safe", "caution", "degraded", "collapsed")
 
@@ -19,8 +20,6 @@ def verdict_card(result: RunResult, styles: dict[str, VariantStyle]) -> html.Sec
     given = [item for item in result.comparisons if item.verdict is not None]
     if not given:
         return None
-    from quant_lens_engine.schema.summary import verdict_sentence
-
     best = min((item.verdict.level for item in given if item.verdict), key=LEVELS.index)
     summary = verdict_sentence(result)
     sentence = html.P([html.Strong(summary.lead), f" {summary.rest}"], className="verdict-sentence")
