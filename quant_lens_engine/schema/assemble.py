@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -27,6 +28,9 @@ from quant_lens_engine.schema.stages import (
 from quant_lens_engine.version import __version__
 
 P = TypeVar("P", bound=Record)
+
+SHARDS = 8
+"""Equal parts of the sample that ``batch_std`` is taken over."""
 
 
 def assemble(spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequence[StageFailure] = ()) -> RunResult:
@@ -82,7 +86,9 @@ def sharpness_ratio(baseline: Curvature, variant: Curvature) -> float | None:
     reference, value = baseline.lambda_max.value, variant.lambda_max.value
     if reference is None or value is None:
         return None
-    uncertainty = max(baseline.lambda_max.residual or 0.0, baseline.lambda_max.batch_std or 0.0)
+    # batch_std is the spread of one of eight shards; the whole sample's λ is their mean.
+    sampling = (baseline.lambda_max.batch_std or 0.0) / math.sqrt(SHARDS)
+    uncertainty = max(baseline.lambda_max.residual or 0.0, sampling)
     return None if reference <= uncertainty else value / reference
 
 
