@@ -1,0 +1,64 @@
+"""The printed report."""
+
+import pytest
+
+from quant_lens_engine import QuantDiagnostic
+from quant_lens_engine.report import WIDTH, written_report
+from quant_lens_engine.schema import Comparison, Curvature, Eigenvalue, RunResult, StageFailure, Variant, numbers
+
+
+def test_the_ratio_of_every_variant_is_there(diagnostic: QuantDiagnostic, result: RunResult) -> None:
+    section = diagnostic.report().split("Sharpness ratio")[1].split("\n\n")[0]
+    for comparison in result.comparisons:
+        line = next(line for line in section.splitlines() if line.split()[:1] == [comparison.variant])
+        assert f"{numbers.number(comparison.sharpness_ratio)} ×" in line
+        assert ("sharper than 1.5 ×" in line) == (comparison.sharpness_ratio > 1.5)
+
+
+def test_every_variant_has_its_verdict_loss_and_curvature(diagnostic: QuantDiagnostic, result: RunResult) -> None:
+    report = diagnostic.report()
+    for variant in result.variants:
+        rows = [line for line in report.splitlines() if line.split()[:1] == [variant.name]]
+        assert any(numbers.number(variant.evaluation.loss) in row or "±" in row for row in rows)
+        assert len(rows) >= 2
+    for comparison in result.comparisons:
+        assert f"{comparison.variant}: {comparison.verdict.level}." in report
+
+
+def test_it_fits_a_terminal_and_has_no_thin_space(diagnostic: QuantDiagnostic) -> None:
+    report = diagnostic.report()
+    assert max(map(len, report.splitlines())) <= WIDTH + 10
+    assert numbers.THIN_SPACE not in report
+
+
+def test_skipped_layers_are_listed_once_with_their_reason(diagnostic: QuantDiagnostic) -> None:
+    assert diagnostic.report().count("In float in Int8, Int4, int2: 1 (BatchNorm1d has only vectors") == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "own", "words"),
+    [
+        (Curvature(), Curvature(reason="attention has no second derivative"), "attention has no second derivative"),
+        (Curvature(), Curvature(lambda_max=Eigenvalue(value=1.0)), "λmax(FP32) is not known"),
+        (
+            Curvature(lambda_max=Eigenvalue(value=0.1, residual=0.2)),
+            Curvature(lambda_max=Eigenvalue(value=1.0)),
+            "within its own uncertainty of zero",
+        ),
+    ],
+)
+def test_a_ratio_that_is_missing_has_its_reason(reference: Curvature, own: Curvature, words: str) -> None:
+    result = RunResult(
+        variants=[Variant(name="FP32", curvature=reference), Variant(name="int8", curvature=own)],
+        comparisons=[Comparison(variant="int8")],
+    )
+    assert words in written_report(result)
+
+
+def test_failed_stages_are_named() -> None:
+    failure = StageFailure(stage="curvature", variant="int8", code="numerical_error", message="no second derivative")
+    assert "curvature of int8 failed: no second derivative" in written_report(RunResult(failures=[failure]))
+
+
+def test_an_empty_result_is_a_report_too() -> None:
+    assert written_report(RunResult()).startswith("Quant Lens")
