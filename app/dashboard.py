@@ -75,6 +75,8 @@ def create_dashboard(server: FastAPI, store: Store, settings: Settings) -> Dash:
     for page in pages:
         if page.register is not None:
             page.register(dashboard, services)
+    # Dash does this at the first request of its own paths; a deep link that comes before would get no assets.
+    dashboard._setup_server()
     return dashboard
 
 
