@@ -14,11 +14,13 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from app.api import install_api
 from app.api.documentation import OPENAPI_PATH
+from app.api.uploads import PATH as UPLOADS_PATH
 from app.api.uploads import RelativeLocation, Uploads, sweep_uploads
 from app.auth.exposure import refuse_open_server
 from app.auth.gate import Gate
 from app.auth.identity import Sessions
 from app.auth.sign_in import sign_in_router
+from app.body_limit import BodyLimit
 from app.dashboard import create_dashboard
 from app.measurements import RequestMeasurements, StoreMeasurements
 from quant_lens_engine.version import __version__
@@ -77,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # The last one added is the outermost: nothing runs before the gate.
     app.add_middleware(RelativeLocation)
+    app.add_middleware(BodyLimit, streamed=UPLOADS_PATH)
     app.add_middleware(RequestMeasurements, registry=registry)
     app.add_middleware(Gate, store=store, settings=settings, sessions=sessions, script_hashes=script_hashes)
     return app

@@ -8,7 +8,7 @@ import sys
 import uvicorn
 
 from app.main import create_app
-from worker.settings import Settings, get_settings
+from worker.settings import Settings, SettingsError, get_settings
 
 SHUTDOWN_S = 2
 """Open websockets and event streams are cut after this; `quant-lens up` has 5 s for everything."""
@@ -34,7 +34,11 @@ def address(host: str, port: int) -> str:
 
 
 def serve(settings: Settings | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C. Ends with exit code 3 where the port is taken, as uvicorn does."""
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        SettingsError: ``port_taken``, or ``open_without_sign_in``.
+    """
     settings = settings or get_settings()
     config = uvicorn.Config(
         create_app(settings),
@@ -44,6 +48,18 @@ def serve(settings: Settings | None = None) -> None:
         access_log=settings.log_level == "DEBUG",
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        ws_max_size=1 << 20,
     )
-    _Server(config).run()
+    with _listening(settings) as listener:
+        _Server(config).run(sockets=[listener])
+
+
+def _listening(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}",
+            hint="end what uses it, or set QUANT_LENS_PORT",
+            code="port_taken",
+        ) from None

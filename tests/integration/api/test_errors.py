@@ -65,3 +65,10 @@ def test_openapi_documents_every_route_and_its_page_needs_no_network(http):
     assert "//" not in page.replace("<!doctype html>", "")
     for asset in ("docs-assets/swagger-ui-bundle.js", "docs-assets/swagger-ui.css", "docs/start.js"):
         assert http.get(f"/api/{asset}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/runs", "/_dash-update-component"])
+def test_a_body_without_an_end_is_413(http, path):
+    endless = (b'"' + b"x" * (1 << 20) for _ in range(64))
+    refused = http.post(path, content=endless, headers={"Content-Type": "application/json"})
+    assert body(refused) == (413, "too_large")

@@ -1,0 +1,103 @@
+"""The command line without a server: words, speed and exit codes."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from app.doctor import Finding, examine
+from app.submission import fails
+from quant_lens_engine.schema import Comparison, RunResult, Verdict
+from quant_lens_engine.version import __version__
+from worker.settings import Settings
+
+
+def quant_lens(*arguments, **settings):
+    env = {key: value for key, value in os.environ.items() if not key.startswith("QUANT_LENS_")}
+    env |= {f"QUANT_LENS_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments], env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_help_names_every_command_and_comes_fast():
+    quant_lens("--help")
+    began = time.monotonic()
+    shown = quant_lens("--help")
+    assert time.monotonic() - began < 1.5
+    assert shown.returncode == 0
+    for command in ("up", "web", "worker", "analyze", "submit", "schemes", "token", "doctor"):
+        assert command in shown.stdout
+
+
+def test_version():
+    assert quant_lens("--version").stdout == f"quant-lens {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["submit"], ["web", "--nonsense"], ["token", "create"]])
+def test_a_command_that_is_none_exits_with_2(arguments):
+    assert quant_lens(*arguments).returncode == 2
+
+
+def test_a_bad_setting_is_named_and_exits_with_2():
+    done = quant_lens("doctor", port="many")
+    assert done.returncode == 2
+    assert "QUANT_LENS_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_server_is_said_and_exits_with_2():
+    done = quant_lens("submit", "digits-mlp", "--data", "digits", "--server", "http://127.0.0.1:1")
+    assert done.returncode == 2
+    assert "server_unreachable" in done.stderr
+
+
+def test_a_taken_port_is_said_and_exits_with_2(tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = quant_lens("web", port=port, data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0")
+    assert done.returncode == 2
+    assert "port_taken" in done.stderr
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path):
+    (tmp_path / "broken.py").write_text("def broken(:")
+    settings = Settings(
+        data_dir=tmp_path / "data", redis_url="redis://127.0.0.1:1/0", plugins=tmp_path, host="127.0.0.1", port=65000
+    )
+    findings: dict[str, Finding] = {finding.what: finding for finding in examine(settings)}
+    assert findings["torch"].state == "ok"
+    assert findings["data folder"].state == "ok"
+    assert findings["Redis"].state == "missing"
+    assert "QUANT_LENS_REDIS_URL" in findings["Redis"].remedy
+    assert findings["plug-ins"].state == "missing"
+    assert "broken.py" in findings["plug-ins"].found
+    assert all(finding.remedy for finding in findings.values() if finding.state == "missing")
+
+
+def test_doctor_sees_a_server_that_would_be_open(tmp_path):
+    settings = Settings(data_dir=tmp_path, host="0.0.0.0", port=65000)
+    assert {finding.what: finding.state for finding in examine(settings)}["sign-in"] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("levels", "fail_on", "expected"),
+    [
+        (["safe", "safe"], "caution", False),
+        (["safe", "caution"], "caution", True),
+        (["safe", "caution"], "degraded", False),
+        (["collapsed"], "degraded", True),
+        (["collapsed"], None, False),
+        ([None], "collapsed", True),
+    ],
+)
+def test_fail_on_is_the_mildest_verdict_that_fails(levels, fail_on, expected):
+    found = [
+        Comparison(variant=f"v{n}", verdict=None if level is None else Verdict(level=level))
+        for n, level in enumerate(levels)
+    ]
+    assert fails(RunResult(comparisons=found), fail_on) is expected
