@@ -260,7 +260,12 @@ def _summary_card(draft: Draft) -> html.Aside:
         html.Div(
             [
                 dmc.TextInput(
-                    id="new-name", label="Name", value=draft.name, maxLength=200, debounce=300, placeholder="of the run"
+                    id="new-name",
+                    label="Name",
+                    value=draft.name,
+                    debounce=300,
+                    placeholder="of the run",
+                    attributes={"input": {"maxLength": 200}},
                 ),
                 html.Div(id="new-summary"),
                 html.Div(id="new-run-note", className="ql-run-note"),

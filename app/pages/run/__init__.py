@@ -73,9 +73,9 @@ def _charts(view: RunView, landscape: str) -> html.Div:
 
 def _editor() -> dmc.Modal:
     fields: list[Any] = [
-        dmc.TextInput(id="run-edit-name", label="Name", maxLength=200),
+        dmc.TextInput(id="run-edit-name", label="Name", attributes={"input": {"maxLength": 200}}),
         dmc.TagsInput(id="run-edit-tags", label="Tags", maxTags=20, placeholder="press Enter after each"),
-        dmc.Textarea(id="run-edit-note", label="Note", autosize=True, minRows=3, maxLength=10_000),
+        dmc.Textarea(id="run-edit-note", label="Note", autosize=True, minRows=3),
         html.Div(
             html.Button("Save", id="run-edit-save", type="button", className="button primary"),
             className="button-row end",
