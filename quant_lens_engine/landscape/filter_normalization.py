@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from quant_lens_engine.filters import FilterLayout, filter_layouts
 
 
 def filter_normalized(
@@ -22,7 +22,7 @@ def filter_normalized(
     Args:
         direction: random numbers by parameter name.
         point: the parameters that set the scale, by the same names.
-        model: says which parameters are a transposed convolution's weight.
+        model: says which axes of each parameter make a filter (:mod:`quant_lens_engine.filters`).
 
     Returns:
         float64 tensors by the names of ``direction``.
@@ -34,39 +34,15 @@ def filter_normalized(
         >>> round(float(scaled["weight"].norm()), 6), float(scaled["bias"])
         (5.0, 0.0)
     """
-    groups = transposed_groups(model)
-    return {
-        name: _scaled(tensor.double(), point[name].double(), groups.get(name)) for name, tensor in direction.items()
-    }
+    layouts = filter_layouts(model)
+    return {name: _scaled(tensor.double(), point[name].double(), layouts[name]) for name, tensor in direction.items()}
 
 
-def transposed_groups(model: nn.Module) -> dict[str, int]:
-    """The names of transposed convolutions' weights, with their groups."""
-    owners = {id(module.weight): module.groups for module in model.modules() if isinstance(module, _TRANSPOSED)}
-    return {name: owners[id(tensor)] for name, tensor in model.named_parameters() if id(tensor) in owners}
-
-
-def _scaled(direction: Tensor, parameter: Tensor, groups: int | None) -> Tensor:
+def _scaled(direction: Tensor, parameter: Tensor, layout: FilterLayout) -> Tensor:
     if parameter.ndim < 2:
         return torch.zeros_like(direction)
-    filters = _filters_first(direction, groups)
-    own = torch.linalg.vector_norm(_filters_first(parameter, groups).flatten(1), dim=1)
-    drawn = torch.linalg.vector_norm(filters.flatten(1), dim=1)
+    filters = layout.rows(direction)
+    own = torch.linalg.vector_norm(layout.rows(parameter), dim=1)
+    drawn = torch.linalg.vector_norm(filters, dim=1)
     factors = torch.where(drawn > 0, own / drawn, torch.zeros_like(own))
-    scaled = filters * factors.reshape(-1, *[1] * (filters.ndim - 1))
-    return _filters_back(scaled, groups, direction.shape)
-
-
-def _filters_first(weight: Tensor, groups: int | None) -> Tensor:
-    """(in, out/groups, …) of a transposed convolution as (groups · out/groups, in/groups, …); others as they are."""
-    if groups is None:
-        return weight
-    split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-    return split.transpose(1, 2).reshape(groups * weight.shape[1], weight.shape[0] // groups, *weight.shape[2:])
-
-
-def _filters_back(filters: Tensor, groups: int | None, shape: torch.Size) -> Tensor:
-    if groups is None:
-        return filters
-    split = filters.reshape(groups, shape[1], shape[0] // groups, *shape[2:])
-    return split.transpose(1, 2).reshape(shape)
+    return layout.restore(filters * factors[:, None], direction.shape)

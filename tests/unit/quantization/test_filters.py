@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from quant_lens_engine.filters import ROWS, FilterLayout, filter_layouts, layout_of
+from quant_lens_engine.landscape import filter_normalized
+from quant_lens_engine.quantization import quantize
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,14 @@ def test_tied_parameters_are_named_once() -> None:
     model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 6, bias=False))
     model[1].weight = model[0].weight
     assert list(filter_layouts(model)) == [name for name, _ in model.named_parameters()] == ["0.weight"]
+
+
+def test_a_scale_and_a_direction_mean_the_same_slices() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.Linear(5, 2))
+    point = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    scaled = filter_normalized({name: torch.randn_like(value) for name, value in point.items()}, point, model)
+    for item in quantize(model, "int8").layers:
+        layout = filter_layouts(model)[item.parameter]
+        lengths = layout.rows(point[item.parameter]).norm(dim=1)
+        torch.testing.assert_close(layout.rows(scaled[item.parameter]).norm(dim=1).float(), lengths)
+    assert all(not scaled[name].any() for name, value in point.items() if value.dim() < 2)
