@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -126,6 +126,8 @@ class HessianOperator:
             )
         with _named_operators():
             gradient = torch.autograd.grad(loss, self._leaves, create_graph=True, allow_unused=True)
+        if not self.products:
+            _refuse_hidden_errors(gradient)
         return list(gradient), float(terms.weights.sum())
 
     def _add_product(self, total: Tensor, gradient: list[Tensor | None], directions: list[Tensor]) -> None:
@@ -215,13 +217,34 @@ def _named_operators() -> Iterator[None]:
         found = _NO_SECOND_DERIVATIVE.search(str(error))
         if found is None:
             raise
-        operator = found["operator"] or "an operator of the model"
-        raise NumericalError(
-            f"{operator} cannot be differentiated twice, so the Hessian is not available: {str(error).splitlines()[0]}",
-            hint="loss, accuracy and landscape are not affected",
-            code="not_twice_differentiable",
-            details={"operator": operator},
-        ) from error
+        raise _not_twice(found["operator"] or "an operator of the model", str(error).splitlines()[0]) from error
+
+
+def _refuse_hidden_errors(gradient: Iterable[Tensor | None]) -> None:
+    """Raise if a custom function forbids a second derivative.
+
+    ``once_differentiable`` leaves an error node in the graph, but behind a detached tensor, where products with
+    respect to the parameters never come by: they would be wrong without a word.
+    """
+    seen: set[Node] = set()
+    waiting = [tensor.grad_fn for tensor in gradient if tensor is not None]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise _not_twice("a custom autograd function", "it is marked once_differentiable")
+        waiting.extend(following for following, _ in node.next_functions)
+
+
+def _not_twice(operator: str, reason: str) -> NumericalError:
+    return NumericalError(
+        f"{operator} cannot be differentiated twice, so the Hessian is not available: {reason}",
+        hint="loss, accuracy and landscape are not affected",
+        code="not_twice_differentiable",
+        details={"operator": operator},
+    )
 
 
 class _AttentionWatch(TorchFunctionMode):

@@ -17,6 +17,9 @@ from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from quant_lens_engine.schema.run_result import Curvature, Eigenvalue, TraceEstimate
 
+GROSS_ASYMMETRY = 0.02
+"""Rounding, even in bfloat16, leaves products more symmetric than this, relative to the largest eigenvalue."""
+
 
 def measure_curvature(
     objective: Objective,
@@ -145,4 +148,8 @@ def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
         )
     if spectrum.krylov.full and not spectrum.krylov.exhausted:
         return f"the Lanczos basis reached its memory limit after {spectrum.krylov.steps} products"
-    return f"rounding of the products ({spectrum.asymmetry:.1e}) is above the tolerance; float64 would reach it"
+    rounding = f"the products are symmetric to {spectrum.asymmetry:.1e} only"
+    largest = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
+    if spectrum.asymmetry > GROSS_ASYMMETRY * largest:
+        return f"{rounding}: a part of the model hides its derivative, so these numbers are not those of a Hessian"
+    return f"{rounding}, which is more than the tolerance: their rounding; float64 would reach it"

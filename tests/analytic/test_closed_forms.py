@@ -1,0 +1,200 @@
+"""Models whose Hessian is known on paper."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quant_lens_engine.curvature import (
+    HessianOperator,
+    measure_curvature,
+    power_iteration,
+    spectral_density,
+    top_eigenvalues,
+    trace,
+)
+from quant_lens_engine.curvature.dense import DenseOperator, as_dense
+from quant_lens_engine.curvature.hutchinson import hutchinson_trace
+from quant_lens_engine.curvature.lanczos import Krylov
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.schema.analyses import CurvatureOptions
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def ragged(*columns: Tensor, size: int = 16) -> list[tuple[Tensor, ...]]:
+    return [tuple(column[start : start + size] for column in columns) for start in range(0, len(columns[0]), size)]
+
+
+def test_linear_regression() -> None:
+    """L = ‖Xw − y‖²/n has H = 2XᵀX/n everywhere."""
+    x, y = random(53, 12), random(53, 1, seed=1)
+    hessian = 2 / 53 * x.T @ x
+    model = nn.Linear(12, 1, bias=False).double()
+    measured = measure_curvature(Objective(model, ragged(x, y), task="regression"), CurvatureOptions(top=12))
+    eigenvalues = torch.linalg.eigvalsh(hessian)
+    assert measured.converged
+    assert measured.eigenvalues == pytest.approx(eigenvalues.flip(0).tolist(), rel=1e-9)
+    assert measured.lambda_min.value == pytest.approx(float(eigenvalues[0]), rel=1e-9)
+    assert measured.trace.value == pytest.approx(float(hessian.trace()), rel=1e-12)
+    assert measured.trace.standard_error == 0, "a dozen dimensions are summed, not sampled"
+
+
+def test_several_outputs_are_averaged_over_elements() -> None:
+    """MSE divides by rows and outputs: H = 2/(nk) · I ⊗ XᵀX."""
+    x, y = random(29, 4), random(29, 3, seed=1)
+    operator = HessianOperator(Objective(nn.Linear(4, 3, bias=False).double(), ragged(x, y, size=7), task="regression"))
+    expected = 2 / (29 * 3) * torch.kron(torch.eye(3, dtype=torch.float64), x.T @ x)
+    assert torch.allclose(as_dense(operator), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_softmax_regression() -> None:
+    """Cross-entropy of a linear map: H = 1/n Σ (diag p − ppᵀ) ⊗ xxᵀ."""
+    x, y = random(41, 5), torch.randint(0, 4, (41,), generator=torch.Generator().manual_seed(2))
+    model = nn.Linear(5, 4, bias=False).double()
+    p = torch.softmax(x @ model.weight.detach().T, 1)
+    blocks = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    expected = torch.einsum("nab,ni,nj->aibj", blocks, x, x).reshape(20, 20) / 41
+    operator = HessianOperator(Objective(model, ragged(x, y)))
+    assert torch.allclose(as_dense(operator), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_class_weights_and_ignored_labels_set_the_denominator() -> None:
+    x, y = random(37, 5), torch.randint(0, 4, (37,), generator=torch.Generator().manual_seed(2))
+    y[::5] = -100
+    weight = torch.tensor([0.1, 1.0, 2.0, 5.0], dtype=torch.float64)
+    model = nn.Linear(5, 4, bias=False).double()
+    criterion = nn.CrossEntropyLoss(weight=weight)
+    kept = y >= 0
+    p = torch.softmax(x @ model.weight.detach().T, 1)[kept]
+    blocks = (torch.diag_embed(p) - p[:, :, None] * p[:, None, :]) * weight[y[kept]][:, None, None]
+    expected = torch.einsum("nab,ni,nj->aibj", blocks, x[kept], x[kept]).reshape(20, 20) / weight[y[kept]].sum()
+    objective = Objective(model, ragged(x, y, size=6), criterion)
+    assert objective.loss() == pytest.approx(float(criterion(model(x), y).detach()), rel=1e-12)
+    assert torch.allclose(as_dense(HessianOperator(objective)), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_logistic_regression_is_bounded_by_a_quarter() -> None:
+    """H = XᵀDX/n with D ≤ ¼."""
+    x = random(60, 6)
+    y = (random(60, 1, seed=3) > 0).double()
+    model = nn.Linear(6, 1, bias=False).double()
+    p = torch.sigmoid(x @ model.weight.detach().T)
+    expected = x.T @ (p * (1 - p) * x) / 60
+    found = power_iteration(model, ragged(x, y), nn.BCEWithLogitsLoss(), "cpu", iters=20)
+    assert found == pytest.approx(float(torch.linalg.eigvalsh(expected)[-1]), rel=1e-6)
+    assert found <= 0.25 * float(torch.linalg.eigvalsh(x.T @ x / 60)[-1])
+
+
+def test_a_sum_is_not_a_mean() -> None:
+    x, y = random(20, 3), random(20, 1, seed=1)
+    model = nn.Linear(3, 1, bias=False).double()
+    objective = Objective(model, ragged(x, y, size=8), nn.MSELoss(reduction="sum"), task="regression")
+    assert objective.loss() == pytest.approx(float(((model(x) - y) ** 2).sum().detach()), rel=1e-12)
+    assert torch.allclose(as_dense(HessianOperator(objective)), 2 * x.T @ x, rtol=1e-10)
+    total = measure_curvature(objective).lambda_max
+    mean = measure_curvature(Objective(model, ragged(x, y, size=8), task="regression")).lambda_max
+    assert total.value == pytest.approx(20 * mean.value, rel=1e-12)
+    assert total.batch_std == pytest.approx(20 * mean.batch_std, rel=1e-9), "a shard of a sum is scaled to the whole"
+
+
+def test_a_linear_loss_has_no_curvature() -> None:
+    model = nn.Linear(6, 1).double()
+    objective = Objective(model, [random(30, 6)], criterion=lambda output, _: output.mean())
+    measured = measure_curvature(objective)
+    assert measured.converged
+    assert (measured.lambda_max.value, measured.lambda_min.value, measured.trace.value) == (0, 0, 0)
+
+
+def test_self_distillation_at_the_float_point_is_the_fisher_information() -> None:
+    x = random(31, 4)
+    model = nn.Linear(4, 3, bias=False).double()
+    p = torch.softmax(x @ model.weight.detach().T, 1)
+    blocks = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    fisher = torch.einsum("nab,ni,nj->aibj", blocks, x, x).reshape(12, 12) / 31
+    objective = Objective(model, ragged(x), task="self-distillation")
+    assert objective.loss() == pytest.approx(0, abs=1e-12)
+    assert torch.allclose(as_dense(HessianOperator(objective)), fisher, rtol=1e-9, atol=1e-13)
+
+
+def test_tied_weights_count_once() -> None:
+    """f(x) = w (w x): L = mean (w²x)² with one parameter; H = mean 12 w² x²."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(1, 1, bias=False)
+            self.second = nn.Linear(1, 1, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))
+
+    model, x = Tied().double(), random(9, 1)
+    w = float(model.first.weight.detach())
+    operator = HessianOperator(Objective(model, [(x, torch.zeros(9, 1, dtype=torch.float64))], task="regression"))
+    assert operator.dimension == 1
+    assert float(as_dense(operator)) == pytest.approx(12 * w**2 * float((x**2).mean()), rel=1e-12)
+
+
+def test_hutchinson_has_the_variance_of_the_textbook() -> None:
+    """Rademacher probes: mean Tr H, variance 2(‖H‖²_F − Σ H²ᵢᵢ)."""
+    noise = random(40, 40)
+    matrix = (noise + noise.T) / 2
+    variance = 2 * float((matrix**2).sum() - (matrix.diagonal() ** 2).sum())
+    values = [
+        hutchinson_trace(DenseOperator(matrix), probes=39, seed=seed).value - float(matrix.trace())
+        for seed in range(300)
+    ]
+    squares = torch.tensor(values).square() * 39
+    assert float(squares.mean()) == pytest.approx(variance, rel=0.25)
+    assert abs(float(torch.tensor(values).mean())) < 4 * (variance / 39 / 300) ** 0.5
+
+
+def test_hutchinson_standard_errors_cover() -> None:
+    matrix = torch.diag(torch.linspace(0, 1, 90).double() ** 8 * 100)
+    turn = torch.linalg.qr(random(90, 90))[0]
+    operator = DenseOperator(turn @ matrix @ turn.T)
+    krylov = Krylov(operator, 0)
+    for _ in range(6):
+        krylov.step()
+    for known in (None, krylov):
+        within = 0
+        for seed in range(100):
+            found = hutchinson_trace(operator, probes=64, seed=seed, known=known)
+            within += abs(found.value - float(matrix.trace())) <= 2 * found.standard_error
+        assert 88 <= within <= 100
+
+
+def test_lanczos_vectors_take_the_variance_away() -> None:
+    eigenvalues = torch.cat([torch.tensor([50.0, 30.0, 20.0]), torch.full((197,), 0.01)])
+    turn = torch.linalg.qr(random(200, 200))[0]
+    operator = DenseOperator(turn @ torch.diag(eigenvalues.double()) @ turn.T)
+    krylov = Krylov(operator, 0)
+    for _ in range(5):
+        krylov.step()
+    plain, helped = (hutchinson_trace(operator, probes=64, known=known) for known in (None, krylov))
+    assert helped.standard_error < 1e-3 * plain.standard_error
+    assert helped.value == pytest.approx(float(eigenvalues.sum()), abs=3 * helped.standard_error + 1e-9)
+
+
+def test_a_diagonal_has_no_variance() -> None:
+    found = hutchinson_trace(DenseOperator(torch.diag(torch.arange(100.0))), probes=8)
+    assert (found.value, found.standard_error) == pytest.approx((4950, 0), abs=1e-9)
+
+
+def test_density_has_the_moments_of_the_spectrum() -> None:
+    x, y = random(200, 40), random(200, 1, seed=1)
+    density = spectral_density(nn.Linear(40, 1, bias=False).double(), ragged(x, y, size=64), nn.MSELoss())
+    eigenvalues = torch.linalg.eigvalsh(2 / 200 * x.T @ x)
+    mass = torch.trapezoid(torch.tensor(density.y), torch.tensor(density.x))
+    assert float(mass) == pytest.approx(1, abs=1e-3)
+    assert float((density.nodes * density.weights).sum()) == pytest.approx(float(eigenvalues.mean()), rel=0.1)
+    assert float((density.nodes**2 * density.weights).sum()) == pytest.approx(float((eigenvalues**2).mean()), rel=0.15)
+
+
+def test_public_functions_agree(digits_mlp: nn.Module, digits_batches: list[tuple[Tensor, Tensor]]) -> None:
+    top = top_eigenvalues(digits_mlp, digits_batches, k=1)
+    assert power_iteration(digits_mlp, digits_batches, None, "cpu") == pytest.approx(top.values[0], rel=1e-3)
+    assert trace(digits_mlp, digits_batches, relative_error=0.05).value > top.values[0] * 0.5
