@@ -6,17 +6,18 @@ Pure: records in, a table out. The compare page, ``GET /api/v1/compare`` and the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from quant_lens_engine.errors import InputError
-from quant_lens_engine.schema import DataFacts, MaybeFloat, ModelFacts, Record, RunRecord, RunResult, Variant
+from quant_lens_engine.figures.metrics import METRICS, Measurement, Metric
+from quant_lens_engine.schema import DataFacts, MaybeFloat, ModelFacts, Record, RunRecord, RunResult
 
 MAX_RUNS = 20
 Direction = Literal["lower", "higher"]
 
 
-class Metric(Record):
+class ComparedMetric(Record):
     """A column: what it is called, its unit, and which direction is better (null: neither)."""
 
     key: str
@@ -85,19 +86,11 @@ class RunComparison(Record):
 
     baseline: str
     runs: list[ComparedRun] = []
-    metrics: list[Metric] = []
+    metrics: list[ComparedMetric] = []
     variants: list[VariantTable] = []
     settings: list[SettingDifference] = []
     settings_total: int = 0
     notes: list[str] = []
-
-
-class _Measured(NamedTuple):
-    value: float | None
-    uncertainty: float | None = None
-
-
-_Reader = Callable[[RunResult, Variant], _Measured]
 
 
 def compare_runs(runs: Sequence[tuple[RunRecord, RunResult]], baseline_id: str | None = None) -> RunComparison:
@@ -111,6 +104,7 @@ def compare_runs(runs: Sequence[tuple[RunRecord, RunResult]], baseline_id: str |
         InputError: ``bad_comparison``: no runs, too many, or a baseline that is not one of them.
 
     Example:
+        >>> from quant_lens_engine.schema import Variant
         >>> record = RunRecord(id="a", spec={"seed": 0})
         >>> compare_runs([(record, RunResult(variants=[Variant(name="FP32")]))], "a").baseline
         'a'
@@ -121,7 +115,16 @@ def compare_runs(runs: Sequence[tuple[RunRecord, RunResult]], baseline_id: str |
     return RunComparison(
         baseline=ordered[0][0].id,
         runs=[_compared_run(record, result) for record, result in ordered],
-        metrics=[metric for metric, _ in _METRICS],
+        metrics=[
+            ComparedMetric(
+                key=metric.key,
+                label=metric.label,
+                unit=metric.unit,
+                direction=metric.direction,
+                meaning=metric.meaning,
+            )
+            for metric in METRICS.values()
+        ],
         variants=[_variant_table(name, ordered) for name in names],
         settings=_differences(settings),
         settings_total=len({key for values in settings.values() for key in values}),
@@ -160,28 +163,32 @@ def _variant_table(name: str, runs: Sequence[tuple[RunRecord, RunResult]]) -> Va
             ComparedVariant(
                 run_id=record.id,
                 verdict=comparison.verdict.level if comparison and comparison.verdict else None,
-                values={metric.key: _compare(metric, values, baseline) for metric, _ in _METRICS},
+                values={metric.key: _compare(metric, values, baseline) for metric in METRICS.values()},
             )
         )
     return VariantTable(variant=name, rows=rows)
 
 
-def _measure(name: str, result: RunResult) -> dict[str, _Measured] | None:
+def _measure(name: str, result: RunResult) -> dict[str, Measurement] | None:
     variant = next((variant for variant in result.variants if variant.name == name), None)
-    return None if variant is None else {metric.key: read(result, variant) for metric, read in _METRICS}
+    return None if variant is None else {metric.key: metric.read(result, variant) for metric in METRICS.values()}
 
 
 def _compare(
-    metric: Metric, values: Mapping[str, _Measured], baseline: Mapping[str, _Measured] | None
+    metric: Metric, values: Mapping[str, Measurement], baseline: Mapping[str, Measurement] | None
 ) -> ComparedValue:
-    value, uncertainty = values[metric.key]
-    compared = ComparedValue(value=value, uncertainty=uncertainty)
-    reference = baseline[metric.key] if baseline else _Measured(None)
-    if value is None or reference.value is None:
+    reference = baseline[metric.key] if baseline else None
+    return compare_values(metric, values[metric.key], reference)
+
+
+def compare_values(metric: Metric, measured: Measurement, reference: Measurement | None) -> ComparedValue:
+    """One number beside the baseline's; ``reference`` is None for the baseline itself."""
+    compared = ComparedValue(value=measured.value, uncertainty=measured.error)
+    if measured.value is None or reference is None or reference.value is None:
         return compared
-    compared.delta = value - reference.value
-    if uncertainty is not None or reference.uncertainty is not None:
-        compared.delta_uncertainty = math.hypot(uncertainty or 0.0, reference.uncertainty or 0.0)
+    compared.delta = measured.value - reference.value
+    if measured.error is not None or reference.error is not None:
+        compared.delta_uncertainty = math.hypot(measured.error or 0.0, reference.error or 0.0)
     if metric.direction is not None and abs(compared.delta) > (compared.delta_uncertainty or 0.0):
         compared.better = (compared.delta < 0) == (metric.direction == "lower")
     return compared
@@ -229,82 +236,3 @@ def _notes(runs: Sequence[tuple[RunRecord, RunResult]]) -> list[str]:
     if unfinished:
         notes.append(f"Not finished yet: {', '.join(unfinished)}.")
     return notes
-
-
-def _evaluation(field: str, uncertainty: str | None = None) -> _Reader:
-    def read(_: RunResult, variant: Variant) -> _Measured:
-        evaluation = variant.evaluation
-        if evaluation is None:
-            return _Measured(None)
-        return _Measured(getattr(evaluation, field), getattr(evaluation, uncertainty) if uncertainty else None)
-
-    return read
-
-
-def _lambda_max(_: RunResult, variant: Variant) -> _Measured:
-    eigenvalue = variant.curvature.lambda_max if variant.curvature else None
-    return _Measured(eigenvalue.value, eigenvalue.residual) if eigenvalue else _Measured(None)
-
-
-def _trace(_: RunResult, variant: Variant) -> _Measured:
-    trace = variant.curvature.trace if variant.curvature else None
-    return _Measured(trace.value, trace.standard_error) if trace else _Measured(None)
-
-
-def _sharpness_ratio(result: RunResult, variant: Variant) -> _Measured:
-    comparison = result.comparison(variant.name)
-    return _Measured(comparison.sharpness_ratio if comparison else None)
-
-
-def _basin_width(_: RunResult, variant: Variant) -> _Measured:
-    smooth = next((line for line in variant.lines if line.landscape == "smooth"), None)
-    return _Measured(smooth.basin_width if smooth else None)
-
-
-_METRICS: tuple[tuple[Metric, _Reader], ...] = (
-    (
-        Metric(key="effective_bits", label="Bits / weight", unit="bits", meaning="stored bits, scales included"),
-        lambda _, variant: _Measured(variant.effective_bits),
-    ),
-    (
-        Metric(key="size_bytes", label="Size", unit="bytes", direction="lower", meaning="the whole model"),
-        lambda _, variant: _Measured(variant.size_bytes),
-    ),
-    (
-        Metric(key="loss", label="Loss L", unit="nats", direction="lower", meaning="mean over the sample"),
-        _evaluation("loss", "loss_standard_error"),
-    ),
-    (
-        Metric(key="delta_loss", label="ΔL", unit="nats", direction="lower", meaning="against the run's own FP32"),
-        _evaluation("delta_loss", "delta_loss_standard_error"),
-    ),
-    (
-        Metric(key="accuracy", label="Accuracy", unit="fraction", direction="higher", meaning="top-1, 0 to 1"),
-        _evaluation("accuracy", "accuracy_standard_error"),
-    ),
-    (
-        Metric(key="delta_accuracy", label="Δacc", unit="fraction", direction="higher", meaning="against its own FP32"),
-        _evaluation("delta_accuracy", "delta_accuracy_standard_error"),
-    ),
-    (
-        Metric(key="lambda_max", label="λmax", unit="loss", direction="lower", meaning="± residual ‖Hv − λv‖"),
-        _lambda_max,
-    ),
-    (
-        Metric(key="sharpness_ratio", label="λmax / λmax(FP32)", direction="lower", meaning="a signal, not a judge"),
-        _sharpness_ratio,
-    ),
-    (Metric(key="trace", label="Tr H", unit="loss", direction="lower", meaning="± standard error"), _trace),
-    (
-        Metric(key="basin_width", label="Basin width", unit="α", direction="higher", meaning="smooth landscape"),
-        _basin_width,
-    ),
-    (
-        Metric(key="top1_agreement", label="Top-1 agree", unit="fraction", direction="higher", meaning="with FP32"),
-        _evaluation("top1_agreement"),
-    ),
-    (
-        Metric(key="kl_to_float", label="KL to FP32", unit="nats", direction="lower", meaning="KL(float ‖ variant)"),
-        _evaluation("kl_to_float"),
-    ),
-)

@@ -91,7 +91,7 @@ dagcomponentfuncs.RatioCell = ({ data }) => {
   const width = Math.max(1, Math.min(30, 10 * Math.log2(Math.max(ratio, 1))));
   return h("span", { className: "num ratio", title: data.sharpness_ratio_title }, [
     h("span", { key: "b", className: "ratio-bar swatch", style: { ...data.swatch, "--dash": "currentColor", width } }),
-    h("span", { key: "t" }, `${data.sharpness_ratio_text} ×`),
+    h("span", { key: "t" }, data.sharpness_ratio_text),
   ]);
 };
 

@@ -87,7 +87,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> go.Figure:
     ground = GROUND[mode]
     texts = {id(item): f"<b>{item.run.letter}</b>  {_short(item.run.name)}" for item in data.lines}
     longest = max(len(item.run.name[:_NAME_LENGTH]) for item in data.lines) + 3
-    drawing = framed(mode, left=52, right=28 + round(6.2 * longest), hovermode="x unified")
+    drawing = framed(mode, left=52, right=26 + round(5.8 * longest), hovermode="x unified")
     for item in data.lines:
         if item.line.band is not None:
             band = item.line.band
@@ -118,8 +118,8 @@ def draw_compared(data: ComparedLines, mode: Mode) -> go.Figure:
 
 def describe_compared(data: ComparedLines) -> str:
     """How the lines are read."""
-    says = "Colour and dash say the variant, the marker says the run"
-    return f"{says}; the baseline is grey." if any(item.run.baseline for item in data.lines) else f"{says}."
+    says = "Colour and dash: variant. Marker: run."
+    return f"{says} Grey: the baseline." if any(item.run.baseline for item in data.lines) else says
 
 
 def tabulate_compared(data: ComparedLines) -> DataTable:

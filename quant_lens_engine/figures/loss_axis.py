@@ -65,7 +65,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         [0.1, 0.3, 1.0, 3.0]
     """
     decades = math.log10(high / low)
-    steps = (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 3.2 else (1.0,)
+    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 3.2 else (1.0,)
     if decades < 0.35:
         steps = tuple(1 + 0.2 * step for step in range(45))
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))

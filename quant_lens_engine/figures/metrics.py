@@ -43,7 +43,7 @@ class Metric:
         scale: from the stored to the shown number.
         signed: a difference, written with its sign.
         relative: a difference of it is said in per cent.
-        form: how it is written; ``size`` chooses kB, MB or GB by itself.
+        form: how it is written; ``size`` chooses kB, MB or GB by itself, ``ratio`` puts × behind.
     """
 
     key: str
@@ -57,18 +57,22 @@ class Metric:
     scale: float = 1.0
     signed: bool = False
     relative: bool = False
-    form: Literal["number", "size"] = "number"
+    form: Literal["number", "size", "ratio"] = "number"
 
     @property
     def head(self) -> str:
         """Label and unit for the head of a column."""
-        unit = "" if self.form == "size" else self.shown_unit or self.unit
+        unit = self.shown_unit or self.unit
+        if self.form != "number" or unit in self.label.lower():
+            return self.label
         return f"{self.label} ({unit})" if unit else self.label
 
     def written(self, measurement: Measurement) -> tuple[str, str]:
         """Value and error, scaled and written."""
         if self.form == "size":
             return numbers.size(measurement.value), ""
+        if self.form == "ratio" and measurement.value is not None:
+            return f"{numbers.number(measurement.value)} ×", ""
         return numbers.measured(self._scaled(measurement.value), self._scaled(measurement.error), signed=self.signed)
 
     def exactly(self, measurement: Measurement) -> str:
@@ -199,7 +203,7 @@ for _metric in (
     Metric(
         "sharpness_ratio", "λ ratio", "×", "lower",
         "λmax over the float model's λmax. Above 1.5 it is a signal; it is never the judge.",
-        _sharpness_ratio,
+        _sharpness_ratio, form="ratio",
     ),
     Metric(
         "lambda_min", "λmin", "", None,

@@ -72,9 +72,8 @@ def exact(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return "not available"
-    return repr(float(value)).replace("-", MINUS) if not float(value).is_integer() else f"{value:.0f}".replace(
-        "-", MINUS
-    )
+    text = f"{value:.0f}" if float(value).is_integer() else repr(float(value))
+    return text.replace("-", MINUS)
 
 
 def percent(fraction: float | None, *, digits: int = 3) -> str:

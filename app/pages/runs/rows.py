@@ -101,7 +101,7 @@ def _numbers(variant: VariantSummary | None) -> dict[str, Any]:
 
 def _state(record: RunRecord, now: datetime) -> dict[str, Any]:
     progress = record.progress
-    said = {"state_word": STATE_WORDS[record.state], "fraction": None, "state_note": ""}
+    said: dict[str, Any] = {"state_word": STATE_WORDS[record.state], "fraction": None, "state_note": ""}
     if record.state == "RUNNING":
         said["fraction"] = progress.fraction
         said["state_note"] = _at_work(record)
