@@ -117,6 +117,11 @@ class Schedule:
         """The payloads of the run's finished stages."""
         return self._store.results.payloads(claim.run_id)
 
+    def needed(self, claim: Claim) -> dict[StageKey, Record]:
+        """The payloads that the unit is computed from: those of the units before it."""
+        before = {key for unit in plan_units(claim.spec) if unit.id in claim.unit.after for key in unit.stages}
+        return {key: payload for key, payload in self.known(claim).items() if key in before}
+
     def pending(self, claim: Claim) -> list[StageKey]:
         """The unit's stages that have not ended (an earlier holder may have finished some)."""
         ended = {"done", "failed", "skipped"}

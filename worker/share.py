@@ -106,9 +106,8 @@ class RunShare:
             for key in pending:
                 self._schedule.fail(claim, key, error_body(error))
             return
-        known = self._schedule.known(claim)
-        needed = {str(key): payload.model_dump(mode="json") for key, payload in known.items() if key.kind != "line"}
-        engine.send({"op": "unit", "stages": [str(key) for key in pending], "known": needed})
+        known = {str(key): payload.model_dump(mode="json") for key, payload in self._schedule.needed(claim).items()}
+        engine.send({"op": "unit", "stages": [str(key) for key in pending], "known": known})
         commits = _Commits(self._station, claim, pending)
         for message in answers(engine, until=until, is_stopped=lambda: self._is_stopped(claim)):
             commits.take(message)

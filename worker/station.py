@@ -34,10 +34,10 @@ class Station:
 
     def __init__(self, settings: Settings, queues: Sequence[str]) -> None:
         self.settings = settings
-        self.store: Store = open_store(settings)
+        self.stopping = threading.Event()
+        self.store: Store = open_store(settings, self.stopping.is_set)  # a worker waits for Redis to come back
         self.id = f"{socket.gethostname()}-{queues[0]}-{os.getpid()}-{secrets.token_hex(2)}"
         self.schedule = Schedule(self.store, self.id)
-        self.stopping = threading.Event()
         self.facts = WorkerFacts(
             id=self.id,
             hostname=socket.gethostname(),

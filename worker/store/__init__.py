@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.settings import Settings
 from worker.store.capabilities import CapabilityStore
 from worker.store.checks import CheckRecord, Checks
-from worker.store.connection import Scripts, connect
+from worker.store.connection import GivesUp, Scripts, at_once, connect
 from worker.store.errors import BadQuery, Conflict, NotFound, StoreUnavailable
 from worker.store.events import Events
 from worker.store.files import FileRecord, Files
@@ -24,7 +24,7 @@ __all__ = [
 class Store:
     """One door to everything that lasts. Its methods may be called from several threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gives_up: GivesUp) -> None:
         url = settings.redis_url
         if url is None:
             raise StoreUnavailable(
@@ -33,7 +33,7 @@ class Store:
                 code="no_redis",
             )
         self.settings = settings
-        self.client = connect(url)
+        self.client = connect(url, gives_up)
         self.scripts = Scripts(self.client)
         self.runs = Runs(self.client, self.scripts)
         self.results = Results(self.client)
@@ -57,10 +57,14 @@ class Store:
         self.client.close()
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, gives_up: GivesUp = at_once) -> Store:
     """The store that the settings name. Nothing is sent to Redis yet.
+
+    Args:
+        settings: name the server and the folder of files.
+        gives_up: asked when Redis has not answered for some seconds; where it says no, the store goes on trying.
 
     Raises:
         StoreUnavailable: ``no_redis``: no server is named.
     """
-    return Store(settings)
+    return Store(settings, gives_up)

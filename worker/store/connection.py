@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any, TypeAlias
@@ -24,7 +25,16 @@ Client: TypeAlias = Any
 to text and is synchronous, which its types cannot say."""
 
 _RETRIES = 6
+_PATIENT_PAUSE_S = 0.5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+
+
+GivesUp: TypeAlias = Callable[[], bool]
+
+
+def at_once() -> bool:
+    """Give up as soon as the usual tries are spent: what a web page wants."""
+    return True
 
 
 @contextmanager
@@ -41,23 +51,53 @@ def _typed() -> Iterator[None]:
         ) from error
 
 
+def _patiently(send: Callable[[], Any], gives_up: GivesUp) -> Any:
+    while True:
+        try:
+            with _typed():
+                return send()
+        except StoreUnavailable:
+            if gives_up():
+                raise
+            time.sleep(_PATIENT_PAUSE_S)
+
+
 class _Pipeline(Pipeline):
+    gives_up: GivesUp = staticmethod(at_once)
+
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        with _typed():
-            return super().execute(raise_on_error)
+        commands = list(self.command_stack)
+
+        def send() -> list[Any]:
+            self.command_stack = list(commands)
+            return super(_Pipeline, self).execute(raise_on_error)
+
+        answers: list[Any] = _patiently(send, self.gives_up)
+        return answers
 
 
 class Connection(redis.Redis):
-    """A Redis client whose failures are :class:`StoreUnavailable` (after about three seconds of trying)."""
+    """A Redis client whose failures are :class:`StoreUnavailable`, after about three seconds of trying.
+
+    ``gives_up`` is asked then: where it says no, the command waits on. Scripts and single commands may so be sent
+    twice, when their answer was lost; all of ours may.
+    """
+
+    gives_up: GivesUp = staticmethod(at_once)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command."""
-        with _typed():
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+
+        def send() -> Any:
+            return super(Connection, self).execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+        return _patiently(send, self.gives_up)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Several commands in one round trip; all or none of them when ``transaction``."""
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipeline = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipeline.gives_up = self.gives_up
+        return pipeline
 
 
 def _options() -> dict[str, Any]:
@@ -70,10 +110,12 @@ def _options() -> dict[str, Any]:
     }
 
 
-def connect(url: str) -> Client:
-    """A client of the server at ``url``; nothing is sent yet."""
+def connect(url: str, gives_up: GivesUp = at_once) -> Client:
+    """A client of the server at ``url``; nothing is sent yet. See :class:`Connection` for ``gives_up``."""
     retry = Retry(ExponentialBackoff(cap=_LONGEST_PAUSE_S, base=_FIRST_PAUSE_S), _RETRIES)
-    return Connection.from_url(url, retry=retry, **_options())
+    client: Any = Connection.from_url(url, retry=retry, **_options())  # typed as its base class
+    client.gives_up = gives_up
+    return client
 
 
 def connect_async(url: str) -> Client:

@@ -79,9 +79,12 @@ end
 -- The same after a death; more than `retries` of them end the run in `state`.
 local function give_back_after_death(planned, unit, retries, state, err)
   unit.attempts = unit.attempts + 1
-  redis.call('HINCRBY', RUN, 'attempt', 1)
   give_back(planned, unit)
-  if unit.attempts > retries then finish(state, err) end
+  if unit.attempts > retries then
+    finish(state, err)
+  else
+    redis.call('HINCRBY', RUN, 'attempt', 1)
+  end
 end
 
 local function planned_unit(id)

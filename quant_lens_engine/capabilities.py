@@ -1,0 +1,95 @@
+"""What this engine can do, read from its registries: what the New page and ``GET /capabilities`` offer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from quant_lens_engine.intake import (
+    ARCHITECTURES,
+    DATA_FORMATS,
+    EXAMPLE_DATA,
+    EXAMPLE_MODELS,
+    FORMATS,
+    describe_arrays,
+    example_path,
+    inspect_file,
+    load_plugins,
+)
+from quant_lens_engine.quantization.catalog import available_schemes
+from quant_lens_engine.schema import (
+    PRESET_DESCRIPTIONS,
+    Analyses,
+    ArchitectureFacts,
+    Capabilities,
+    CurvatureOptions,
+    Examples,
+    FormatFacts,
+    LineOptions,
+)
+from quant_lens_engine.schema.run_spec import Task
+from quant_lens_engine.version import __version__
+
+
+def capabilities(plugins: Path | None = None) -> tuple[Capabilities, list[str]]:
+    """What can be asked for, and what is wrong with plug-ins that could not be loaded.
+
+    Args:
+        plugins: the team's folder of plug-ins.
+
+    Example:
+        >>> facts, problems = capabilities()
+        >>> "digits-cnn" in facts.examples.models, problems
+        (True, [])
+    """
+    problems = [f"{file.name}: {file.problem}" for file in load_plugins(plugins) if file.problem is not None]
+    architectures = [
+        ArchitectureFacts(name=name, description=known.description, source=known.source.name, options=known.options)
+        for name, known in sorted(ARCHITECTURES.items())
+    ]
+    facts = Capabilities(
+        engine_version=__version__,
+        examples=_examples(),
+        schemes=available_schemes(),
+        formats=_formats(),
+        architectures=architectures,
+        analyses=_analyses(),
+        tasks=list(get_args(Task)),
+    )
+    return facts, problems
+
+
+def devices() -> list[str]:
+    """What ``execution.device`` may say here: ``cpu``, then ``cuda:0`` and so on."""
+    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+
+
+def _examples() -> Examples:
+    inspections: dict[str, dict[str, Any]] = {
+        name: inspect_file(example_path(name)).model_dump(mode="json") for name in EXAMPLE_MODELS
+    }
+    for name, data in EXAMPLE_DATA.items():
+        arrays = data.load()
+        size = arrays.x.nbytes + (0 if arrays.y is None else arrays.y.nbytes)
+        inspections[name] = describe_arrays(arrays, "example", name, size).model_dump(mode="json")
+    return Examples(models=list(EXAMPLE_MODELS), data=list(EXAMPLE_DATA), inspections=inspections)
+
+
+def _formats() -> list[FormatFacts]:
+    read = {name: known for name, known in FORMATS.items() if not known.refused}
+    return [
+        FormatFacts(name=name, kind=kind, extensions=list(known.extensions), description=known.description)
+        for kind, registry in (("checkpoint", read), ("data", DATA_FORMATS))
+        for name, known in registry.items()
+    ]
+
+
+def _analyses() -> dict[str, Any]:
+    presets = {
+        name: {"description": text, **Analyses.model_validate({"preset": name}).model_dump(exclude={"preset"})}
+        for name, text in PRESET_DESCRIPTIONS.items()
+    }
+    options = {"curvature": CurvatureOptions.model_json_schema(), "line": LineOptions.model_json_schema()}
+    return {"presets": presets, "options": options}
