@@ -33,7 +33,7 @@ class BodyLimit:
         if announced.isdigit() and int(announced[:18]) > self._limit_bytes:
             await error_response(self._refusal().error)(scope, receive, send)
             return
-        received = 0
+        received, answering = 0, False
 
         async def counted() -> Message:
             nonlocal received
@@ -43,7 +43,20 @@ class BodyLimit:
                 raise self._refusal()
             return message
 
-        await self._app(scope, counted, send)
+        # What is inside may make an answer of its own of the refusal (Dash does): it is held back.
+        async def watched(message: Message) -> None:
+            nonlocal answering
+            if answering or received <= self._limit_bytes:
+                answering = True
+                await send(message)
+
+        try:
+            await self._app(scope, counted, watched)
+        except Refusal:
+            if received <= self._limit_bytes:
+                raise
+        if received > self._limit_bytes and not answering:
+            await error_response(self._refusal().error)(scope, receive, send)
 
     def _refusal(self) -> Refusal:
         return Refusal("too_large", f"the body has more than {self._limit_bytes:,} bytes", hint="files go to /uploads")
