@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 from dash import ctx as callback_context
-from dash.exceptions import PreventUpdate
+from dash.exceptions import PreventUpdate, WebsocketDisconnected
 
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.schema import digest
@@ -96,7 +96,7 @@ async def _follow_page(websocket: Any, watch: Watch) -> None:
     while not websocket.is_shutdown:
         try:
             shown = await websocket.get_prop("live-topic", "data", timeout=ANSWER_S)
-        except TimeoutError:
+        except (TimeoutError, WebsocketDisconnected):
             return
         if shown != topic:
             topic, seen = shown, None

@@ -9,6 +9,7 @@ from dash import html
 
 from app.components.badge import verdict_mark
 from app.components.card import card
+from app.components.sentence import as_sentence
 from quant_lens_engine.schema import ErrorBody
 
 
@@ -28,8 +29,8 @@ def empty_state(title: str, sentence: str, *actions: Any, picture: Any = None) -
 def error_state(error: ErrorBody, *actions: Any, title: str = "") -> html.Section:
     """What happened, to which input, what to do: the same words as from the API, which stand below."""
     body = [
-        html.P(title or _sentence(error.message), className="verdict-sentence"),
-        html.P(_sentence(error.hint), className="verdict-evidence") if error.hint else None,
+        html.P(title or as_sentence(error.message), className="verdict-sentence"),
+        html.P(as_sentence(error.hint), className="verdict-evidence") if error.hint else None,
         html.Div(list(actions), className="button-row") if actions else None,
         html.Details(
             [html.Summary("The same from the API"), html.Pre(_as_json(error), tabIndex=0)], className="api-error"
@@ -41,11 +42,6 @@ def error_state(error: ErrorBody, *actions: Any, title: str = "") -> html.Sectio
         ),
         class_name="verdict-card collapsed",
     )
-
-
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _as_json(error: ErrorBody) -> str:

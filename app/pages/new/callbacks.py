@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+from dash.exceptions import PreventUpdate
 
 from app.components import error_state
 from app.pages.new.architectures import architecture_options, best_architecture, differences_table
@@ -234,7 +235,9 @@ def _register_schemes(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     @in_thread
-    def add_scheme(_: Any, __: Any, text: str | None, chosen: list[str]) -> tuple[Any, ...]:
+    def add_scheme(clicks: int | None, entered: int | None, text: str | None, chosen: list[str]) -> tuple[Any, ...]:
+        if not clicks and not entered:
+            raise PreventUpdate
         if not text or not text.strip():
             return no_update, no_update, no_update, "Write a scheme's name, such as int4-g64-asym."
         try:
@@ -307,7 +310,9 @@ def _register_run(app: Dash, services: Services) -> None:
         running=[(Output("new-run", "disabled"), True, False)],
     )
     @in_thread
-    def run(_: Any, found: dict[str, Any] | None, *values: Any) -> tuple[Any, Any]:
+    def run(clicks: int | None, found: dict[str, Any] | None, *values: Any) -> tuple[Any, Any]:
+        if not clicks:  # the button has only just been drawn
+            raise PreventUpdate
         draft = draft_of(values)
         named = draft if draft.name else draft.changed(name=name_of(draft, found or {}))
         try:

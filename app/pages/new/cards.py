@@ -9,6 +9,7 @@ from typing import Any
 from dash import html
 
 from app.components import icon
+from app.components.sentence import as_sentence
 from app.pages.new.architectures import best_architecture, how_it_fits
 from app.pages.new.choosing import Source, checkpoint_of, data_of, inspection_of, is_waiting
 from app.pages.new.data_view import data_facts
@@ -67,8 +68,8 @@ def _not_understood(kind: Kind, source: Source, found: Mapping[str, Any] | None)
 
 def _wrong(message: str, hint: str) -> html.Div:
     return html.Div(
-        [html.Div([icon("triangle-alert", 14), html.Span(_sentence(message))], className="ql-said bad"),
-         html.Div(_sentence(hint), className="ql-hint")],
+        [html.Div([icon("triangle-alert", 14), html.Span(as_sentence(message))], className="ql-said bad"),
+         html.Div(as_sentence(hint), className="ql-hint")],
         role="alert",
     )  # fmt: skip
 
@@ -107,8 +108,3 @@ def _model_obstacle(checkpoint: CheckpointInspection, architecture: str) -> Obst
     if match is not None and not match.fits:
         return Obstacle(f"{chosen} does not fit this checkpoint: {how_it_fits(match)}.", told=False)
     return None
-
-
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if not text or text.endswith((".", "?", "!")) else f"{text}."

@@ -8,6 +8,7 @@ from typing import Any
 from dash import html
 
 from app.components import icon
+from app.components.sentence import as_sentence
 from app.pages.new.pixels import png_data_url
 from quant_lens_engine.schema import DataInspection, Transform, numbers
 
@@ -90,9 +91,9 @@ def baseline_view(check: Mapping[str, Any] | None) -> Any:
         error = check.get("error") or {}
         return html.Div(
             [
-                html.Div([icon("triangle-alert", 14), html.Span(_sentence(error.get("message", "It failed")))],
+                html.Div([icon("triangle-alert", 14), html.Span(as_sentence(error.get("message", "It failed")))],
                          className="ql-said bad"),
-                html.Div(_sentence(error.get("hint", "")), className="ql-hint"),
+                html.Div(as_sentence(error.get("hint", "")), className="ql-hint"),
             ]
         )  # fmt: skip
     if check["state"] != "done":
@@ -117,8 +118,3 @@ def _baseline(result: Mapping[str, Any]) -> html.Div:
             html.Div(result.get("hint", ""), className="ql-hint"),
         ]
     )
-
-
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if not text or text.endswith((".", "?", "!")) else f"{text}."

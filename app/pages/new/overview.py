@@ -119,7 +119,8 @@ def _place_of(source: Source | None, found: Mapping[str, Any] | None) -> str:
         return ""
     if "example" in source:
         return str(source["example"])
-    return str((found or {}).get("filename") or source.get("filename") or source.get("path") or source.get("file"))
+    named = (found or {}).get("filename") or source.get("filename") or source.get("path")
+    return str(named or f"file {source['file'][:8]}")
 
 
 def _least(*values: int | None) -> int | None:

@@ -14,6 +14,7 @@ FAMILY_WORDS = {"float8": "Float", "codebook": "Block and codebook"}
 GRANULARITY_WORDS = {"channel": "One scale a channel", "group": "One scale a group", "tensor": "One scale a tensor"}
 UNEVEN = "Asymmetric, full range"
 CUSTOM_FAMILY = "Named by you"
+_ORDER = (*GRANULARITY_WORDS.values(), UNEVEN)
 
 
 def scheme_groups(offered: Sequence[SchemeFacts], chosen: Iterable[str]) -> list[html.Div]:
@@ -35,8 +36,12 @@ def scheme_groups(offered: Sequence[SchemeFacts], chosen: Iterable[str]) -> list
             role="group",
             **{"aria-label": title},
         )
-        for title, members in families.items()
+        for title, members in sorted(families.items(), key=lambda item: _place(item[0]))
     ]
+
+
+def _place(title: str) -> int:
+    return _ORDER.index(title) if title in _ORDER else len(_ORDER)
 
 
 def _column(facts: SchemeFacts) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import dcc, html
 
 from app.components import card, icon, table_card, verdict_mark
+from app.components.sentence import as_sentence
 from app.pages.new.architectures import KIND_CLASSES, KIND_WORDS, how_it_fits, shape_text
 from app.pages.run.header import run_act
 from quant_lens_engine.schema import ArchitectureMatch, ErrorBody, RunRecord, numbers
@@ -35,7 +37,7 @@ def failure_view(record: RunRecord, inspection: Mapping[str, Any] | None) -> htm
     if error is None or record.state not in {"FAILED", "LOST"}:
         return None
     matches = _matches(error, inspection)
-    fitting = [match.architecture for match in matches if match.fits]
+    fitting = [match.architecture for match in matches if match.fits] or list(error.details.get("fitting", []))
     asked = record.spec.get("model", {}).get("architecture", "auto")
     parts: list[Any] = [_what_happened(record, error, fitting)]
     if error.code in MISMATCHES and matches:
@@ -68,8 +70,8 @@ def _what_happened(record: RunRecord, error: ErrorBody, fitting: Sequence[str]) 
         ),
     ]
     words = [
-        html.P(_sentence(error.message), className="verdict-sentence"),
-        html.P([*where, _sentence(error.hint)], className="verdict-evidence"),
+        html.P(as_sentence(error.message), className="verdict-sentence"),
+        html.P([*where, as_sentence(error.hint)], className="verdict-evidence"),
         html.Div(actions, className="button-row"),
     ]
     row = html.Div([verdict_mark("collapsed"), html.Div(words)], className="verdict-row")
@@ -159,9 +161,5 @@ def _from_api(error: ErrorBody) -> html.Section:
 
 
 def _as_json(error: ErrorBody) -> str:
-    return json.dumps({"error": error.model_dump(mode="json")}, indent=2, ensure_ascii=False)
-
-
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if not text or text.endswith((".", "?", "!")) else f"{text}."
+    text = json.dumps({"error": error.model_dump(mode="json")}, indent=2, ensure_ascii=False)
+    return re.sub(r"\[[\d\s,]*\]", lambda shape: re.sub(r"\s+", "", shape[0]).replace(",", ", "), text)

@@ -100,8 +100,12 @@ def moment(iso: str) -> html.Time:
 
 def _actions(record: RunRecord, may_change: bool) -> list[Any]:
     running = record.state not in TERMINAL_STATES
+    measured = record.state != "FAILED"
+    compare = dcc.Link(
+        [icon("git-compare-arrows", 15), "Compare"], href=f"/compare?runs={record.id}", className="button"
+    )
     actions: list[Any] = [
-        dcc.Link([icon("git-compare-arrows", 15), "Compare"], href=f"/compare?runs={record.id}", className="button"),
+        *([compare] if measured else []),
         html.Button(
             [icon("share-2", 15), "Share"], type="button", className="button", title="Copy the link to this view",
             **{"data-copy": "address"},
@@ -115,7 +119,7 @@ def _actions(record: RunRecord, may_change: bool) -> list[Any]:
             )
         )  # fmt: skip
     else:
-        actions.append(_exports(record.id))
+        actions += [_exports(record.id)] if measured else []
         if record.state in {"FAILED", "LOST", "CANCELLED"}:
             actions.append(
                 html.Button([icon("rotate-ccw", 15), "Retry"], id=run_act("retry"), type="button", className="button")

@@ -48,7 +48,8 @@ def stage_card(record: RunRecord, styles: dict[str, VariantStyle], waiting_for: 
         html.Span(style={"width": percent.replace(" ", "")}), className="progress", role="progressbar",
         **{"aria-valuenow": f"{100 * progress.fraction:.0f}", "aria-label": "Progress of the run"},
     )  # fmt: skip
-    body = html.Div([_grid(progress.stages, styles), _at_work(progress.stages)], className="ql-stage-body")
+    at_work = [] if record.state == "QUEUED" else [_at_work(progress.stages)]
+    body = html.Div([_grid(progress.stages, styles), *at_work], className="ql-stage-body")
     return card(head, bar, body, class_name="ql-stage-card")
 
 
@@ -170,7 +171,7 @@ def stage_strip(record: RunRecord, products: float) -> html.Div:
             [
                 html.Span(className="ql-strip-bar"),
                 html.Span(kind),
-                html.Span(numbers.duration(seconds), className="muted"),
+                html.Span(numbers.duration(seconds) if seconds >= 0.05 else "< 0.1 s", className="muted"),
             ],
             className="ql-strip-part",
             style={"flexGrow": max(seconds / total, 0.04)},

@@ -66,7 +66,8 @@ def _sentence(record: RunRecord, result: RunResult) -> str:
 
 def _column_head(metric: Metric) -> html.Th:
     title = metric.meaning + (f" ±: {metric.error_meaning}." if metric.error_meaning else "")
-    return html.Th(html.Span(metric.head, className="column-help", title=title), className="num", scope="col")
+    head = metric.label if metric.unit in {"bits", "×"} else metric.head
+    return html.Th(html.Span(head, className="column-help", title=title), className="num", scope="col")
 
 
 def _row(
