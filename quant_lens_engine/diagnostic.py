@@ -10,12 +10,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import DataError, InputError, SpecError
+from quant_lens_engine.errors import InputError, SpecError
+from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.measurement import VariantMeasurement, measure_variants
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.model_call import Forward
 from quant_lens_engine.objective.sample import Sample
+from quant_lens_engine.objective.task_inference import count_classes, infer_task
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import QuantizedVariant, custom_variant, float_variant, quantize
 from quant_lens_engine.report import written_report
@@ -23,6 +25,7 @@ from quant_lens_engine.schema import (
     FLOAT_VARIANT,
     CurvatureOptions,
     DataFacts,
+    Execution,
     InspectPayload,
     Landscape,
     LineOptions,
@@ -96,7 +99,7 @@ class QuantDiagnostic:
         self._sample = Sample.read(dataloader)
         self._criterion = criterion
         self._forward = forward
-        self._task = task or _infer_task(self._sample, criterion)
+        self._task = task or infer_task(self._sample, criterion)
         self._builders: dict[str, tuple[object, Callable[[], QuantizedVariant]]] = {}
         self._measured: dict[str, QuantizedVariant] = {}
         self._result: RunResult | None = None
@@ -173,18 +176,20 @@ class QuantDiagnostic:
             {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top},
             {"steps": landscape_steps, "distance": distance, "directions": directions},
         )
-        objective = self._objective(self.device)
+        block = self._execution()
         variants = {FLOAT_VARIANT: float_variant(self._model)}
         variants |= {name: build() for name, (_, build) in self._builders.items()}
-        measurement = VariantMeasurement(
-            objective=objective,
-            curvature=curvature,
-            line=line,
-            seed=self.seed,
-            progress=progress,
-            objective_on=self._objective,
-        )
-        result = measure_variants(measurement, variants, self._inspect(objective))
+        with computing(block):
+            measurement = VariantMeasurement(
+                objective=self._objective(block),
+                curvature=curvature,
+                line=line,
+                seed=self.seed,
+                progress=progress,
+                objective_on=lambda device: self._objective(block | {"device": str(device)}),
+                hvp_plan=block["hvp_plan"],
+            )
+            result = measure_variants(measurement, variants, self._inspect(block))
         self._measured, self._result = variants, result
         return result
 
@@ -268,15 +273,30 @@ class QuantDiagnostic:
             )
         return self._builders[name][1]()
 
-    def _objective(self, device: torch.device) -> Objective:
+    def _execution(self) -> dict[str, Any]:
+        """How it is computed: the caller's threads, the model's dtype, the loader's batches where they fit."""
+        largest = max(batch.rows for batch in self._sample.batches)
+        asked = Execution(device=str(self.device), threads=torch.get_num_threads())
+        block = resolve_execution(asked, self._objective, batch_size=largest)
+        dtypes = {str(p.dtype).removeprefix("torch.") for p in self._model.parameters() if p.is_floating_point()}
+        return block | {
+            "dtype": " ".join(sorted(dtypes)),
+            "micro_batch": None if block["micro_batch"] >= largest else block["micro_batch"],
+        }
+
+    def _objective(self, block: dict[str, Any]) -> Objective:
         return Objective(
-            self._model, self._sample, self._criterion, task=self._task, forward=self._forward, device=device
+            self._model,
+            self._sample,
+            self._criterion,
+            task=self._task,
+            forward=self._forward,
+            device=block["device"],
+            micro_batch=block["micro_batch"],
         )
 
-    def _inspect(self, objective: Objective) -> InspectPayload:
+    def _inspect(self, block: dict[str, Any]) -> InspectPayload:
         parameters = list(self._model.parameters())
-        dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters if p.is_floating_point()})
-        labels = [b.target for b in self._sample.batches if _is_labels(b.target)]
         return InspectPayload(
             model=ModelFacts(
                 architecture=type(self._model).__name__,
@@ -284,44 +304,20 @@ class QuantDiagnostic:
                 size_bytes=sum(tensor.nbytes for tensor in (*parameters, *self._model.buffers())),
             ),
             data=DataFacts(
-                samples=objective.samples,
-                available=objective.samples,
+                samples=self._sample.rows,
+                available=self._sample.rows,
                 batch_size=max(batch.rows for batch in self._sample.batches),
                 calibration_samples=0,
                 overlap=False,
-                classes=len(set(torch.cat([y.flatten() for y in labels]).tolist())) if labels else None,
+                classes=count_classes(self._sample),
             ),
-            execution={
-                "device": str(self.device),
-                "dtype": " ".join(dtypes),
-                "threads": torch.get_num_threads(),
-                "micro_batch": None,
-            },
+            execution=block,
         )
 
 
 def _device_of(model: nn.Module) -> torch.device:
     tensor = next(iter([*model.parameters(), *model.buffers()]), None)
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-def _is_labels(target: object) -> bool:
-    return isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
-
-
-def _infer_task(sample: Sample, criterion: Loss | None) -> str:
-    target = sample.batches[0].target
-    if _is_labels(target):
-        return "classification"
-    if criterion is None and target is None:
-        raise DataError(
-            "the batches have no targets",
-            hint="give batches (x, y), a criterion=, or task='self-distillation', which compares with the float model",
-            code="no_targets",
-        )
-    # Probabilities and yes/no targets are floating point too: their loss says that they are classes.
-    classes = isinstance(criterion, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss)
-    return "classification" if classes else "regression"
 
 
 def _options(curvature: dict[str, Any], line: dict[str, Any]) -> tuple[CurvatureOptions, LineOptions]:

@@ -21,7 +21,7 @@ from quant_lens_engine.figures.loss_axis import LossAxis, log_ticks
 from quant_lens_engine.figures.sharpness import Bar, Sharpness, describe_sharpness, gather_sharpness
 from quant_lens_engine.figures.tokens import GROUND, MODES, Ground, Mode
 from quant_lens_engine.schema import Landscape, RunResult, numbers
-from quant_lens_engine.schema.summary import verdict_sentence
+from quant_lens_engine.schema.summary import Summary, verdict_sentence
 
 IMAGE_FORMATS = (".png", ".svg", ".pdf")
 DPI = 200
@@ -143,11 +143,16 @@ def _write_header(figure: Figure, result: RunResult, ground: Ground, layout: _La
         None if result.data.samples is None else f"{numbers.count(result.data.samples)} rows",
         f"seed {result.seed}",
     ]
-    verdict = verdict_sentence(result).lead if any(c.verdict for c in result.comparisons) else "Quant Lens"
     level = layout.down(0.26)
-    figure.text(layout.across(0.21), level, verdict, size=12.5, weight="bold", color=ground.text, va="center")
-    figure.text(layout.across(_WIDTH - 0.21), level, _plain(" · ".join(fact for fact in facts if fact)), size=8.2,
-                color=ground.muted, va="center", ha="right")  # fmt: skip
+    right = figure.text(layout.across(_WIDTH - 0.21), level, _plain(" · ".join(fact for fact in facts if fact)),
+                        size=8.2, color=ground.muted, va="center", ha="right")  # fmt: skip
+    summary = verdict_sentence(result) if any(c.verdict for c in result.comparisons) else Summary(lead="Quant Lens")
+    lead = figure.text(layout.across(0.21), level, _plain(summary.lead), size=12, weight="bold", color=ground.text,
+                       va="center")  # fmt: skip
+    end = lead.get_window_extent().x1 / figure.bbox.x1
+    rest = figure.text(end + 0.006, level, _plain(summary.rest), size=12, color=ground.second, va="center")
+    if rest.get_window_extent().x1 > right.get_window_extent().x0:
+        rest.remove()  # the report has it
 
 
 def _panel(figure: Figure, layout: _Layout, panel: _Panel, ground: Ground, title: str, sentence: str) -> Axes:

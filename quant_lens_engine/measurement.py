@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from quant_lens_engine.curvature import measure_curvature
+from quant_lens_engine.curvature import HvpPlan, measure_curvature
 from quant_lens_engine.diagnosis import give_verdict
 from quant_lens_engine.errors import Cancelled, QuantLensError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
@@ -48,6 +48,7 @@ class VariantMeasurement:
         seed: of directions, start vectors and probes; the same for every variant.
         progress: told where the work is.
         objective_on: the same objective on another device, for a custom model that runs on one of its own.
+        hvp_plan: whether gradients' graphs are kept between Hessian products; None: by their size.
     """
 
     objective: Objective
@@ -56,6 +57,7 @@ class VariantMeasurement:
     seed: int = 0
     progress: Progress = SILENT
     objective_on: Callable[[torch.device], Objective] | None = None
+    hvp_plan: HvpPlan | None = None
 
     def evaluate(self, variant: QuantizedVariant, reference: FloatOutputs | None, stage: str) -> EvaluatePayload:
         """Loss, accuracy and distance from the float model; by a custom model's own kernels where there is one."""
@@ -83,6 +85,7 @@ class VariantMeasurement:
             self.objective.at(variant.point),
             self.curvature,
             seed=self.seed,
+            hvp_plan=self.hvp_plan,
             weights="float" if variant.name == FLOAT_VARIANT else "dequantized",
             progress=self.progress,
             stage=stage,

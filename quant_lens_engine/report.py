@@ -5,14 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from quant_lens_engine.diagnosis.verdict import SIGNAL_RULES
 from quant_lens_engine.figures.metrics import METRICS, Metric
 from quant_lens_engine.schema import FLOAT_VARIANT, Comparison, RunResult, Variant, numbers
 from quant_lens_engine.schema.summary import verdict_sentence
 
 WIDTH = 100
-SHARPER = 1.5
-"""A ratio above this is pointed out: one signal, never the judge."""
-
 OWN_KERNELS = "†"
 """Marks a custom model, which is run itself for its loss and accuracy."""
 
@@ -27,8 +25,8 @@ def written_report(result: RunResult) -> str:
 
     Example:
         >>> from quant_lens_engine.schema import RunResult, Variant
-        >>> print(written_report(RunResult(variants=[Variant(name="FP32")])).splitlines()[0].rstrip("─"))
-        Quant Lens
+        >>> written_report(RunResult(variants=[Variant(name="FP32")])).startswith("Quant Lens ─")
+        True
     """
     sections = [_heading(result), *_verdict(result)]
     for title, keys in _TABLES:
@@ -107,7 +105,8 @@ def _ratio(result: RunResult, comparison: Comparison) -> str:
     width = max(len(item.variant) for item in result.comparisons)
     label = comparison.variant.ljust(width)
     if comparison.sharpness_ratio is not None:
-        signal = f"  sharper than {SHARPER} × the float model" if comparison.sharpness_ratio > SHARPER else ""
+        threshold = SIGNAL_RULES["sharper"].threshold
+        signal = f"  sharper than {threshold:g} × the float model" if comparison.sharpness_ratio > threshold else ""
         return f"{label}  {numbers.number(comparison.sharpness_ratio)} ×{signal}"
     curvature = result.variant(comparison.variant).curvature
     if curvature is None or curvature.lambda_max.value is None:
