@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from worker.embedded_redis import EmbeddedRedis
 from worker.settings import Settings
 from worker.store import Store, open_store
 
@@ -55,6 +56,18 @@ class WebServer:
     def rss_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def own_redis(folder: Path):
+    """The bundled Redis server on a free port, as ``quant-lens up`` starts it; its URL."""
+    server = EmbeddedRedis(folder / "redis", folder / "redis.log")
+    server.start()
+    try:
+        server.wait()
+        yield server.url
+    finally:
+        server.stop()
 
 
 def free_port() -> int:

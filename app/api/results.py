@@ -11,6 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.api.access import StoreOf
+from quant_lens_engine.figures import html_report
+from quant_lens_engine.figures.metrics import METRICS
 from quant_lens_engine.schema import RunRecord, RunResult, Variant
 
 router = APIRouter(prefix="/runs/{run_id}", tags=["results"])
@@ -32,7 +34,7 @@ def export_json(run_id: str, store: StoreOf) -> Response:
 
 @router.get("/export.csv", response_class=Response)
 def export_csv(run_id: str, store: StoreOf) -> Response:
-    """One row a variant: every number with its uncertainty, in the units of the result."""
+    """One row a variant: every number with its error, in the stored units (accuracy 0 to 1, size in bytes)."""
     record = store.runs.get(run_id)
     return _download(table_of(store.results.result(run_id)), record, "csv", "text/csv; charset=utf-8")
 
@@ -40,9 +42,6 @@ def export_csv(run_id: str, store: StoreOf) -> Response:
 @router.get("/export.html", response_class=Response)
 def export_html(run_id: str, store: StoreOf) -> Response:
     """One self-contained page with the charts, the table and the settings; it opens without a network."""
-    # Plotly is loaded by the first export, not by every start of the server.
-    from quant_lens_engine.figures import html_report
-
     record = store.runs.get(run_id)
     return _download(html_report(store.results.result(run_id)), record, "html", "text/html; charset=utf-8")
 
@@ -64,27 +63,12 @@ def table_of(result: RunResult) -> str:
 
 def _row(result: RunResult, variant: Variant) -> Iterator[tuple[str, Any]]:
     yield "variant", variant.name
-    for field in ("effective_bits", "size_bytes", "quantized_layers"):
-        yield field, getattr(variant, field)
-    evaluation = variant.evaluation
-    for field in (
-        "loss", "loss_standard_error", "accuracy", "accuracy_standard_error", "delta_loss",
-        "delta_loss_standard_error", "delta_accuracy", "delta_accuracy_standard_error", "kl_to_float",
-        "top1_agreement", "samples",
-    ):  # fmt: skip
-        yield field, getattr(evaluation, field, None)
-    curvature = variant.curvature
-    for end in ("lambda_max", "lambda_min"):
-        eigenvalue = getattr(curvature, end, None)
-        for field in ("value", "residual", "lower", "upper", "batch_std"):
-            yield f"{end}_{field}".removesuffix("_value"), getattr(eigenvalue, field, None)
-    yield "trace", curvature.trace.value if curvature else None
-    yield "trace_standard_error", curvature.trace.standard_error if curvature else None
-    for line_kind in ("deployed", "smooth"):
-        widths = [line.basin_width for line in variant.lines if line.landscape == line_kind]
-        yield f"basin_width_{line_kind}", widths[0] if widths else None
+    for metric in METRICS.values():
+        measured = metric.read(result, variant)
+        yield metric.key, measured.value
+        if metric.error_meaning:
+            yield f"{metric.key}_error", measured.error
     comparison = result.comparison(variant.name)
-    yield "sharpness_ratio", comparison.sharpness_ratio if comparison else None
     yield "verdict", comparison.verdict.level if comparison and comparison.verdict else None
 
 

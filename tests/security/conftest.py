@@ -4,7 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.web_server import web_server
+from tests.web_server import own_redis, web_server
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory):
+    with own_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
