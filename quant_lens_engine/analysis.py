@@ -1,0 +1,280 @@
+"""The stages of a run, in order, in one process: the same code for the command line and for a worker's share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quant_lens_engine.diagnosis import give_verdict
+from quant_lens_engine.errors import Cancelled, InternalFault, QuantLensError, SpecError
+from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
+from quant_lens_engine.execution import computing, resolve_execution
+from quant_lens_engine.intake import Rows
+from quant_lens_engine.measurement import VariantMeasurement
+from quant_lens_engine.progress import SILENT, Progress
+from quant_lens_engine.quantization import QuantizedVariant, float_variant, quantize
+from quant_lens_engine.schema import (
+    ESSENTIAL_STAGES,
+    FLOAT_VARIANT,
+    DataFacts,
+    InspectPayload,
+    ModelFacts,
+    Record,
+    RunResult,
+    RunSpec,
+    StageFailure,
+    StageKey,
+    VerdictPayload,
+    assemble,
+    parse_run_spec,
+    plan_units,
+)
+from quant_lens_engine.schema.baseline import BaselineCheck
+from quant_lens_engine.subject import Files, Subject
+
+_CLEARLY = 3.0
+"""Standard errors above guessing from which an accuracy is no accident."""
+
+
+class Workbench:
+    """Model and rows of one run, in memory, and every stage that can be asked of them.
+
+    Made by :meth:`open`. Two workbenches of the same spec and execution block give the same digits.
+    """
+
+    def __init__(self, subject: Subject, execution: dict[str, Any], progress: Progress) -> None:
+        self.spec = spec = subject.spec
+        self.execution = execution
+        self.subject = subject
+        self._progress = progress
+        self._reference: FloatOutputs | None = None
+        self._variant: QuantizedVariant | None = None
+        with computing(execution):
+            objective = subject.objective(execution)
+        self.measurement = VariantMeasurement(
+            objective=objective,
+            curvature=spec.analyses.curvature,
+            line=spec.analyses.line,
+            seed=spec.seed,
+            progress=progress,
+            hvp_plan=execution["hvp_plan"],
+        )
+
+    @classmethod
+    def open(
+        cls,
+        spec: RunSpec,
+        *,
+        files: Files,
+        plugins: Path | None = None,
+        execution: dict[str, Any] | None = None,
+        progress: Progress = SILENT,
+    ) -> Workbench:
+        """Read model and data, build the model, and settle how it is computed.
+
+        Args:
+            spec: the run.
+            files: where each file is: by its SHA-256, and by the name of each allowed path of the spec.
+            plugins: the team's folder of plug-ins.
+            execution: the block of the run's ``inspect`` stage, where that is finished; None: settled here.
+            progress: told what is being read.
+
+        Raises:
+            InputError: whatever is wrong with the files, the architecture, the labels or the device, typed.
+        """
+        progress.report("inspect", 0, 4, "reading the model")
+        subject = Subject.read(spec, files, plugins, progress)
+        progress.report("inspect", 3, 4, "settling how it is computed")
+        settled = execution or resolve_execution(spec.execution, subject.objective, batch_size=spec.data.batch_size)
+        return cls(subject, dict(settled), progress)
+
+    def inspect(self) -> InspectPayload:
+        """What was loaded, and the execution block that every worker of the run uses."""
+        found, spec = self.subject, self.spec
+        self._progress.report("inspect", 4, 4)
+        return InspectPayload(
+            model=ModelFacts(
+                sha256=found.model_sha256,
+                format=found.checkpoint.format,
+                architecture=found.architecture.name,
+                parameters=sum(parameter.numel() for parameter in found.model.parameters()),
+                size_bytes=found.checkpoint.size_bytes,
+            ),
+            data=DataFacts(
+                sha256=found.data_sha256,
+                samples=len(found.rows.x),
+                available=found.rows.available,
+                batch_size=spec.data.batch_size,
+                calibration_samples=0,  # weights-only schemes look at no data
+                overlap=False,
+                classes=found.rows.classes,
+            ),
+            execution=self.execution,
+            architecture_source=found.architecture.source.sha256,
+            notes=[*found.checkpoint.notes, *found.notes],
+        )
+
+    def run(self, key: StageKey, known: Mapping[StageKey, Record]) -> Record:
+        """Compute one stage.
+
+        Args:
+            key: which.
+            known: the payloads of the stages before it; a verdict needs its variant's and the float model's.
+
+        Raises:
+            QuantLensError: the stage has no result; the message says why.
+        """
+        started = time.perf_counter()
+        with computing(self.execution):
+            payload = self._compute(key, known)
+        return payload.model_copy(update={"elapsed_s": time.perf_counter() - started})
+
+    def _compute(self, key: StageKey, known: Mapping[StageKey, Record]) -> Record:
+        if key.kind == "inspect":
+            return self.inspect()
+        if key.variant is None:
+            raise InternalFault(f"the stage {key} needs a variant")
+        if key.kind == "verdict":
+            return self._judge(key.variant, known)
+        variant = self._quantized(key.variant)
+        if key.kind == "evaluate":
+            return self.measurement.evaluate(variant, self._reference_for(key.variant), str(key))
+        if key.kind == "curvature":
+            return self.measurement.curve(variant, str(key))
+        if key.kind == "line":
+            return self.measurement.walk(variant, str(key))
+        raise InternalFault(f"there is no stage {key}")
+
+    def _judge(self, variant: str, known: Mapping[StageKey, Record]) -> VerdictPayload:
+        result = assemble(self.spec, known)
+        comparison = result.comparison(variant)
+        if comparison is None or result.variant(variant).evaluation is None:
+            raise InternalFault(f"a verdict on {variant} before it was evaluated")
+        return VerdictPayload(verdict=give_verdict(result.variant(FLOAT_VARIANT), result.variant(variant), comparison))
+
+    def _reference_for(self, variant: str) -> FloatOutputs | None:
+        if variant == FLOAT_VARIANT:
+            return None
+        if self._reference is None:
+            self._reference = float_outputs(self.measurement.objective, progress=self._progress)
+        return self._reference
+
+    def _quantized(self, name: str) -> QuantizedVariant:
+        """The variant called ``name``; the last one is kept, its stages come one after the other."""
+        if self._variant is None or self._variant.name != name:
+            self._variant = None
+            self._variant = self._make(name)
+        return self._variant
+
+    def _make(self, name: str) -> QuantizedVariant:
+        model = self.measurement.objective.model
+        if name == FLOAT_VARIANT:
+            return float_variant(model)
+        scheme = next((scheme for scheme in self.spec.schemes if scheme.name == name), None)
+        if scheme is None:
+            raise SpecError(f"the run has no variant {name!r}", code="unknown_variant")
+        return quantize(model, scheme)
+
+
+def analyze(
+    spec: RunSpec | dict[str, Any], *, files: Files | None = None, plugins: Path | None = None,
+    progress: Progress = SILENT,
+) -> RunResult:  # fmt: skip
+    """Every stage of a run, in one process.
+
+    Args:
+        spec: the run, as a record or as JSON-like data.
+        files: see :meth:`Workbench.open`; examples need none.
+        plugins: the team's folder of plug-ins.
+        progress: told where the work is; may raise ``Cancelled``.
+
+    Returns:
+        the result; a stage that failed stands in its ``failures``, and the others go on.
+
+    Raises:
+        QuantLensError: ``inspect`` or an evaluation failed, without which there is no result.
+
+    Example:
+        >>> result = analyze({"model": {"example": "digits-mlp"}, "data": {"example": "digits", "limit": 64},
+        ...                   "schemes": ["int8"], "analyses": {"preset": "quick", "line": {"steps": 3}}})
+        >>> [variant.name for variant in result.variants], result.data.samples
+        (['FP32', 'int8'], 64)
+    """
+    parsed = spec if isinstance(spec, RunSpec) else parse_run_spec(spec)
+    bench = Workbench.open(parsed, files=files or {}, plugins=plugins, progress=progress)
+    stages: dict[StageKey, Record] = {}
+    failures: list[StageFailure] = []
+    for unit in plan_units(parsed):
+        for key in unit.stages:
+            try:
+                stages[key] = bench.run(key, stages)
+            except Cancelled:
+                raise
+            except QuantLensError as error:
+                if key.kind in ESSENTIAL_STAGES:
+                    raise
+                failures.append(
+                    StageFailure(stage=key.kind, variant=key.variant, code=error.code, message=error.message)
+                )
+    return assemble(parsed, stages, failures)
+
+
+def check_baseline(
+    spec: RunSpec, files: Files, plugins: Path | None = None, rows: int = 256, progress: Progress = SILENT
+) -> BaselineCheck:
+    """The float model on some rows: whether labels and transform are right, and how fast a pass is.
+
+    Args:
+        spec: the run as far as it is chosen; its schemes are not looked at.
+        files: see :meth:`Workbench.open`.
+        plugins: the team's folder of plug-ins.
+        rows: at most so many.
+        progress: told what is being read.
+    """
+    limit = rows if spec.data.limit is None else min(rows, spec.data.limit)
+    few = spec.model_copy(update={"data": spec.data.model_copy(update={"limit": limit})})
+    bench = Workbench.open(few, files=files, plugins=plugins, progress=progress)
+    objective = bench.measurement.objective
+    with computing(bench.execution):
+        measured = evaluate(objective, progress=progress, stage="check")
+        started = time.perf_counter()
+        objective.loss()  # a second pass: the first one warmed up
+        elapsed_s = time.perf_counter() - started
+    found = bench.subject
+    check = BaselineCheck(
+        architecture=found.architecture.name,
+        samples=measured.samples,
+        available=found.rows.available,
+        accuracy=measured.accuracy,
+        accuracy_standard_error=measured.accuracy_standard_error,
+        loss=measured.loss,
+        loss_standard_error=measured.loss_standard_error,
+        classes=None if found.rows.y is None else len(np.unique(found.rows.y)),
+        outputs=found.outputs,
+        seconds_per_row=elapsed_s / max(1, objective.samples),
+        device=str(bench.execution["device"]),
+    )
+    _judge_baseline(check, found.rows)
+    return check
+
+
+def _judge_baseline(check: BaselineCheck, rows: Rows) -> None:
+    """Is the accuracy above that of always naming the commonest class?"""
+    if check.accuracy is None or rows.y is None or rows.y.dtype.kind != "i":
+        check.message = "the model runs on these rows"
+        return
+    guess = float(np.bincount(rows.y).max() / len(rows.y))
+    error = (guess * (1 - guess) / len(rows.y)) ** 0.5
+    check.agrees = check.accuracy > guess + _CLEARLY * error or check.accuracy == 1
+    if check.agrees:
+        check.message = "labels and transform agree"
+        return
+    check.message = f"no better than always naming the commonest class ({100 * guess:.0f} %)"
+    check.hint = (
+        "labels or transform are wrong, or the architecture is another one: check scale, mean, std, the layout, "
+        "and that classes are numbered as in training"
+    )

@@ -1,0 +1,236 @@
+"""What a run is about: a checkpoint as a model, and the rows that it is measured on, checked against each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quant_lens_engine.errors import DataError, SpecError
+from quant_lens_engine.intake import (
+    EXAMPLE_DATA,
+    Architecture,
+    Arrays,
+    Checkpoint,
+    Rows,
+    build_model,
+    choose_architecture,
+    example_path,
+    load_plugins,
+    open_checkpoint,
+    read_arrays,
+    select_rows,
+)
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.progress import SILENT, Progress
+from quant_lens_engine.schema import DataSource, ModelSource, RunSpec, Transform
+
+Files = Mapping[str, Path]
+"""Where each file is: by its SHA-256, and by the name of each allowed path."""
+
+AVAILABLE_TASKS = ("classification", "regression", "self-distillation")
+"""What a file of rows and labels can be measured for."""
+
+_TRIED_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and its rows.
+
+    Attributes:
+        spec: the run.
+        checkpoint: the model's file.
+        architecture: what it was built as.
+        model: on the CPU, in float32 and ``eval()`` mode.
+        rows: the run's fixed sample, transformed.
+        model_sha256: of the checkpoint's bytes.
+        data_sha256: of the data file's bytes, or of an example's arrays.
+        outputs: width of the model's answer; None where it has none.
+        notes: sentences on what was recognised.
+    """
+
+    spec: RunSpec
+    checkpoint: Checkpoint
+    architecture: Architecture
+    model: nn.Module
+    rows: Rows
+    model_sha256: str
+    data_sha256: str
+    outputs: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, spec: RunSpec, files: Files, plugins: Path | None = None, progress: Progress = SILENT) -> Subject:
+        """Read both files, build the model and try it on the first rows.
+
+        Raises:
+            SpecError: an unknown example, a file that is not there, a task that has no data here.
+            CheckpointError: the model file; ``non_finite_weights``.
+            ArchitectureError: nothing fits, or not what was chosen.
+            DataError: the data file, its labels, or rows that the model does not take.
+        """
+        if spec.task not in AVAILABLE_TASKS:
+            raise SpecError(
+                f"the task {spec.task!r} needs text, which cannot be given yet",
+                hint=f"one of {', '.join(AVAILABLE_TASKS)}",
+                code="task_unavailable",
+            )
+        load_plugins(plugins)
+        checkpoint, model_sha256 = _open_model(spec.model, files)
+        checkpoint.check_finite()
+        architecture = choose_architecture(checkpoint, spec.model.architecture, spec.model.options)
+        progress.report("inspect", 1, 4, "building the model")
+        model = build_model(checkpoint, architecture, spec.model.options)
+        progress.report("inspect", 2, 4, "reading the data")
+        shown, arrays, data_sha256 = _open_data(spec.data, files)
+        rows = select_rows(
+            arrays,
+            spec.data.transform,
+            limit=spec.data.limit,
+            seed=spec.seed,
+            task=spec.task,
+            tokens=_holds_tokens(model, arrays, spec.data.transform),
+            dtype=spec.execution.dtype,
+            shown=shown,
+        )
+        found = cls(spec, checkpoint, architecture, model, rows, model_sha256, data_sha256, notes=arrays.notes)
+        return found._tried(shown)
+
+    def objective(self, block: Mapping[str, Any]) -> Objective:
+        """The loss of these rows as a function of the model's parameters, computed as the execution block says."""
+        return Objective(
+            self.model,
+            self._batches(),
+            task=self.spec.task,
+            device=block["device"],
+            dtype=block["dtype"],
+            micro_batch=block["micro_batch"],
+        )
+
+    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+        size = self.spec.data.batch_size
+        columns = [self.rows.x] if self.rows.y is None else [self.rows.x, self.rows.y]
+        for first in range(0, len(self.rows.x), size):
+            yield tuple(torch.from_numpy(column[first : first + size]) for column in columns)
+
+    def _tried(self, shown: str) -> Subject:
+        """The same, once the model has taken the first rows and its answer goes with the labels."""
+        answer = self._answer_to_first_rows(shown)
+        if self.spec.task == "regression" and self.rows.y is not None:
+            return replace(self, rows=_fit_targets(self.rows, answer, shown), outputs=answer[0].numel())
+        if answer.ndim != 2:
+            raise DataError(
+                f"the model answers a row of {shown} with the shape {list(answer.shape[1:])}, not one score a class",
+                hint="choose another architecture or task",
+                code="bad_output",
+            )
+        _check_label_range(self.rows, answer.shape[1], shown)
+        return replace(self, outputs=answer.shape[1])
+
+    def _answer_to_first_rows(self, shown: str) -> Tensor:
+        first = torch.from_numpy(self.rows.x[:_TRIED_ROWS])
+        first = first.to(torch.float32) if first.is_floating_point() else first
+        try:
+            with torch.no_grad():
+                answer = self.model(first)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{self.architecture.name} does not take rows of shape {list(first.shape[1:])} from {shown}: "
+                f"{str(error).partition(chr(10))[0][:300]}",
+                hint="check the transform's layout (NHWC, NCHW or NHW), and that data and model belong together",
+                code="wrong_shape",
+                details={"row_shape": list(first.shape[1:])},
+            ) from None
+        if not isinstance(answer, Tensor) or answer.ndim == 0 or len(answer) != len(first):
+            kind = f"shape {list(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+            raise DataError(
+                f"{self.architecture.name} answers {len(first)} rows with {kind}",
+                hint="a model answers with one tensor, a row of it for each row of x",
+                code="bad_output",
+            )
+        return answer
+
+
+def _open_model(source: ModelSource, files: Files) -> tuple[Checkpoint, str]:
+    if source.example is not None:
+        path = example_path(source.example)
+        return open_checkpoint(path), file_sha256(path)
+    path, shown, known = _place(source, files, "model")
+    return open_checkpoint(path, shown), known or file_sha256(path)
+
+
+def _open_data(source: DataSource, files: Files) -> tuple[str, Arrays, str]:
+    if source.example is not None:
+        arrays = EXAMPLE_DATA[source.example].load()
+        return source.example, arrays, arrays_sha256(arrays)
+    path, shown, known = _place(source, files, "data")
+    return shown, read_arrays(path, shown)[1], known or file_sha256(path)
+
+
+def _place(source: ModelSource | DataSource, files: Files, what: str) -> tuple[Path, str, str | None]:
+    """Path, the name for messages, and the SHA-256 where the name is one."""
+    name = source.file or source.path or ""
+    path = files.get(name)
+    if path is None or not path.is_file():
+        shown = f"with the SHA-256 {name[:12]}…" if source.file else f"{Path(name).name!r}"
+        raise SpecError(
+            f"the {what} file {shown} is not there",
+            hint="upload it first" if source.file else "only files on the administrator's list of paths can be used",
+            code="file_not_found",
+        )
+    return path, path.name if source.path else f"the {what} file", source.file
+
+
+def _holds_tokens(model: nn.Module, arrays: Arrays, transform: Transform) -> bool:
+    """Integers that nobody asked to scale, for a model that begins with an embedding."""
+    embeds = any(isinstance(module, nn.Embedding) for module in model.modules())
+    return embeds and arrays.x.dtype.kind in "iu" and transform == Transform()
+
+
+def _check_label_range(rows: Rows, classes: int, shown: str) -> None:
+    if rows.y is None or not len(rows.y) or int(rows.y.max()) < classes:
+        return
+    place = int(np.argmax(rows.y >= classes))
+    label, row = int(rows.y[place]), int(rows.indices[place])
+    raise DataError(
+        f"{shown}: label {label} at row {row}, but the model has {classes} classes (0 to {classes - 1})",
+        hint="number the classes from 0 as in training, or choose the data that the model was trained for",
+        code="label_out_of_range",
+        details={"row": row, "label": label, "classes": classes},
+    )
+
+
+def _fit_targets(rows: Rows, answer: Tensor, shown: str) -> Rows:
+    assert rows.y is not None
+    wanted = tuple(answer.shape[1:])
+    if rows.y[0].size != answer[0].numel():
+        raise DataError(
+            f"{shown}: a target has the shape {list(rows.y.shape[1:])}, the model answers with {list(wanted)}",
+            hint="y needs one target a row, of the shape that the model answers with",
+            code="bad_labels",
+        )
+    # (rows,) against (rows, 1) would broadcast to (rows, rows)
+    return replace(rows, y=rows.y.reshape(len(rows.y), *wanted))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrays_sha256(arrays: Arrays) -> str:
+    """SHA-256 over shape, type and bytes of x and y: for data that is no file."""
+    total = hashlib.sha256()
+    for array in (arrays.x, arrays.y):
+        if array is not None:
+            total.update(f"{array.dtype.str}{array.shape}".encode())
+            total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
