@@ -9,12 +9,13 @@ from dash.exceptions import PreventUpdate
 
 from app.components import error_state
 from app.pages.new.architectures import architecture_options, best_architecture, differences_table
+from app.pages.new.assessment import assessment, name_of
 from app.pages.new.cards import data_card, model_card
 from app.pages.new.checking import Check, follow_check
 from app.pages.new.choosing import checkpoint_of, choose, data_of, is_waiting, look_at
 from app.pages.new.data_view import baseline_view, preview
 from app.pages.new.draft import Draft
-from app.pages.new.overview import Overview, name_of, overview
+from app.pages.new.plan import Plan, plan_of
 from app.pages.new.schemes import known_schemes, scheme_groups
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.errors import QuantLensError
@@ -87,34 +88,36 @@ def _register_choosing(app: Dash, services: Services) -> None:
 
     @app.callback(
         Output("new-found", "data"),
-        Output("new-check", "data"),
-        Output("new-wait", "disabled"),
+        Output("new-wait-found", "disabled"),
         Input("new-model", "data"),
         Input("new-data", "data"),
-        Input("new-draft", "data"),
-        Input("new-wait", "n_intervals"),
+        Input("new-wait-found", "n_intervals"),
         State("new-found", "data"),
-        State("new-check", "data"),
     )
     @in_thread
-    def look(
-        model: Any, data: Any, draft: dict[str, Any] | None, _: Any, before: Any, check: Check | None
-    ) -> tuple[Any, Any, bool]:
+    def look(model: Any, data: Any, _: int | None, before: Any) -> tuple[Any, bool]:
+        """What is in the chosen files, asked again and again until a worker has said so."""
         inspections = services.store.capabilities.read().examples.inspections
         found: dict[str, Any] = {
             "model": look_at(services.store, model, inspections),
             "data": look_at(services.store, data, inspections),
             "of": [model, data],
         }
-        ready = draft["question"] if draft and found == before else None
-        after = follow_check(services.store, ready, check) if found == before else check
         waits = any(is_waiting(found[kind]) for kind in ("model", "data"))
-        waits = waits or (after is not None and after["state"] in {"waiting", "running"})
-        return (
-            found if found != before else no_update,
-            after if after != check else no_update,
-            not waits,
-        )
+        return found if found != before else no_update, not waits
+
+    @app.callback(
+        Output("new-check", "data"),
+        Output("new-wait-check", "disabled"),
+        Input("new-draft", "data"),
+        Input("new-wait-check", "n_intervals"),
+        State("new-check", "data"),
+    )
+    @in_thread
+    def check(draft: dict[str, Any] | None, _: int | None, before: Check | None) -> tuple[Any, bool]:
+        after = follow_check(services.store, (draft or {}).get("question"), before)
+        waits = after is not None and after["state"] in {"waiting", "running"}
+        return after if after != before else no_update, not waits
 
 
 def _register_cards(app: Dash, services: Services) -> None:
@@ -257,42 +260,54 @@ def _register_overview(app: Dash, services: Services) -> None:
         Output({"type": "new-step", "name": ALL}, "data-done"),
         Output({"type": "new-swatch", "scheme": ALL}, "style"),
         Output({"type": "new-swatch", "scheme": ALL}, "hidden"),
-        Output({"type": "new-preset-time", "name": ALL}, "children"),
         Output("new-schemes-count", "children"),
         Output("new-limit-hint", "children"),
         Output("new-transform-said", "children"),
         Output("new-name", "placeholder"),
+        Input("new-found", "data"),
+        *_field_inputs(),
+    )
+    def assess(found: Any, *values: Any) -> tuple[Any, ...]:
+        """What the fields say together; no more than that, so that it is there as fast as one types."""
+        draft = draft_of(values)
+        seen = assessment(draft, found or {})
+        problems, steps, swatches = ([item["id"] for item in group] for group in ctx.outputs_list[2:5])
+        return (
+            {"question": seen.question, "problems": seen.told_beside_button},
+            draft.query(),
+            [seen.problems.get(id_["field"]) for id_ in problems],
+            [str(seen.done.get(id_["name"], False)).lower() for id_ in steps],
+            [seen.swatches.get(id_["scheme"], {}) for id_ in swatches],
+            [id_["scheme"] not in seen.swatches for id_ in swatches],
+            f"{len(known_schemes(draft.schemes))} chosen",
+            seen.limit_hint,
+            seen.transform_said,
+            name_of(draft, found or {}),
+        )
+
+    @app.callback(
+        Output({"type": "new-preset-time", "name": ALL}, "children"),
         Output("new-summary", "children"),
         Output("new-run-note", "children"),
         Output("new-run", "disabled"),
         Output("new-copies", "children"),
-        Input("new-found", "data"),
+        Input("new-draft", "data"),
         Input("new-check", "data"),
         Input("uploading", "data"),
-        *_field_inputs(),
+        State("new-found", "data"),
+        *[State(item.component_id, item.component_property) for item in _field_inputs()],
     )
     @in_thread
-    def sum_up(found: Any, check: Check | None, uploading: list[str] | None, *values: Any) -> tuple[Any, ...]:
+    def sum_up(
+        kept: Any, check: Check | None, uploading: list[str] | None, found: Any, *values: Any
+    ) -> tuple[Any, ...]:
+        """What would be run and for how long, as far as the baseline check has told it."""
         draft = draft_of(values)
-        seen: Overview = overview(services, draft, found or {}, check, uploading or [])
-        outputs = [[item["id"] for item in group] for group in ctx.outputs_list[2:7]]
-        return (
-            seen.kept,
-            draft.query(),
-            [seen.problems.get(id_["field"]) for id_ in outputs[0]],
-            [str(seen.done.get(id_["name"], False)).lower() for id_ in outputs[1]],
-            [seen.swatches.get(id_["scheme"], {}) for id_ in outputs[2]],
-            [id_["scheme"] not in seen.swatches for id_ in outputs[3]],
-            [seen.preset_times.get(id_["name"], "") for id_ in outputs[4]],
-            f"{len(known_schemes(draft.schemes))} chosen",
-            seen.limit_hint,
-            seen.transform_said,
-            seen.name,
-            seen.summary,
-            seen.note,
-            not seen.can_run,
-            seen.copies,
-        )
+        plan: Plan = plan_of(services, draft, found or {}, check)
+        problems = (kept or {}).get("problems") or []
+        note = f"Waits for the upload of {' and '.join(uploading)}." if uploading else next(iter(problems), "")
+        times = [plan.preset_times.get(item["id"]["name"], "") for item in ctx.outputs_list[0]]
+        return times, plan.summary, note, bool(problems or uploading or plan.spec is None), plan.copies
 
     app.clientside_callback(
         ClientsideFunction("quantLensNew", "remember"), Output("new-query", "id"), Input("new-query", "data")

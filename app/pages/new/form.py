@@ -62,7 +62,8 @@ def _memory(draft: Draft) -> list[Any]:
         dcc.Store(id="uploaded-model"),
         dcc.Store(id="uploaded-data"),
         dcc.Store(id="uploading", data=[]),
-        dcc.Interval(id="new-wait", interval=WAIT_MS, disabled=True),
+        dcc.Interval(id="new-wait-found", interval=WAIT_MS, disabled=True),
+        dcc.Interval(id="new-wait-check", interval=WAIT_MS, disabled=True),
     ]
 
 

@@ -94,7 +94,11 @@ def copies(spec: RunSpec, filenames: Mapping[str, str]) -> list[Any]:
     """Buttons that put the same run on the clipboard: as a command, and as the body of ``POST /api/v1/runs``."""
     return [
         _copy("square-terminal", "Copy as CLI", command_of(spec, filenames)),
-        _copy("copy", "Copy RunSpec", json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2)),
+        _copy(
+            "copy",
+            "Copy RunSpec",
+            json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False),
+        ),
     ]
 
 

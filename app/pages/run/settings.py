@@ -18,7 +18,7 @@ Pairs = Sequence[tuple[str, Any]]
 def settings_view(record: RunRecord, result: RunResult) -> html.Div:
     """The tab "Data & settings"."""
     spec = parse_run_spec(record.spec)
-    text = json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2)
+    text = json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
     copy = html.Button([icon("copy", 14), "Copy"], type="button", className="button", **{"data-copy": text})
     return html.Div(
         [

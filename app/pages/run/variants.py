@@ -27,6 +27,8 @@ COLUMNS: dict[str, str] = {
 }  # fmt: skip
 """Each column's metric, and the stage that it comes from."""
 
+WIDE_ONLY = frozenset({"top1_agreement"})
+"""Left out on a narrow page; the downloads have it."""
 NOT_OF_FLOAT = frozenset({"delta_loss", "delta_accuracy", "sharpness_ratio", "top1_agreement"})
 SIGNAL_RATIO = 1.5
 
@@ -67,7 +69,8 @@ def _sentence(record: RunRecord, result: RunResult) -> str:
 def _column_head(metric: Metric) -> html.Th:
     title = metric.meaning + (f" ±: {metric.error_meaning}." if metric.error_meaning else "")
     head = metric.label if metric.unit in {"bits", "×"} else metric.head
-    return html.Th(html.Span(head, className="column-help", title=title), className="num", scope="col")
+    cell = html.Th(html.Span(head, className="column-help", title=title), className="num", scope="col")
+    return _fit(cell, metric.key)
 
 
 def _row(
@@ -83,16 +86,27 @@ def _row(
         html.Td(_verdict(variant, comparison, states)),
     ]
     for key, metric in metrics.items():
-        measurement = metric.read(result, variant)
         stage = states.get((variant.name, COLUMNS[key]))
-        absent = measurement.value is None
-        if absent and not (variant.name == FLOAT_VARIANT and key in NOT_OF_FLOAT) and _to_come(stage, key, states):
-            cells.append(html.Td(html.Span(className="skeleton line"), className="num"))
-        elif key == "lambda_max" and variant.curvature is not None and not variant.curvature.converged and not absent:
-            cells.append(_not_converged(variant.curvature))
-        else:
-            cells.append(value_cell(metric, measurement, _class_of(key, measurement.value, measurement.error)))
+        never = variant.name == FLOAT_VARIANT and key in NOT_OF_FLOAT
+        cell = _cell(result, variant, metric, waits=not never and _to_come(stage, key, states))
+        cells.append(_fit(cell, key))
     return html.Tr(cells)
+
+
+def _cell(result: RunResult, variant: Variant, metric: Metric, *, waits: bool) -> html.Td:
+    measurement = metric.read(result, variant)
+    if measurement.value is None and waits:
+        return html.Td(html.Span(className="skeleton line"), className="num")
+    curvature = variant.curvature if metric.key == "lambda_max" and measurement.value is not None else None
+    if curvature is not None and not curvature.converged:
+        return _not_converged(curvature)
+    return value_cell(metric, measurement, _class_of(metric.key, measurement.value, measurement.error))
+
+
+def _fit(cell: Any, key: str) -> Any:
+    if key in WIDE_ONLY:
+        cell.className += " wide-only"
+    return cell
 
 
 def _to_come(stage: StageProgress | None, key: str, states: Mapping[tuple[str | None, str], StageProgress]) -> bool:
