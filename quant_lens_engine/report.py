@@ -30,9 +30,10 @@ def written_report(result: RunResult) -> str:
     """
     sections = [_heading(result), *_verdict(result)]
     for title, keys in _TABLES:
-        sections.append(_table(result, title, [METRICS[key] for key in keys]))
+        sections += _table(result, title, [METRICS[key] for key in keys])
     sections += [*_ratios(result), *_notes(result)]
-    return "\n\n".join(sections).replace(numbers.THIN_SPACE, " ")
+    lines = "\n\n".join(sections).replace(numbers.THIN_SPACE, " ").splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _heading(result: RunResult) -> str:
@@ -63,12 +64,17 @@ def _verdict(result: RunResult) -> Iterator[str]:
     yield "\n".join(["Verdicts", *lines])
 
 
-def _table(result: RunResult, title: str, metrics: Sequence[Metric]) -> str:
+def _table(result: RunResult, title: str, metrics: Sequence[Metric]) -> Iterator[str]:
+    """Without the columns that no variant has a number for (the accuracy of a regression)."""
+    metrics = [m for m in metrics if any(m.read(result, variant).value is not None for variant in result.variants)]
+    if not metrics:
+        return
     heads = [["", *(metric.label for metric in metrics)], ["", *(_unit(metric, result) for metric in metrics)]]
     rows = [[_label(variant), *(_cell(metric, result, variant) for metric in metrics)] for variant in result.variants]
     widths = [max(len(row[column]) for row in [*heads, *rows]) for column in range(len(heads[0]))]
-    shown = [_line(row, widths) for row in [*heads, *rows]]
-    return "\n".join([title, *shown[:2], "  " + "─" * (len(shown[0]) - 2), *shown[2:]])
+    names, units, *shown = [_line(row, widths) for row in [*heads, *rows]]
+    rule = "─" * (len(names) - 2)
+    yield "\n".join([title, names, *([units] if units.strip() else []), f"  {rule}", *shown])
 
 
 def _label(variant: Variant) -> str:
@@ -80,8 +86,8 @@ def _runs_itself(variant: Variant) -> bool:
 
 
 def _unit(metric: Metric, result: RunResult) -> str:
-    if metric.form == "size" or (metric.unit == "nats" and result.task == "regression"):
-        return ""  # a size brings its unit along, and a squared error is in the targets' own
+    if metric.form != "number" or (metric.unit == "nats" and result.task == "regression"):
+        return ""  # a size and a ratio bring theirs along, and a squared error is in the targets' own
     return metric.shown_unit or metric.unit
 
 
