@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from string import Template
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -11,7 +12,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.auth.identity import SESSION_AGE_S, SESSION_COOKIE, Sessions
+from app.theme import token_sheet
 from worker.store import Store
+
+_STYLE = """
+body { min-height: 100vh; display: grid; place-items: center; }
+main { min-height: 0; width: min(24rem, calc(100vw - 2rem)); padding: 28px; background: var(--surface);
+  border: 1px solid var(--border); border-radius: 8px; }
+.brand { font-size: 18px; margin-bottom: 10px; }
+p { color: var(--second); margin-bottom: 16px; }
+label { display: block; font-weight: 600; margin-bottom: 4px; }
+input { width: 100%; padding: 7px 10px; border: 1px solid var(--strong); border-radius: 6px; background: var(--surface);
+  color: inherit; font: 400 12px/20px var(--mono); }
+button { margin-top: 14px; width: 100%; padding: 7px; border: 0; border-radius: 6px; background: var(--button);
+  color: #fff; font: 600 13px/20px var(--font); cursor: pointer; }
+[role=alert] { color: var(--collapsed); margin: 8px 0 0; }
+"""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -19,37 +35,22 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · Quant Lens</title>
-<style>
-:root {{ color-scheme: light dark; --ink: #16181d; --quiet: #5c6370; --line: #d9dce3; --page: #f5f6f8; --card: #fff;
-  --accent: #4b45c6; --bad: #a3122f; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e8eaef; --quiet: #a0a7b4; --line: #3a3f4a; --page: #111318;
-  --card: #1a1d24; --accent: #a5a1ff; --bad: #ff8fa0; }} }}
-body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--page); color: var(--ink);
-  font: 14px/1.5 Inter, system-ui, sans-serif; }}
-main {{ width: min(24rem, calc(100vw - 4rem)); padding: 2rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: 8px; }}
-h1 {{ margin: 0 0 .25rem; font-size: 20px; }}
-p {{ margin: .25rem 0 1rem; color: var(--quiet); }}
-code {{ font: 12px/1.4 ui-monospace, monospace; }}
-label {{ display: block; font-weight: 600; margin-bottom: .25rem; }}
-input {{ width: 100%; box-sizing: border-box; padding: .5rem .625rem; border: 1px solid var(--line); border-radius: 6px;
-  background: transparent; color: inherit; font: inherit; }}
-button {{ margin-top: 1rem; width: 100%; padding: .5rem; border: 0; border-radius: 6px; background: var(--accent);
-  color: var(--card); font: inherit; font-weight: 600; cursor: pointer; }}
-:focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px; }}
-[role=alert] {{ color: var(--bad); }}
-</style>
+<link rel="icon" href="/assets/favicon.svg">
+<script src="/assets/first_paint.js"></script>
+<style>$tokens</style>
+<link rel="stylesheet" href="/assets/base.css">
+<style>$style</style>
 </head>
 <body>
 <main>
-<h1>Quant Lens</h1>
+<h1 class="brand"><span class="brand-mark"></span>Quant Lens</h1>
 <p>Paste your token once; this browser then stays signed in for two weeks. An administrator makes a token with
 <code>quant-lens token create NAME</code>.</p>
 <form method="post" action="/login">
 <label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<input name="next" type="hidden" value="{next}">
-{problem}
+<input id="token" name="token" type="password" autocomplete="current-password" maxlength="1000" required autofocus>
+<input name="next" type="hidden" value="$next">
+$problem
 <button type="submit">Sign in</button>
 </form>
 </main>
@@ -95,7 +96,8 @@ def sign_in_router(store: Store, sessions: Sessions) -> APIRouter:
 
 def _page(next_path: str, problem: str = "") -> str:
     shown = f'<p role="alert">{escape(problem)}</p>' if problem else ""
-    return _PAGE.format(next=escape(_own_path(next_path), quote=True), problem=shown)
+    goal = escape(_own_path(next_path), quote=True)
+    return Template(_PAGE).substitute(tokens=token_sheet(), style=_STYLE, next=goal, problem=shown)
 
 
 def _own_path(path: str) -> str:
