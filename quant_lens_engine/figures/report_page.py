@@ -108,11 +108,18 @@ def _variant_table(result: RunResult) -> str:
         fill = styles[variant.name].fill
         swatch = f'<i class="swatch" style="--light:{fill["light"]};--dark:{fill["dark"]}"></i>'
         cells = "".join(_cell(metric, result, variant) for metric in metrics)
-        rows.append(f"<tr><td>{swatch} {escape(variant.name)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{swatch} {escape(variant.name)}{_own_kernels(variant)}</td>{cells}</tr>")
     body = "".join(rows)
     return (
         f'<div class="frame"><table><thead><tr><th>Variant</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _own_kernels(variant: Variant) -> str:
+    """A custom model says that its loss is its own, and its curvature that of its dequantized weights."""
+    own = variant.evaluation is not None and variant.evaluation.forward == "own"
+    meaning = "loss and accuracy by the model's own kernels; curvature and lines at its dequantized weights"
+    return f' <small title="{meaning}">own kernels; curvature at dequantized weights</small>' if own else ""
 
 
 def _cell(metric: Metric, result: RunResult, variant: Variant) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from quant_lens_engine import QuantDiagnostic
 from quant_lens_engine.curvature import top_eigenvalues
 from quant_lens_engine.errors import InputError
+from quant_lens_engine.figures import html_report
 
 QUICK = {"landscape_steps": 3, "directions": 1, "trace_probes": 4}
 
@@ -59,6 +60,8 @@ def test_its_own_loss_and_the_curvature_of_its_dequantized_weights(
     report = diagnostic.report()
     assert "Int8 †" in report
     assert "own kernels" in report
+    page = html_report(result)
+    assert page.count("own kernels; curvature at dequantized weights</small>") == 1
 
 
 def test_a_model_that_cannot_be_mapped_has_a_loss_and_a_reason(trained: nn.Module, batches: list) -> None:
