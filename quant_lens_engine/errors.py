@@ -47,6 +47,8 @@ class QuantLensError(Exception):
         self.hint = hint
         self.code = code or self.default_code
         self.details = details or {}
+        if hint:
+            self.add_note(hint)  # a traceback in a notebook shows it below the message
 
     def as_dict(self) -> dict[str, Any]:
         """The one error shape: ``{"code", "message", "hint", "details"}``."""
