@@ -106,6 +106,7 @@ def _frame(pages: Sequence[Page]) -> dmc.MantineProvider:
             dcc.Store(id="page-facts"),
             dcc.Store(id="color-scheme", data="light"),
             live_layout(),
+            *(store for page in pages for store in page.lasting),
         ],
         theme=mantine_theme(),
         defaultColorScheme="auto",

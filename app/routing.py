@@ -55,6 +55,7 @@ class Page:
         nav: the word in the top bar; None keeps it out.
         order: place in the top bar.
         section: the ``name`` of the page whose word in the top bar is marked.
+        lasting: stores that stay when the page is left.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Page:
     nav: str | None = None
     order: int = 50
     section: str = ""
+    lasting: tuple[Component, ...] = ()
 
     def match(self, pathname: str) -> dict[str, str] | None:
         """The named parts of a path that is this page's; None where it is another's."""

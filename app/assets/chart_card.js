@@ -18,6 +18,9 @@
     });
   }
 
+  // The card decides how high a chart is, not the figure: it may be enlarged.
+  const fitted = (figure) => figure && { ...figure, layout: { ...figure.layout, height: undefined } };
+
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     quantLensCharts: {
       draw(data, scheme) {
@@ -25,7 +28,7 @@
         const chart = dash_clientside.callback_context.outputs_list[0].id.chart;
         if (!data) return [unchanged, unchanged, unchanged];
         charts.set(chart, data);
-        const figure = data[scheme === "dark" ? "dark" : "light"];
+        const figure = fitted(data[scheme === "dark" ? "dark" : "light"]);
         cardOf(chart)?.classList.toggle("waiting", !figure);
         return [figure || unchanged, data.sentence || unchanged, tableOf(data.table)];
       },

@@ -28,7 +28,8 @@
   });
 
   // A control says which key works it: data-key="n". Letters never reach us from a field that is being typed in.
-  const typing = (target) => target.closest?.("input, textarea, select, [contenteditable='true'], [role='combobox']");
+  const typing = (target) =>
+    target.closest?.("input:not([type='checkbox'], [type='radio']), textarea, select, [contenteditable='true']");
   const visible = (element) => element.getClientRects().length > 0;
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && typing(event.target) && event.target.dataset.escape === "blur") event.target.blur();

@@ -29,7 +29,10 @@ def card_head(title: str, sentence: Any = "", actions: Any = None) -> html.Div:
     if sentence:
         words.append(html.P(sentence, className="card-sentence"))
     return html.Div(
-        [html.Div(words, className="card-words"), html.Div([] if actions is None else actions, className="card-actions")],
+        [
+            html.Div(words, className="card-words"),
+            html.Div([] if actions is None else actions, className="card-actions"),
+        ],
         className="card-head",
     )
 

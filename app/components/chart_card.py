@@ -39,9 +39,9 @@ def chart_card(
     )
     graph = dcc.Graph(
         id={"part": "chart", "chart": name},
-        figure={"data": [], "layout": {"height": height}},
+        figure={"data": [], "layout": {"autosize": True}},
         config={"displayModeBar": False, "responsive": True, "doubleClick": "reset"},
-        style={"height": f"{height}px"},
+        style={"minHeight": height},
         className="chart-graph",
         responsive=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
@@ -80,6 +81,7 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
         Output("compare-add", "data"),
         Output("compare-json", "href"),
         Output("compare-clock", "disabled"),
+        Output("compare-drawn", "data"),
         Input("url", "search"),
         Input("compare-clock", "n_intervals"),
         State("url", "pathname"),
@@ -87,14 +89,14 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
     @in_thread
     def draw(search: str | None, _: int | None, pathname: str) -> Any:
         if pathname != "/compare":
-            return (no_update,) * 16
+            return (no_update,) * 17
         view = CompareView.from_search(search or "")
         pairs, missing = load_runs(store, view)
         offered = _offered(store, {record.id for record, _ in pairs})
         if not pairs:
             nothing = _nothing(bool(offered), missing)
             return (True, False, nothing, None, "", None, None, None, [], None, [], None, "smooth", offered,
-                    "/api/v1/compare", True)  # fmt: skip
+                    "/api/v1/compare", True, None)  # fmt: skip
         choices = variant_choices([result for _, result in pairs])
         known = {choice.value for choice in choices}
         choice = view.variant if view.variant in known else default_choice(choices)
@@ -120,6 +122,7 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
             offered,
             f"/api/v1/compare?runs={ids}&baseline={baseline}",
             all(record.state in TERMINAL_STATES for record, _ in pairs),
+            {"variant": choice, "baseline": baseline, "landscape": view.landscape},
         )
 
 
@@ -133,27 +136,24 @@ def _register_controls(dashboard: Dash) -> None:
         Input("compare-add", "value"),
         Input({"part": "compare-remove", "run": ALL}, "n_clicks"),
         State("url", "search"),
+        State("compare-drawn", "data"),
         prevent_initial_call=True,
     )
     def change(
         variant: str | None, baseline: str | None, landscape: Any, added: str | None, removed: list[int | None],
-        search: str | None,
+        search: str | None, drawn: dict[str, Any] | None,
     ) -> Any:  # fmt: skip
-        view = CompareView.from_search(search or "")
-        trigger = ctx.triggered_id
-        if trigger == "compare-add":
-            if not added:
-                return no_update, no_update
+        view, trigger = CompareView.from_search(search or ""), ctx.triggered_id
+        if trigger == "compare-add" and added:
             return view.with_run(added).search(), None
-        if isinstance(trigger, dict):
-            return (view.without_run(trigger["run"]).search(), no_update) if any(removed) else (no_update, no_update)
-        # A control that the drawing has just set says nothing new, and a default stays out of the address.
-        chosen = view.variant
-        if trigger == "compare-variant" and variant:
-            chosen = variant
-        changed = CompareView(view.runs, baseline or view.baseline, chosen, landscape)
-        after = changed.search()
-        return (no_update if not view.runs or after == (search or "") else after), no_update
+        if isinstance(trigger, dict) and any(removed):
+            return view.without_run(trigger["run"]).search(), no_update
+        chosen = {"variant": variant, "baseline": baseline, "landscape": landscape}
+        changed = {key: value for key, value in chosen.items() if value and drawn and value != drawn[key]}
+        # A control that the drawing has just set says nothing new: a default stays out of the address.
+        if not changed or isinstance(trigger, dict) or trigger == "compare-add":
+            return no_update, no_update
+        return replace(view, **changed).search(), no_update
 
 
 def _compared(row: ComparedRow) -> ComparedResult:

@@ -60,6 +60,7 @@ def compare_layout(_: Visit) -> Component:
                 ],
                 id="compare-body",
             ),
+            dcc.Store(id="compare-drawn"),
             dcc.Interval(id="compare-clock", interval=2500, disabled=True),
         ],
         className="page",

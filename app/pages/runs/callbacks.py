@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import Dash, Input, Output, State, ctx, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 from dash.exceptions import PreventUpdate
 
 from app.auth import require_owner
@@ -88,7 +88,7 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
         try:
             page = find_runs(services.store, view, limit)
         except BadQuery as error:
-            return (*(no_update,) * 2, f"{error.message}. {error.hint}", *(no_update,) * 10)
+            return (*(no_update,) * 2, f"{_sentence(error.message)} {_sentence(error.hint)}", *(no_update,) * 10)
         rows = run_rows(page.items, services.store.results.summaries([run.id for run in page.items]), view.show)
         filtered = ctx.triggered_id in {"runs-q", "runs-state", "runs-limit", None}
         ids = {row["id"] for row in rows}
@@ -116,17 +116,21 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
         )
 
     @dashboard.callback(
-        Output("url", "search", allow_duplicate=True),
+        Output("runs-address", "data"),
         Input("runs-q", "value"),
         Input("runs-state", "value"),
         Input("runs-show", "value"),
-        State("url", "pathname"),
-        State("url", "search"),
         prevent_initial_call=True,
     )
-    def keep_address(q: str, state: str, show: Any, pathname: str, search: str) -> Any:
-        view = RunsView(q or "", state or None, show or "smallest")  # type: ignore[arg-type]  # from the Select's data
-        return no_update if pathname != "/" or view.search() == (search or "") else view.search()
+    def address(q: str, state: str, show: Any) -> str:
+        return RunsView(q or "", state or None, show or "smallest").search()  # type: ignore[arg-type]  # Select's data
+
+    dashboard.clientside_callback(
+        ClientsideFunction("quantLensRuns", "keepAddress"),
+        Output("runs-address", "clear_data"),
+        Input("runs-address", "data"),
+        prevent_initial_call=True,
+    )
 
     @dashboard.callback(
         Output("runs-limit", "data"),
@@ -141,14 +145,20 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
 def _register_selection(dashboard: Dash) -> None:
     @dashboard.callback(
         Output("runs-selected", "data"),
+        Output("runs-grid-heard", "data"),
         Input("runs-grid", "selectedRows"),
         State("runs-grid", "rowData"),
         State("runs-selected", "data"),
+        State("runs-grid-heard", "data"),
         prevent_initial_call=True,
     )
-    def remember(chosen: Any, rows: list[Row] | None, before: list[Row]) -> Any:
+    def remember(chosen: Any, rows: list[Row] | None, before: list[Row], heard: bool) -> Any:
+        # A grid that has just been made says that nothing is ticked, before it is told what was.
+        if not chosen and not heard:
+            return no_update, no_update
         after = merge_selection(before, chosen, rows or [])
-        return no_update if [item["id"] for item in after] == [item["id"] for item in before] else after
+        same = [item["id"] for item in after] == [item["id"] for item in before]
+        return no_update if same else after, True if isinstance(chosen, list) else no_update
 
     @dashboard.callback(
         Output("selection-bar", "hidden"),
@@ -302,6 +312,10 @@ def _register_delete(dashboard: Dash, services: Services) -> None:
         for record in records:
             store.runs.delete(record.id)
         return False, f"delete {clicks}", [], []
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def shared_tags(selected: list[Row]) -> list[str]:

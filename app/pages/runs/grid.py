@@ -62,24 +62,24 @@ def runs_grid() -> dag.AgGrid:
 
 def _columns() -> list[dict[str, Any]]:
     return [
-        {"field": "name", "headerName": "Run", "flex": 1.0, "minWidth": 170, "cellRenderer": "RunCell"},
-        {"field": "state", "headerName": "State", "width": 150, "cellRenderer": "RunStateCell"},
+        {"field": "name", "headerName": "Run", "flex": 1.0, "minWidth": 168, "cellRenderer": "RunCell"},
+        {"field": "state", "headerName": "State", "width": 142, "cellRenderer": "RunStateCell"},
         {
             "field": "verdicts",
             "headerName": "Verdict of each variant",
             "flex": 1.25,
-            "minWidth": 210,
+            "minWidth": 196,
             "sortable": False,
             "cellRenderer": "VerdictsCell",
         },
-        {"field": "variant", "headerName": "Variant shown", "width": 118, "cellRenderer": "VariantCell"},
-        _number("sharpness_ratio", "λmax ratio", 104, "RatioCell"),
+        {"field": "variant", "headerName": "Variant shown", "width": 114, "cellRenderer": "VariantCell"},
+        _number("sharpness_ratio", "λmax ratio", 100, "RatioCell"),
         _number("delta_loss", "ΔL (nats)", 88),
-        _number("delta_accuracy", "Δacc (pts)", 84),
-        _number("effective_bits", "Bits / w", 68),
-        {"field": "tags", "headerName": "Tags", "width": 92, "sortable": False, "cellRenderer": "TagsCell"},
-        {"field": "owner", "headerName": "Owner", "width": 58, "cellRenderer": "OwnerCell", "resizable": False},
-        {"field": "created_at", "headerName": "Age", "width": 68, "cellRenderer": "AgeCell", "type": "rightAligned",
+        _number("delta_accuracy", "Δacc (pts)", 80),
+        _number("effective_bits", "Bits / w", 66),
+        {"field": "tags", "headerName": "Tags", "width": 84, "sortable": False, "cellRenderer": "TagsCell"},
+        {"field": "owner", "headerName": "Owner", "width": 56, "cellRenderer": "OwnerCell", "resizable": False},
+        {"field": "created_at", "headerName": "Age", "width": 66, "cellRenderer": "AgeCell", "type": "rightAligned",
          "resizable": False},
     ]  # fmt: skip
 

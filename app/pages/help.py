@@ -1,0 +1,121 @@
+"""How to read the numbers: every metric as it declares itself, the charts, the verdict's levels."""
+
+from __future__ import annotations
+
+from dash import html
+from dash.development.base_component import Component
+
+from app.components.badge import verdict_badge
+from app.components.card import card, table_card
+from app.components.variant_name import variant_swatch
+from app.routing import Page, Visit
+from quant_lens_engine.figures import METRICS, scheme_styles
+from quant_lens_engine.figures.tokens import VERDICTS
+from quant_lens_engine.schema import parse_scheme
+
+_BETTER = {"lower": "lower", "higher": "higher", None: "neither"}
+
+_LEVELS = {
+    "safe": "Accuracy falls by less than 1 point.",
+    "caution": "It falls by 1 to 3 points.",
+    "degraded": "It falls by 3 to 10 points.",
+    "collapsed": "It falls by 10 points or more.",
+}
+
+_TERMS = (
+    (
+        "Deployed and smooth",
+        "Two landscapes. Deployed, L(Q(w + αd)), quantizes anew at every α: the staircase that runs on the device. "
+        "Smooth, L(Q(w) + αd), stands at the quantized weights and moves in float: the one that λ describes. "
+        "No sentence on these pages mixes the two.",
+    ),
+    (
+        "Directions",
+        "Random, drawn once and shared by every variant of a run, filter-normalised: each filter's step is as long as "
+        "the filter itself (‖d‖ = ‖θ‖), so lines of different networks can be held side by side. α = 1 is one such "
+        "step. Several directions give a mean and a band from their lowest to their highest loss.",
+    ),
+    (
+        "Hessian of a variant",
+        "Second derivatives of the loss at the dequantized weights Q(w), over the whole sample. λmax is its largest "
+        "eigenvalue, λmin its smallest; Tr H is the sum of all of them.",
+    ),
+    (
+        "±",
+        "Of λ in a table: the residual ‖Hv − λv‖, so how exactly λ of this sample is known. On the bars: the spread "
+        "over eight shards of the sample, so how much λ owes to the rows. Of loss, accuracy and their differences: "
+        "the standard error over the rows; differences are paired, row by row. Of the trace: over its probes.",
+    ),
+    (
+        "Not converged",
+        "Lanczos stopped at its cap before the tolerance. The number is the best found so far; for λmax a lower bound.",
+    ),
+    (
+        "Effective bits",
+        "Stored bits of the quantized weights together with their scales and zero points, per weight. int4 with one "
+        "scale for 128 weights is 4.13 bits.",
+    ),
+    (
+        "Baseline within its error",
+        "A ratio is left out where λmax(FP32) is within its own uncertainty of zero: it would be a number without "
+        "meaning.",
+    ),
+)
+
+
+def help_layout(_: Visit) -> Component:
+    """The page."""
+    return html.Div(
+        [
+            html.Div(html.H1("How to read the numbers"), className="page-head"),
+            table_card(
+                _metrics(),
+                title="Numbers of a variant",
+                sentence="Three significant digits; every digit stands in the title when you hover.",
+            ),
+            table_card(
+                _levels(),
+                title="Verdict",
+                sentence="By the measured accuracy drop from FP32; by ΔL where there is no accuracy. "
+                "The λ ratio is a signal, never the judge.",
+            ),
+            card(
+                html.Dl([part for term, words in _TERMS for part in (html.Dt(term), html.Dd(words))], className="terms"),
+                title="Words",
+            ),
+            card(_colours(), title="Colours", sentence="Colour and dash say the bits, everywhere the same. A second "
+                 "scheme of one class has a shade and a dash of its own. FP32 is blue and solid."),
+        ],
+        className="page help-page",
+    )  # fmt: skip
+
+
+def _metrics() -> html.Table:
+    rows = [
+        html.Tr(
+            [
+                html.Td(html.B(metric.label), id=f"metric-{metric.key}"),
+                html.Td(metric.shown_unit or metric.unit or "loss units"),
+                html.Td(_BETTER[metric.direction]),
+                html.Td(metric.meaning + (f" ± is the {metric.error_meaning}." if metric.error_meaning else "")),
+            ]
+        )
+        for metric in METRICS.values()
+    ]
+    head = html.Thead(html.Tr([html.Th("Number"), html.Th("Unit"), html.Th("Better"), html.Th("Meaning")]))
+    return html.Table([head, html.Tbody(rows)], className="data-table wrap")
+
+
+def _levels() -> html.Table:
+    rows = [html.Tr([html.Td(verdict_badge(level)), html.Td(_LEVELS[level])]) for level in VERDICTS]  # type: ignore[arg-type]  # its keys are the levels
+    return html.Table(html.Tbody(rows), className="data-table")
+
+
+def _colours() -> html.Div:
+    names = ["int16", "int8", "int8-tensor", "int6", "int4", "int4-g128", "int3", "int2"]
+    styles = scheme_styles([parse_scheme(name) for name in names])
+    swatches = [html.Span([variant_swatch(style), style.name], className="variant-name") for style in styles.values()]
+    return html.Div(swatches, className="swatches")
+
+
+PAGE = Page(name="help", path="/help", title="How to read the numbers", layout=help_layout, order=90)
