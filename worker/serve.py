@@ -45,9 +45,6 @@ def run_worker(queues: Sequence[str], settings: Settings | None = None) -> int:
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
-        # Celery's event loop waits on sockets by number. When Redis comes back, redis-py reconnects silently on another
-        # number, and the loop never hears of a message again (seen with kombu 5.7). The plain loop asks each time.
-        use_eventloop=False,
     )
     worker.start()
     return int(worker.exitcode or 0)

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _BEAT_EVERY = 3
 _ENGINE_START_S = 120.0
+_DEAF_S = 7.0
 
 
 class Station:
@@ -49,6 +51,7 @@ class Station:
         self._jobs_dir = settings.jobs_dir.absolute() / self.id
         self._reaper = Reaper(self.store, self.id)
         self._held: Claim | tuple[str, str] | None = None
+        self._deaf_since: float | None = None
         self._warm: Engine | None = None
         self._warm_lock = threading.Lock()
 
@@ -107,11 +110,28 @@ class Station:
                 if tick % _BEAT_EVERY == 0:
                     self.store.capabilities.beat(self.facts)
                     self._reaper.sweep()
+                    self._hear()
             except StoreUnavailable:
                 log.warning("the store does not answer; trying again")
             except Exception:
                 log.exception("heartbeat")
             tick += 1
+
+    def _hear(self) -> None:
+        """Begin anew when messages wait and none comes.
+
+        An acknowledgement that is lost with the connection stays in kombu's count of reserved messages (5.7), so that
+        a consumer of one message at a time waits for ever. It also shortens Celery's pauses after an outage.
+        """
+        lengths = self.store.capabilities.queue_lengths()
+        if self._held is not None or not any(lengths[queue] for queue in self.facts.queues):
+            self._deaf_since = None
+            return
+        self._deaf_since = self._deaf_since or time.monotonic()
+        if time.monotonic() - self._deaf_since > _DEAF_S:
+            log.error("messages wait and none comes: the worker begins anew")
+            self.close()
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def _renew(self) -> None:
         held = self._held
