@@ -54,8 +54,7 @@ def estimate_view(estimate: Estimate | None, starts: str) -> html.Div:
             for stage, seconds in parts
         ]
         body = [
-            html.Div([numbers.duration(estimate.total_s), html.Span(" about", className="muted")],
-                     className="ql-estimate"),
+            html.Div([html.Span("about ", className="muted"), numbers.duration(estimate.total_s)], className="ql-estimate"),
             *bars,
         ]  # fmt: skip
     return html.Div(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,8 @@ from quant_lens_engine.schema import FLOAT_VARIANT, VARIANT_STAGES, RunRecord, S
 
 COLUMNS = (*VARIANT_STAGES, "verdict")
 RUN_STAGES = ("inspect",)
+EARLIEST_ETA = 0.03
+"""Before so much is done an estimate is a guess."""
 
 
 def stage_card(record: RunRecord, styles: dict[str, VariantStyle], waiting_for: str) -> html.Section:
@@ -27,7 +30,8 @@ def stage_card(record: RunRecord, styles: dict[str, VariantStyle], waiting_for: 
     """
     progress = record.progress
     percent = f"{100 * progress.fraction:.0f} %"
-    left = f"about {numbers.duration(_rounded(progress.eta_s))} left" if progress.eta_s is not None else ""
+    told = progress.eta_s is not None and progress.fraction >= EARLIEST_ETA
+    left = f"about {numbers.duration(_rounded(progress.eta_s or 0.0))} left" if told else ""
     if record.state == "QUEUED":
         headline: list[Any] = [html.Strong("Queued"), html.Span(waiting_for, className="muted")]
     else:
@@ -64,12 +68,22 @@ def _counts(record: RunRecord) -> list[Any]:
     words: list[Any] = [f"{progress.stages_done} of {progress.stages_total} stages done"]
     if stored:
         words.append(f", {stored} from the store")
-    workers = sorted({stage.worker for stage in progress.stages if stage.worker})
+    workers = sorted({machine(stage.worker) for stage in progress.stages if stage.worker})
     if record.started_at:
         words += [". Started ", moment(record.started_at)]
         if workers:
             words.append(f" on {' and '.join(workers)}")
     return [*words, "."]
+
+
+def machine(worker: str) -> str:
+    """The machine's name out of a worker's.
+
+    Example:
+        >>> machine("gpu-01-runs-28666-0df3"), machine("gpu-01")
+        ('gpu-01', 'gpu-01')
+    """
+    return re.sub(r"-(runs|inspect)-\d+-[0-9a-f]+$", "", worker)
 
 
 def _grid(stages: Sequence[StageProgress], styles: dict[str, VariantStyle]) -> html.Div:
@@ -127,7 +141,7 @@ def _stage_bar(stage: StageProgress) -> html.Div:
         [
             html.Div(
                 [
-                    html.Code(stage.worker or ""),
+                    html.Code(machine(stage.worker or ""), title=stage.worker or ""),
                     html.Strong(name),
                     html.Span(words, className="ql-at-work-note", title=words),
                     html.Span(_left(stage), className="ql-at-work-left"),
