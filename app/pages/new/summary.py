@@ -53,8 +53,9 @@ def estimate_view(estimate: Estimate | None, starts: str) -> html.Div:
             )
             for stage, seconds in parts
         ]
+        total = numbers.duration(estimate.total_s)
         body = [
-            html.Div([html.Span("about ", className="muted"), numbers.duration(estimate.total_s)], className="ql-estimate"),
+            html.Div([html.Span("about ", className="muted"), total], className="ql-estimate"),
             *bars,
         ]  # fmt: skip
     return html.Div(
