@@ -199,13 +199,13 @@
     }
 
     /** Decimal units, three digits; in the unit of `whole` where that is given, so that "41.3 of 58.0 MB" reads well. */
-    function bytes(count, whole = count) {
+    function bytes(count, whole = null) {
         const units = ["B", "kB", "MB", "GB", "TB"];
         let step = 0;
-        for (let rest = whole; rest >= 1000 && step < units.length - 1; rest /= 1000) step += 1;
+        for (let rest = whole ?? count; rest >= 1000 && step < units.length - 1; rest /= 1000) step += 1;
         const value = count / 1000 ** step;
         const digits = step === 0 ? 0 : value >= 100 ? 0 : value >= 10 ? 1 : 2;
-        return whole === count ? `${value.toFixed(digits)} ${units[step]}` : value.toFixed(digits);
+        return whole === null ? `${value.toFixed(digits)} ${units[step]}` : value.toFixed(digits);
     }
 
     function duration(seconds) {

@@ -289,7 +289,7 @@ def _register_overview(app: Dash, services: Services) -> None:
         Output({"type": "new-preset-time", "name": ALL}, "children"),
         Output("new-summary", "children"),
         Output("new-run-note", "children"),
-        Output("new-run", "disabled"),
+        Output("new-start", "disabled"),
         Output("new-copies", "children"),
         Input("new-draft", "data"),
         Input("new-check", "data"),
@@ -318,11 +318,11 @@ def _register_run(app: Dash, services: Services) -> None:
     @app.callback(
         Output("url", "href"),
         Output("new-run-error", "children"),
-        Input("new-run", "n_clicks"),
+        Input("new-start", "n_clicks"),
         State("new-found", "data"),
         *[State(item.component_id, item.component_property) for item in _field_inputs()],
         prevent_initial_call=True,
-        running=[(Output("new-run", "disabled"), True, False)],
+        running=[(Output("new-start", "disabled"), True, False)],
     )
     @in_thread
     def run(clicks: int | None, found: dict[str, Any] | None, *values: Any) -> tuple[Any, Any]:

@@ -254,7 +254,7 @@ def _analyses_card(draft: Draft, capabilities: Capabilities) -> html.Section:
 
 def _summary_card(draft: Draft) -> html.Aside:
     run = html.Button(
-        ["Run ", html.Kbd("Ctrl ↵")], id="new-run", type="button", className="button primary ql-run", disabled=True,
+        ["Run ", html.Kbd("Ctrl ↵")], id="new-start", type="button", className="button primary ql-run", disabled=True,
         **{"data-key": "ctrl+enter"},
     )  # fmt: skip
     return html.Aside(
