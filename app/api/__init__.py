@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import takewhile
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 from starlette.routing import Match
 
 from app.api import capabilities, compare, documentation, events, files, results, runs
-from app.api.errors import Refusal, install_error_handlers
+from app.api.errors import ErrorAnswer, Refusal, install_error_handlers
 from app.api.health import health_router
 from app.api.uploads import Uploads, uploads_router
 
@@ -20,12 +22,14 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 def install_api(app: FastAPI, uploads: Uploads, registry: CollectorRegistry) -> None:
     """All routes of the API, and behind them the answer to what is none. Call it before Dash takes every path."""
     install_error_handlers(app)
-    v1 = APIRouter(prefix=API)
+    bearer = HTTPBearer(auto_error=False, description="A token, where the server has QUANT_LENS_AUTH=token.")
+    errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in ("4XX", 422, "5XX")}
+    v1 = APIRouter(prefix=API, responses=errors, dependencies=[Depends(bearer)])
     for resource in (runs, results, events, files, compare, capabilities):
         v1.include_router(resource.router)
     v1.include_router(health_router(registry))
     app.include_router(v1)
-    app.include_router(uploads_router(uploads))
+    app.include_router(uploads_router(uploads), responses=errors, dependencies=[Depends(bearer)])
     app.include_router(health_router(registry), include_in_schema=False)
     app.include_router(documentation.router)
     app.mount(documentation.ASSETS_PATH, documentation.documentation_assets())

@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
 from quant_lens_engine.errors import InputError, QuantLensError
+from quant_lens_engine.schema import ErrorBody, Record
 from worker.store import BadQuery, Conflict, NotFound, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,12 @@ _STATUS_OF_CLASS: tuple[tuple[type[QuantLensError], int], ...] = (
     (NotFound, 404), (Conflict, 409), (BadQuery, 400), (StoreUnavailable, 503), (InputError, 422),
 )  # fmt: skip
 _CODE_OF_STATUS = {status: code for code, status in reversed(STATUS_OF_CODE.items())}
+
+
+class ErrorAnswer(Record):
+    """What every refusal and fault answers."""
+
+    error: ErrorBody
 
 
 class Refusal(HTTPException):

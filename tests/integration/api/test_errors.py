@@ -72,3 +72,12 @@ def test_a_body_without_an_end_is_413(http, path):
     endless = (b'"' + b"x" * (1 << 20) for _ in range(64))
     refused = http.post(path, content=endless, headers={"Content-Type": "application/json"})
     assert body(refused) == (413, "too_large")
+
+
+def test_openapi_says_the_one_error_shape_and_where_a_token_goes(http):
+    openapi = http.get("/api/openapi.json").json()
+    assert "HTTPValidationError" not in openapi["components"]["schemas"]
+    for status in ("422", "4XX", "5XX"):
+        schema = openapi["paths"]["/api/v1/runs"]["post"]["responses"][status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}
+    assert openapi["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
