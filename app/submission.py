@@ -26,6 +26,7 @@ from quant_lens_engine.errors import InputError
 from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, parse_run_spec
 
 LEVELS = ("safe", "caution", "degraded", "collapsed")
+_FAULTS = frozenset({"internal_fault", "invalid_result", "engine_crashed", "worker_lost"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,8 +72,23 @@ def submit(client: Client, request: Request, outcome: Outcome) -> int:
     typer.echo(_report(result))
     if run.state != "DONE":
         console.print(_ending(run), style="red", highlight=False)
-        return 3 if run.state == "LOST" else 2
-    return 1 if fails(result, outcome.fail_on) else 0
+    return exit_code(run, result, outcome.fail_on)
+
+
+def exit_code(run: RunRecord, result: RunResult, fail_on: str | None) -> int:
+    """0 well, 1 the check failed or the run was cancelled, 2 the input is at fault, 3 the server is.
+
+    Example:
+        >>> exit_code(RunRecord(id="a", state="LOST"), RunResult(), None)
+        3
+    """
+    if run.state == "CANCELLED":
+        return 1
+    if run.state == "FAILED":
+        return 3 if run.error is None or run.error.code in _FAULTS else 2
+    if run.state == "DONE":
+        return 1 if fails(result, fail_on) else 0
+    return 3
 
 
 def fails(result: RunResult, fail_on: str | None) -> bool:
