@@ -6,8 +6,13 @@
   const node = (type, props) => ({ namespace: "dash_html_components", type, props });
 
   function tableOf({ columns, rows }) {
+    const short = (value) => String(Number(value.toPrecision(5))).replaceAll("-", "\u2212");
     const cell = (value, index) =>
-      node("Td", { children: typeof value === "number" ? String(value) : value ?? "–", className: index ? "num" : "" });
+      node("Td", {
+        children: typeof value === "number" ? short(value) : value ?? "–",
+        title: typeof value === "number" ? String(value) : undefined,
+        className: index ? "num" : "",
+      });
     const head = columns.map((text, index) => node("Th", { children: text, className: index ? "num" : "" }));
     return node("Table", {
       className: "data-table",

@@ -25,16 +25,13 @@ def card(
 
 def card_head(title: str, sentence: Any = "", actions: Any = None) -> html.Div:
     """A card's head."""
-    words = [html.H2(title, className="card-title")]
+    parts = [
+        html.H2(title, className="card-title"),
+        html.Div([] if actions is None else actions, className="card-actions"),
+    ]
     if sentence:
-        words.append(html.P(sentence, className="card-sentence"))
-    return html.Div(
-        [
-            html.Div(words, className="card-words"),
-            html.Div([] if actions is None else actions, className="card-actions"),
-        ],
-        className="card-head",
-    )
+        parts.append(html.P(sentence, className="card-sentence"))
+    return html.Div(parts, className="card-head")
 
 
 def table_card(

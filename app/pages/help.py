@@ -80,7 +80,9 @@ def help_layout(_: Visit) -> Component:
                 "The λ ratio is a signal, never the judge.",
             ),
             card(
-                html.Dl([part for term, words in _TERMS for part in (html.Dt(term), html.Dd(words))], className="terms"),
+                html.Dl(
+                    [part for term, words in _TERMS for part in (html.Dt(term), html.Dd(words))], className="terms"
+                ),
                 title="Words",
             ),
             card(_colours(), title="Colours", sentence="Colour and dash say the bits, everywhere the same. A second "
@@ -94,8 +96,8 @@ def _metrics() -> html.Table:
     rows = [
         html.Tr(
             [
-                html.Td(html.B(metric.label), id=f"metric-{metric.key}"),
-                html.Td(metric.shown_unit or metric.unit or "loss units"),
+                html.Td(html.B(metric.label), className="unit", id=f"metric-{metric.key}"),
+                html.Td(metric.shown_unit or metric.unit or "loss units", className="unit"),
                 html.Td(_BETTER[metric.direction]),
                 html.Td(metric.meaning + (f" ± is the {metric.error_meaning}." if metric.error_meaning else "")),
             ]

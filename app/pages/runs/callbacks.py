@@ -106,7 +106,7 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
             else f"{total} {'archived ' if view.state == 'ARCHIVED' else ''}{'run' if page.total == 1 else 'runs'}",
             nothing,
             not nothing,
-            (no_update if empty_shown else no_runs()) if nothing else None,
+            no_runs() if nothing and not empty_shown else no_update,  # kept while hidden: its button may be at work
             nothing or bool(rows),
             "" if rows else "No run fits this search and filter.",
             not more,
