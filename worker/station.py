@@ -29,6 +29,7 @@ _TICK_S = 1.0
 _BEAT_EVERY = 3
 _ENGINE_START_S = 120.0
 _DEAF_S = 7.0
+_AFTER_THE_START_S = 4.0
 
 
 class Station:
@@ -142,7 +143,12 @@ class Station:
 
     def _record_capabilities(self) -> None:
         pause_s = 1.0
+        if self.store.capabilities.is_recorded():  # by an earlier start: let web page and first job have the processor
+            self.stopping.wait(_AFTER_THE_START_S)
         while not self.stopping.is_set():
+            if self._held is not None:
+                self.stopping.wait(_TICK_S)
+                continue
             try:
                 with self._warm_lock:
                     if self._warm is None:

@@ -26,7 +26,11 @@ class CapabilityStore:
 
     def is_known(self) -> bool:
         """Whether a worker has recorded what it can do, and one is alive."""
-        return bool(self._client.exists(keys.CAPABILITIES)) and bool(self.workers())
+        return self.is_recorded() and bool(self.workers())
+
+    def is_recorded(self) -> bool:
+        """Whether a worker has ever recorded what it can do."""
+        return bool(self._client.exists(keys.CAPABILITIES))
 
     def write(self, facts: Capabilities) -> None:
         """What a worker's engine can do (without the workers)."""
