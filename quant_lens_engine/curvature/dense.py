@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.lanczos import SymmetricOperator
+from quant_lens_engine.curvature.krylov import SymmetricOperator
 
 
 class DenseOperator:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.lanczos import Krylov, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
 
 
 class SpectralDensity(NamedTuple):

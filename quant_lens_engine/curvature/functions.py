@@ -14,7 +14,8 @@ from quant_lens_engine.curvature.density import SpectralDensity, lanczos_density
 from quant_lens_engine.curvature.hessian import HessianOperator
 from quant_lens_engine.curvature.hutchinson import hutchinson_trace
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.lanczos import Krylov, extreme_spectrum
+from quant_lens_engine.curvature.krylov import Krylov
+from quant_lens_engine.curvature.lanczos import extreme_spectrum
 from quant_lens_engine.objective import Objective
 
 Loss = nn.Module | Callable[..., Tensor] | None

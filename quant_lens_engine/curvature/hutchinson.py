@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.lanczos import Krylov, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
 from quant_lens_engine.objective.randomness import rademacher
 
 FEWEST_PROBES = 24

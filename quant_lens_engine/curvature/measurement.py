@@ -9,7 +9,8 @@ import torch
 
 from quant_lens_engine.curvature.hessian import HessianOperator, HvpPlan
 from quant_lens_engine.curvature.hutchinson import Trace, hutchinson_trace
-from quant_lens_engine.curvature.lanczos import Bounds, Spectrum, extreme_spectrum
+from quant_lens_engine.curvature.krylov import Bounds
+from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.sample_spread import SpreadOverShards, spread_over_shards
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective

@@ -87,7 +87,10 @@ class ElementwiseCriterion(_ModuleCriterion):
         """Targets have the outputs' shape."""
         if not isinstance(target, Tensor):
             raise DataError("the data has no targets", hint="give batches (x, y), or choose another task")
-        if target.shape != output.shape:  # torch would broadcast (rows, 1) against (rows,) to (rows, rows)
+        by_label = isinstance(self.module, nn.MultiMarginLoss)
+        if (
+            target.shape != output.shape and not by_label
+        ):  # torch would broadcast (rows, 1) against (rows,) to (rows, rows)
             raise DataError(
                 f"outputs have the shape {tuple(output.shape)}, targets {tuple(target.shape)}",
                 hint="this loss compares elements: give targets of the outputs' shape",

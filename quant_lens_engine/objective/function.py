@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,8 +21,8 @@ from quant_lens_engine.objective.model_call import (
     plain_paths,
     private_copy,
 )
+from quant_lens_engine.objective.row_terms import RowTerms, right_answers
 from quant_lens_engine.objective.sample import Batch, Sample, tensors
-from quant_lens_engine.objective.statistics import Estimate, mean_with_error
 from quant_lens_engine.objective.tasks import TASKS, Categories
 
 Point = Mapping[str, Tensor]
@@ -31,38 +30,6 @@ Point = Mapping[str, Tensor]
 
 RESIDENT_BYTES = 2**30
 """A sample up to this size stays on the device; a larger one is moved a micro-batch at a time."""
-
-
-@dataclass(frozen=True)
-class RowTerms:
-    """What the sample gave at one point.
-
-    Attributes:
-        losses: numerators, float64 on the CPU; ``(rows,)`` where ``rowwise``, else ``(batches,)``.
-        weights: denominators of the same shape.
-        correct: right answers a row; None where there are no classes.
-        counted: answers a row; None likewise.
-        rowwise: whether sampling errors can be had.
-    """
-
-    losses: Tensor
-    weights: Tensor
-    correct: Tensor | None
-    counted: Tensor | None
-    rowwise: bool
-
-    @property
-    def loss(self) -> Estimate:
-        """The loss of the whole sample; its error is NaN where the criterion is no sum over rows."""
-        estimate = mean_with_error(self.losses, self.weights)
-        return estimate if self.rowwise else Estimate(estimate.value, float("nan"))
-
-    @property
-    def accuracy(self) -> Estimate | None:
-        """The fraction of right answers."""
-        if self.correct is None or self.counted is None:
-            return None
-        return mean_with_error(self.correct, self.counted)
 
 
 class Objective:
@@ -175,19 +142,8 @@ class Objective:
         """The model's output for one micro-batch at ``point``, as the model gives it; differentiable in ``point``."""
         values = self.point if point is None else point
         parameters = {f"model.{name}": value for name, value in values.items()}
-        if self._checked:
+        with self._fitting(batch):
             return functional_call(self.call, parameters, (batch.content,))
-        try:
-            return functional_call(self.call, parameters, (batch.content,))
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
-            raise DataError(
-                f"the model cannot be run on a batch of {shapes}: {error}",
-                hint="check layout, channels and size of the data, or give forward=",
-                code="wrong_shape",
-            ) from error
 
     def scores(self, batch: Batch) -> Categories | None:
         """The class scores of one micro-batch, without gradients; None where outputs name no class."""
@@ -229,7 +185,7 @@ class Objective:
         with self._evaluating(own_model) as run:
             for index, batch in enumerate(self.batches()):
                 check_cancelled()
-                raw = self.output(batch, point) if run is None else run(batch.content)
+                raw = self.output(batch, point) if run is None else self._run_own(run, batch)
                 output, target = self._aligned(raw, batch)
                 terms = self.criterion.row_terms(output, target, batch.rows) if rowwise else None
                 if terms is None:
@@ -238,8 +194,29 @@ class Objective:
                 scores = self._categories(output, target)
                 if observe is not None:
                     observe(index, scores)
-                parts.append((terms, *_right_answers(scores)))
+                parts.append((terms, *right_answers(scores)))
         return self._collect(parts, complete)
+
+    def _run_own(self, call: ModelCall, batch: Batch) -> Any:
+        with self._fitting(batch):
+            return call(batch.content)
+
+    @contextmanager
+    def _fitting(self, batch: Batch) -> Iterator[None]:
+        """Until a pass has succeeded, an error of the model's forward means that data and model do not fit."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if self._checked:
+                raise
+            shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
+            raise DataError(
+                f"the model cannot be run on a batch of {shapes}: {error}",
+                hint="check layout, channels and size of the data, or give forward=",
+                code="wrong_shape",
+            ) from error
 
     def _collect(self, parts: list[tuple[Terms, Tensor | None, Tensor | None]], rowwise: bool) -> RowTerms:
         losses = torch.cat([terms.losses.double() for terms, _, _ in parts]).cpu()
@@ -308,10 +285,3 @@ def available_device(device: str | torch.device) -> torch.device:
             hint="use device='cpu', or install a CUDA build of torch on a machine with a GPU",
         )
     return chosen
-
-
-def _right_answers(scores: Categories | None) -> tuple[Tensor | None, Tensor | None]:
-    if scores is None or scores.labels is None:
-        return None, None
-    right = (scores.logits.argmax(-1) == scores.labels) & scores.counted
-    return right.double().sum(1), scores.counted.double().sum(1)

@@ -14,7 +14,7 @@ from quant_lens_engine.curvature import (
 )
 from quant_lens_engine.curvature.dense import DenseOperator, as_dense
 from quant_lens_engine.curvature.hutchinson import hutchinson_trace
-from quant_lens_engine.curvature.lanczos import Krylov
+from quant_lens_engine.curvature.krylov import Krylov
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.schema.analyses import CurvatureOptions
 

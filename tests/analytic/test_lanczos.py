@@ -7,7 +7,8 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.dense import DenseOperator
 from quant_lens_engine.curvature.interval import upper_bound
-from quant_lens_engine.curvature.lanczos import Krylov, extreme_spectrum
+from quant_lens_engine.curvature.krylov import Krylov
+from quant_lens_engine.curvature.lanczos import extreme_spectrum
 
 
 def symmetric(eigenvalues: Tensor, seed: int = 0) -> DenseOperator:
