@@ -39,6 +39,13 @@ class FailOn(StrEnum):
     COLLAPSED = "collapsed"
 
 
+class Queue(StrEnum):
+    """What a worker may serve."""
+
+    RUNS = "runs"
+    INSPECT = "inspect"
+
+
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
 
@@ -94,12 +101,12 @@ def web() -> None:
 
 @cli.command()
 def worker(
-    queue: Annotated[list[str] | None, typer.Option(help="runs or inspect; both where it is left out.")] = None,
+    queue: Annotated[list[Queue] | None, typer.Option(help="What it serves; both where it is left out.")] = None,
 ) -> None:
     """A worker alone, for a deployment."""
     from worker.serve import run_worker
 
-    raise typer.Exit(run_worker(queue or ["runs", "inspect"]))
+    raise typer.Exit(run_worker([one.value for one in queue or Queue]))
 
 
 @cli.command(context_settings=_PASSED_ON, short_help="Measure a model here, without a server.")
