@@ -85,7 +85,7 @@ def web_server(redis_url: str, data_dir: Path, **changes):
     log = data_dir / "web.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import main; main()", "web"],
+            [sys.executable, "-m", "app.cli", "web"],
             env=environment | settings.environment() | {"OMP_NUM_THREADS": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,

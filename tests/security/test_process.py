@@ -59,6 +59,8 @@ def test_the_commands_refuse_it_with_exit_code_2(command, tmp_path):
     env = {**os.environ, "QUANT_LENS_HOST": "0.0.0.0", "QUANT_LENS_AUTH": "none", "QUANT_LENS_DATA_DIR": str(tmp_path)}
     env["QUANT_LENS_REDIS_URL"] = "redis://127.0.0.1:1/0"
     env.pop("QUANT_LENS_ALLOW_OPEN", None)
-    done = subprocess.run([sys.executable, "-m", "app", command], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", command], env=env, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2
     assert "open_without_sign_in" in done.stderr

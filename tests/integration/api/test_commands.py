@@ -15,7 +15,7 @@ def quant_lens(*arguments, **settings):
     env = {key: value for key, value in os.environ.items() if not key.startswith("QUANT_LENS_")}
     env |= {f"QUANT_LENS_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.run(
-        [sys.executable, "-m", "app", *arguments], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "app.cli", *arguments], env=env, capture_output=True, text=True, timeout=120
     )
 
 
