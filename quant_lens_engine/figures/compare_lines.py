@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
-from quant_lens_engine.figures.frame import HEIGHT, framed, x_axis, y_axis
+from quant_lens_engine.figures.frame import HEIGHT, framed, plain, x_axis, y_axis
 from quant_lens_engine.figures.lines import band_traces, find_line
 from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis
 from quant_lens_engine.figures.tokens import GROUND, RUN_MARKERS, Mode
@@ -85,7 +85,7 @@ def gather_compared(runs: Sequence[ComparedResult], landscape: Landscape = "smoo
 def draw_compared(data: ComparedLines, mode: Mode) -> go.Figure:
     """Bands, lines with a few marks each, and at the ends letter and name."""
     ground = GROUND[mode]
-    texts = {id(item): f"<b>{item.run.letter}</b>  {_short(item.run.name)}" for item in data.lines}
+    texts = {id(item): f"<b>{item.run.letter}</b>  {plain(_short(item.run.name))}" for item in data.lines}
     longest = max(len(item.run.name[:_NAME_LENGTH]) for item in data.lines) + 3
     drawing = framed(mode, left=52, right=26 + round(5.8 * longest), hovermode="x unified")
     for item in data.lines:
@@ -95,7 +95,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> go.Figure:
     drawing.add_vline(x=0, line={"width": 1.2, "color": ground.axis})
     for item in data.lines:
         drawing.add_scatter(
-            x=item.line.alphas, y=item.line.loss, mode="lines", name=f"{item.run.letter} {item.style.name}",
+            x=item.line.alphas, y=item.line.loss, mode="lines", name=f"{item.run.letter} {plain(item.style.name)}",
             line={"width": 2, "color": item.colour(mode), "dash": "solid" if item.run.baseline else item.style.dash},
             hovertemplate="%{y:.4g}",
         )  # fmt: skip

@@ -45,6 +45,16 @@ def framed(mode: Mode, *, right: int = 16, left: int = 48, height: int = HEIGHT,
     )
 
 
+def plain(text: str) -> str:
+    """A name that someone typed, for a place where Plotly would read tags and links.
+
+    Example:
+        >>> plain("a<b>")
+        'a&lt;b>'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def x_axis(mode: Mode, title: str, **axis: Any) -> dict[str, Any]:
     """A horizontal axis: with a line."""
     return _axis(mode, title) | {"showline": True, "linecolor": GROUND[mode].axis, "linewidth": 1, "ticks": "outside",

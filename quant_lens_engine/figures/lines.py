@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
-from quant_lens_engine.figures.frame import HEIGHT, framed, x_axis, y_axis
+from quant_lens_engine.figures.frame import HEIGHT, framed, plain, x_axis, y_axis
 from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
@@ -19,8 +19,8 @@ LANDSCAPES: dict[Landscape, str] = {"smooth": "Smooth L(Q(w) + αd)", "deployed"
 """Each landscape's name with its formula."""
 
 _HOW_READ: dict[Landscape, str] = {
-    "smooth": "Smooth: around each variant's own weights, the landscape that λ describes.",
-    "deployed": "Deployed: quantized anew at every α, as it would run.",
+    "smooth": "Around each variant's own weights, as λ sees it.",
+    "deployed": "Quantized anew at every α, as it would run.",
 }
 _BAND_OPACITY = 0.08
 
@@ -99,7 +99,7 @@ def draw_lines(data: LossLines, mode: Mode) -> go.Figure:
     drawing.add_vline(x=0, line={"width": 1.2, "color": ground.axis})
     for line in data.lines:
         drawing.add_scatter(
-            x=line.alphas, y=line.loss, mode="lines", name=line.style.name,
+            x=line.alphas, y=line.loss, mode="lines", name=plain(line.style.name),
             line={"width": 2, "color": line.style.fill[mode], "dash": line.style.dash},
             hovertemplate="%{y:.4g}", connectgaps=False,
         )  # fmt: skip
@@ -109,7 +109,7 @@ def draw_lines(data: LossLines, mode: Mode) -> go.Figure:
                                 unifiedhovertitle={"text": "α = %{x}"}))  # fmt: skip
     drawing.update_yaxes(y_axis(mode, axis.title, **axis.plotly()))
     ends = [
-        EndLabel(line.end, f"<b>{line.style.name}</b>", line.style.ink[mode])
+        EndLabel(line.end, f"<b>{plain(line.style.name)}</b>", line.style.ink[mode])
         for line in data.lines
         if line.end is not None and axis.holds(line.end)
     ]
@@ -148,8 +148,8 @@ def band_traces(
 
 def describe_lines(data: LossLines) -> str:
     """How the lines are read."""
-    several = f"Mean of {data.directions} shared directions; the band is their range."
-    single = "Along one shared direction."
+    several = f"Mean of {data.directions} directions; the band is their range."
+    single = "One direction."
     return f"{_HOW_READ[data.landscape]} {several if data.directions > 1 else single}"
 
 

@@ -166,16 +166,14 @@ def _pairs(rows: Iterable[tuple[Any, Any]]) -> str:
 
 
 def _script_json(value: Any) -> str:
-    # "</script>" inside a string would end the script.
-    return json.dumps(value).replace("</", "<\\/").replace("<!--", "<\\!--")
+    # A "</script>" or "<!--" inside a string would end the script, or hide what follows.
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 def _sheet() -> str:
     def variables(mode: Mode) -> str:
         tokens = GROUND[mode].css() | {f"--{level}": tints[mode].text for level, tints in VERDICTS.items()}
-        return f"color-scheme:{mode};" + ";".join(
-            f"{name}:{value}" for name, value in tokens.items()
-        )
+        return f"color-scheme:{mode};" + ";".join(f"{name}:{value}" for name, value in tokens.items())
 
     dark = (
         "@media (prefers-color-scheme:dark){:root{" + variables("dark") + "}.swatch{background:var(--dark)!important}}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
-from quant_lens_engine.figures.frame import framed, x_axis, y_axis
+from quant_lens_engine.figures.frame import framed, plain, x_axis, y_axis
 from quant_lens_engine.figures.tokens import GROUND, TICK_SIZE, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, numbers
@@ -71,7 +71,7 @@ def gather_sharpness(result: RunResult) -> Sharpness | None:
 def draw_sharpness(data: Sharpness, mode: Mode) -> go.Figure:
     """Horizontal bars from zero, the float model on top."""
     ground = GROUND[mode]
-    names = [bar.style.name for bar in data.bars]
+    names = [plain(bar.style.name) for bar in data.bars]
     drawing = framed(mode, left=56, right=16, bargap=0.0, height=max(200, 60 + 52 * len(names)))
     drawing.add_bar(
         y=names,
@@ -88,7 +88,7 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> go.Figure:
         drawing.add_vline(x=data.baseline.value, line={"width": 1, "color": data.baseline.style.fill[mode]})
     for bar in data.bars:
         drawing.add_annotation(
-            x=bar.end, y=bar.style.name, text=_label(bar, ground.muted), showarrow=False, xanchor="left", xshift=7,
+            x=bar.end, y=plain(bar.style.name), text=_label(bar, ground.muted), showarrow=False, xanchor="left", xshift=7,
             font={"size": TICK_SIZE, "color": ground.text}, bgcolor=ground.surface, borderpad=1,
         )  # fmt: skip
     low = min(0.0, *(bar.value for bar in data.bars))
@@ -107,16 +107,16 @@ def describe_sharpness(data: Sharpness) -> str:
     baseline = data.baseline
     others = [bar for bar in data.bars if bar is not baseline]
     if baseline is None or not others:
-        return "± is the spread over eight shards of the sample."
+        return "± is the spread over eight shards."
     inside = [bar.style.name for bar in others if abs(bar.value - baseline.value) <= (baseline.spread or 0.0)]
     sharpest = max(others, key=lambda bar: bar.value)
     parts = []
     if inside:
-        parts.append(f"{_listed(inside)} {'lie' if len(inside) > 1 else 'lies'} within the spread of {FLOAT_VARIANT}")
+        who = inside[0] if len(inside) == 1 else f"{len(inside)} of {len(others)} variants"
+        parts.append(f"{who} within {FLOAT_VARIANT}'s spread")
     if sharpest.style.name not in inside and sharpest.ratio is not None:
-        parts.append(f"{sharpest.style.name} is {numbers.number(sharpest.ratio)} × as sharp")
-    parts.append("± is the spread over eight shards of the sample")
-    return "; ".join(parts) + "."
+        parts.append(f"{sharpest.style.name} {numbers.number(sharpest.ratio)} × as sharp")
+    return "; ".join([*parts, "± over eight shards"]) + "."
 
 
 def tabulate_sharpness(data: Sharpness) -> DataTable:
@@ -138,14 +138,10 @@ def _label(bar: Bar, muted: str) -> str:
 
 
 def _hover(bar: Bar) -> str:
-    lines = [f"<b>{bar.style.name}</b>", f"λmax {numbers.exact(bar.value)}"]
+    lines = [f"<b>{plain(bar.style.name)}</b>", f"λmax {numbers.exact(bar.value)}"]
     lines += [] if bar.residual is None else [f"residual {numbers.exact(bar.residual)}"]
     lines += [] if bar.spread is None else [f"spread over shards {numbers.exact(bar.spread)}"]
     return "<br>".join(lines)
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 figure(Chart("sharpness", "Sharpness", gather_sharpness, draw_sharpness, describe_sharpness, tabulate_sharpness))
