@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from quant_lens_engine.curvature import choose_plan
 from quant_lens_engine.curvature.hessian import graph_bytes
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import available_device
+from quant_lens_engine.objective.sample import Batch
 from quant_lens_engine.schema import Execution
 
 MOST_THREADS = 4
@@ -20,6 +22,10 @@ MOST_THREADS = 4
 
 GRAPH_BYTES = {"cpu": 2**28, "cuda": 2**31}
 """What the graph of one micro-batch's gradient may take."""
+
+PARALLEL_OPERATIONS = 1e8
+"""Floating-point operations of one micro-batch's forward pass from which a second thread helps: below, the threads
+wait for each other longer than they compute, on a busy machine by far."""
 
 _PROBE_ROWS = 2
 
@@ -40,14 +46,17 @@ def resolve_execution(
     block: dict[str, Any] = {
         "device": default_device() if requested.device == "auto" else requested.device,
         "dtype": requested.dtype,
-        "threads": requested.threads or min(available_cores(), MOST_THREADS),
+        "threads": requested.threads or 1,
         "micro_batch": requested.micro_batch or batch_size,
         "hvp_plan": requested.hvp_plan,
     }
     available_device(block["device"])
     with computing(block):
+        found = objective(block)
         if requested.micro_batch is None:
-            block["micro_batch"] = min(batch_size, _rows_that_fit(objective(block)))
+            block["micro_batch"] = min(batch_size, _rows_that_fit(found))
+        if requested.threads is None and block["micro_batch"] * _operations_per_row(found) >= PARALLEL_OPERATIONS:
+            block["threads"] = min(available_cores(), MOST_THREADS)
         if requested.hvp_plan is None:
             block["hvp_plan"] = choose_plan(objective(block))
     return block
@@ -78,10 +87,22 @@ def computing(block: Mapping[str, Any]) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
+def _probe(objective: Objective) -> Batch:
+    batch = objective.sample.batches[0]
+    return batch.select(slice(0, min(_PROBE_ROWS, batch.rows)))
+
+
+def _operations_per_row(objective: Objective) -> float:
+    """Multiplications and additions of products and convolutions; a layer that is not counted counts its weights."""
+    probe = _probe(objective).to(objective.device, objective.dtype)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        objective.output(probe)
+    return max(float(counter.get_total_flops()) / probe.rows, 2.0 * objective.dimension)
+
+
 def _rows_that_fit(objective: Objective) -> int:
     """The largest power of two of rows whose gradient's graph stays within :data:`GRAPH_BYTES`."""
-    batch = objective.sample.batches[0]
-    probe = batch.select(slice(0, min(_PROBE_ROWS, batch.rows)))
+    probe = _probe(objective)
     per_row = max(1, graph_bytes(objective, probe) // probe.rows)
     rows = GRAPH_BYTES[objective.device.type] // per_row
     return 1 << (max(1, rows).bit_length() - 1)

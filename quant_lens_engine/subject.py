@@ -185,7 +185,8 @@ def _place(source: ModelSource | DataSource, files: Files, what: str) -> tuple[P
             hint="upload it first" if source.file else "only files on the administrator's list of paths can be used",
             code="file_not_found",
         )
-    return path, path.name if source.path else f"the {what} file", source.file
+    anonymous = source.file is not None and path.name.startswith(source.file)  # a store's own name for it
+    return path, f"the {what} file" if anonymous else path.name, source.file
 
 
 def _holds_tokens(model: nn.Module, arrays: Arrays, transform: Transform) -> bool:

@@ -79,6 +79,19 @@ def verdict_sentence(result: RunResult) -> Summary:
     return Summary(lead=lead, rest=rest, evidence=_evidence(result, by_level[lead_level]), level=lead_level)
 
 
+def failing_variants(result: RunResult, level: VerdictLevel) -> list[str]:
+    """The variants whose verdict is as bad as ``level`` or worse; one without a verdict fails too.
+
+    Example:
+        >>> from quant_lens_engine.schema import Verdict
+        >>> judged = [Comparison(variant="int8", verdict=Verdict(level="safe")), Comparison(variant="int4")]
+        >>> failing_variants(RunResult(comparisons=judged), "degraded")
+        ['int4']
+    """
+    bad = _ORDER[_ORDER.index(level) :]
+    return [item.variant for item in result.comparisons if item.verdict is None or item.verdict.level in bad]
+
+
 def _nothing_yet(result: RunResult, waiting: Sequence[Comparison]) -> Summary:
     if not waiting:
         return Summary(lead="There is no variant to judge.")

@@ -1,0 +1,222 @@
+"""``analyze`` and ``schemes``: the engine on the command line, without a server.
+
+Exit codes: 0 well, 1 a verdict is as bad as ``--fail-on`` or worse, 2 bad input, 3 internal fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from quant_lens_engine.errors import InputError, QuantLensError, SpecError
+from quant_lens_engine.progress import SILENT
+from quant_lens_engine.progress import Progress as ProgressProtocol
+from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, RunSpec, parse_run_spec, plan_stages
+from quant_lens_engine.schema.summary import failing_variants
+
+DEFAULT_SCHEMES = ("int8", "int4")
+
+cli = typer.Typer(
+    name="quant-lens",
+    help="See what quantization does to a network before you ship it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Preset(StrEnum):
+    """How hard to measure."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+
+class FailOn(StrEnum):
+    """The mildest verdict that fails the command."""
+
+    CAUTION = "caution"
+    DEGRADED = "degraded"
+    COLLAPSED = "collapsed"
+
+
+@cli.command()
+def analyze(
+    model: Annotated[str, typer.Argument(help="A checkpoint, or an example such as digits-cnn.")],
+    data: Annotated[str, typer.Option(help="A .npz with x and y, or the example digits.")],
+    architecture: Annotated[str, typer.Option(help="A family's name; auto matches keys and shapes.")] = "auto",
+    options: Annotated[str | None, typer.Option(help="JSON: options of the architecture.")] = None,
+    plugins: Annotated[Path | None, typer.Option(envvar="QUANT_LENS_PLUGINS", help="Folder of plug-ins.")] = None,
+    transform: Annotated[str | None, typer.Option(help="JSON: layout, scale, mean, std.")] = None,
+    scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
+    preset: Annotated[Preset, typer.Option(help="How hard to measure.")] = Preset.STANDARD,
+    task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
+    limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
+    name: Annotated[str, typer.Option(help="A name for the report.")] = "",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    fail_on: Annotated[FailOn | None, typer.Option(help="Exit code 1 when a verdict is as bad, or worse.")] = None,
+) -> None:  # fmt: skip
+    """Measure a model on this machine; the numbers are the server's, digit for digit."""
+    # Waiting threads that spin cost a busy machine more than they gain. Read when torch is loaded: from here on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    files: dict[str, Path] = {}
+    given: dict[str, Any] = {
+        "name": name or f"{Path(model).stem}, {', '.join(scheme or DEFAULT_SCHEMES)}",
+        "model": _source(model, files, "model") | {"architecture": architecture, "options": _json("options", options)},
+        "data": _source(data, files, "data") | {"transform": _json("transform", transform)},
+        "task": task,
+        "schemes": list(scheme or DEFAULT_SCHEMES),
+        "analyses": {"preset": preset.value},
+        "execution": {"device": device},
+        "seed": seed,
+    }
+    given["data"] |= {key: value for key, value in (("limit", limit), ("batch_size", batch_size)) if value is not None}
+    spec = parse_run_spec(given)
+    from quant_lens_engine.analysis import analyze as run
+
+    with _progress(spec) as progress:
+        result = run(spec, files=files, plugins=plugins, progress=progress)
+    _tell(result, json_path, html_path, spec.name)
+    failing = failing_variants(result, fail_on.value) if fail_on is not None else []
+    if failing:
+        _errors().print(f"--fail-on {fail_on}: {', '.join(failing)} (against {FLOAT_VARIANT})", style="red")
+        raise typer.Exit(1)
+
+
+@cli.command()
+def schemes() -> None:
+    """The quantization schemes that there are, with the bits that a weight really costs."""
+    from quant_lens_engine.quantization.catalog import available_schemes
+
+    table = Table("scheme", "bits", "effective", "what it is", box=None, pad_edge=False)
+    for facts in available_schemes():
+        table.add_row(facts.name, f"{facts.bits:g}", f"{facts.effective_bits:.4g}", facts.description)
+    console = Console()
+    console.print(table)
+    console.print("\nEffective bits count scales and zero points, for a layer of 1024 × 1024.", style="dim")
+    console.print("Any other name of the grammar works too: intB, then -tensor, -gN, -asym or -full.", style="dim")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; what goes wrong is told on the error output."""
+    try:
+        cli(arguments, standalone_mode=True)
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 0
+    except QuantLensError as error:
+        _errors().print(f"{error.message} [{error.code}]", style="red", markup=False, highlight=False)
+        if error.hint:
+            _errors().print(f"  {error.hint}", markup=False, highlight=False)
+        return 2 if isinstance(error, InputError) else 3
+    return 0
+
+
+def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
+    """A file here, addressed by its hash as on the server; or an example."""
+    path = Path(given)
+    if path.is_dir():
+        raise InputError(f"{given!r} is a folder", hint="give the file in it", code="no_such_file")
+    from quant_lens_engine.intake import EXAMPLE_DATA, EXAMPLE_MODELS
+    from quant_lens_engine.subject import file_sha256
+
+    if not path.exists():
+        examples = EXAMPLE_MODELS if what == "model" else EXAMPLE_DATA
+        if given in examples:
+            return {"example": given}
+        raise InputError(
+            f"the {what} {given!r} is neither a file here nor an example",
+            hint=f"examples: {', '.join(examples)}",
+            code="no_such_file",
+        )
+    try:
+        sha256 = file_sha256(path)
+    except OSError as error:
+        raise InputError(
+            f"the {what} file {given!r} cannot be read", hint=error.strerror or "", code="no_such_file"
+        ) from None
+    files[sha256] = path
+    return {"file": sha256}
+
+
+def _json(option: str, text: str | None) -> Any:
+    if text is None:
+        return {}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SpecError(
+            f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
+        ) from None
+
+
+def _tell(result: RunResult, json_path: Path | None, html_path: Path | None, title: str) -> None:
+    from quant_lens_engine.report import written_report
+
+    try:
+        if html_path is not None:
+            from quant_lens_engine.figures.report_page import html_report
+
+            html_path.write_text(html_report(result, title=title), encoding="utf-8")
+        if json_path is not None and json_path != Path("-"):
+            json_path.write_text(result.model_dump_json(indent=2), encoding="utf-8")
+    except OSError as error:
+        shown = error.filename or "the file"
+        raise InputError(f"{shown} cannot be written", hint=error.strerror or "", code="cannot_write") from None
+    if json_path == Path("-"):
+        typer.echo(result.model_dump_json(indent=2))
+    else:
+        typer.echo(written_report(result))
+
+
+@contextmanager
+def _progress(spec: RunSpec) -> Iterator[ProgressProtocol]:
+    """A bar over all stages, on a terminal; nothing elsewhere."""
+    console = _errors()
+    if not console.is_terminal:
+        yield SILENT
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}", style="dim"), console=console, transient=True) as bar:
+        yield _Bar(bar, [str(key) for key in plan_stages(spec)])
+
+
+class _Bar:
+    """The engine's progress as a bar: each stage is one part of it."""
+
+    def __init__(self, bar: Progress, stages: list[str]) -> None:
+        self._bar = bar
+        self._places = {stage: place for place, stage in enumerate(stages)}
+        self._task = bar.add_task("inspect", total=len(stages), note="")
+
+    def report(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Move the bar."""
+        completed = self._places.get(stage, 0) + (done / total if total else 0)
+        self._bar.update(self._task, description=stage.replace("/", " "), completed=completed, note=note)
+
+    def check_cancelled(self) -> None:
+        """Ctrl-C raises by itself."""
+
+
+def _errors() -> Console:
+    return Console(stderr=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
