@@ -88,8 +88,8 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> go.Figure:
         drawing.add_vline(x=data.baseline.value, line={"width": 1, "color": data.baseline.style.fill[mode]})
     for bar in data.bars:
         drawing.add_annotation(
-            x=bar.end, y=plain(bar.style.name), text=_label(bar, ground.muted), showarrow=False, xanchor="left", xshift=7,
-            font={"size": TICK_SIZE, "color": ground.text}, bgcolor=ground.surface, borderpad=1,
+            x=bar.end, y=plain(bar.style.name), text=_label(bar, ground.muted), showarrow=False, xanchor="left",
+            xshift=7, font={"size": TICK_SIZE, "color": ground.text}, bgcolor=ground.surface, borderpad=1,
         )  # fmt: skip
     low = min(0.0, *(bar.value for bar in data.bars))
     high = max(bar.end for bar in data.bars) or 1.0
