@@ -33,9 +33,10 @@
   const visible = (element) => element.getClientRects().length > 0;
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && typing(event.target) && event.target.dataset.escape === "blur") event.target.blur();
-    if (event.altKey || event.metaKey || (event.ctrlKey && event.key !== "Enter") || typing(event.target)) return;
+    const command = event.ctrlKey && event.key === "Enter"; // works while typing, too
+    if (event.altKey || event.metaKey || (!command && (event.ctrlKey || typing(event.target)))) return;
     if (event.target.closest?.("[role='dialog'], [role='menu']")) return;
-    const key = event.key === "Enter" && event.ctrlKey ? "ctrl+enter" : event.key.toLowerCase();
+    const key = command ? "ctrl+enter" : event.key.toLowerCase();
     const control = [...document.querySelectorAll("[data-key]")].find((c) => c.dataset.key === key && visible(c));
     if (!control || control.disabled) return;
     event.preventDefault();

@@ -49,7 +49,7 @@ def _option(match: ArchitectureMatch, facts: ArchitectureFacts | None) -> dmc.Ra
         [head, sentence],
         value=match.architecture,
         className="ql-choice",
-        attributes={"root": {"title": facts.description if facts else "", "aria-label": match.architecture}},
+        attributes={"card": {"title": facts.description if facts else "", "aria-label": match.architecture}},
     )
 
 

@@ -29,6 +29,7 @@ FIELDS = {
     "device": "new-device", "dtype": "new-dtype", "base": "new-base",
 }  # fmt: skip
 STORES = {"model", "data", "base"}
+KINDS = ("model", "data")
 
 
 def register_new_page(app: Dash, services: Services) -> None:
@@ -62,15 +63,19 @@ def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
 
 
 def _register_choosing(app: Dash, services: Services) -> None:
+    # One callback for each: a call that comes while the same callback is at work takes its place, and two uploads
+    # may well end at one moment.
+    for kind in KINDS:
+        _register_choice(app, services, kind)
+    _register_looking(app, services)
+
+
+def _register_choice(app: Dash, services: Services, kind: str) -> None:
     @app.callback(
-        Output("new-model", "data"),
-        Output("new-data", "data"),
-        Output("new-stored-model", "value"),
-        Output("new-stored-data", "value"),
-        Input("uploaded-model", "data"),
-        Input("uploaded-data", "data"),
-        Input("new-stored-model", "value"),
-        Input("new-stored-data", "value"),
+        Output(f"new-{kind}", "data"),
+        Output(f"new-stored-{kind}", "value"),
+        Input(f"uploaded-{kind}", "data"),
+        Input(f"new-stored-{kind}", "value"),
         Input({"type": "new-example", "kind": ALL, "name": ALL}, "n_clicks"),
         Input({"type": "new-remove", "kind": ALL}, "n_clicks"),
         Input({"type": "new-swap", "kind": ALL}, "n_clicks"),
@@ -79,13 +84,16 @@ def _register_choosing(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     @in_thread
-    def choose_sources(*values: Any) -> tuple[Any, ...]:
-        chosen = {"model": values[-2], "data": values[-1]}
+    def choose_source(*values: Any) -> tuple[Any, Any]:
+        before = {"model": values[-2], "data": values[-1]}
         examples = services.store.capabilities.read().examples
-        after = choose(ctx.triggered_id, ctx.triggered[0]["value"], chosen, examples)
-        changed = [after[kind] if after[kind] != chosen[kind] else no_update for kind in ("model", "data")]
-        return (*changed, None, None)
+        after = before
+        for event in ctx.triggered:
+            after = choose(ctx.triggered_prop_ids[event["prop_id"]], event["value"], after, examples)
+        return after[kind] if after[kind] != before[kind] else no_update, None
 
+
+def _register_looking(app: Dash, services: Services) -> None:
     @app.callback(
         Output("new-found", "data"),
         Output("new-wait-found", "disabled"),
@@ -103,7 +111,7 @@ def _register_choosing(app: Dash, services: Services) -> None:
             "data": look_at(services.store, data, inspections),
             "of": [model, data],
         }
-        waits = any(is_waiting(found[kind]) for kind in ("model", "data"))
+        waits = any(is_waiting(found[kind]) for kind in KINDS)
         return found if found != before else no_update, not waits
 
     @app.callback(

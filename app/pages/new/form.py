@@ -223,7 +223,7 @@ def _analyses_card(draft: Draft, capabilities: Capabilities) -> html.Section:
             ],
             value=name,
             className="ql-choice",
-            attributes={"root": {"aria-label": name}},
+            attributes={"card": {"aria-label": name}},
         )
         for name, sentence in PRESET_DESCRIPTIONS.items()
     ]

@@ -80,7 +80,7 @@ def _option(facts: SchemeFacts) -> dmc.CheckboxCard:
         ],
         value=facts.name,
         className="ql-scheme",
-        attributes={"root": {"title": facts.description, "aria-label": f"{facts.name}: {facts.description}"}},
+        attributes={"card": {"title": facts.description, "aria-label": f"{facts.name}: {facts.description}"}},
     )
 
 
