@@ -22,6 +22,8 @@
           else link.removeAttribute("aria-current");
         });
         tellScheme();
+        const place = location.hash && document.getElementById(location.hash.slice(1));
+        if (place) place.scrollIntoView();
         return title;
       },
     },

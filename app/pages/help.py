@@ -9,18 +9,11 @@ from app.components.badge import verdict_badge
 from app.components.card import card, table_card
 from app.components.variant_name import variant_swatch
 from app.routing import Page, Visit
+from quant_lens_engine.diagnosis.verdict import LEVEL_RULES, LEVELS, SIGNAL_RULES, LevelRule
 from quant_lens_engine.figures import METRICS, scheme_styles
-from quant_lens_engine.figures.tokens import VERDICTS
-from quant_lens_engine.schema import parse_scheme
+from quant_lens_engine.schema import numbers, parse_scheme
 
 _BETTER = {"lower": "lower", "higher": "higher", None: "neither"}
-
-_LEVELS = {
-    "safe": "Accuracy falls by less than 1 point.",
-    "caution": "It falls by 1 to 3 points.",
-    "degraded": "It falls by 3 to 10 points.",
-    "collapsed": "It falls by 10 points or more.",
-}
 
 _TERMS = (
     (
@@ -73,11 +66,18 @@ def help_layout(_: Visit) -> Component:
                 title="Numbers of a variant",
                 sentence="Three significant digits; every digit stands in the title when you hover.",
             ),
-            table_card(
-                _levels(),
-                title="Verdict",
-                sentence="By the measured accuracy drop from FP32; by ΔL where there is no accuracy. "
-                "The λ ratio is a signal, never the judge.",
+            html.Div(
+                [
+                    table_card(
+                        _levels(),
+                        title="Verdict",
+                        sentence="The first rule that applies sets the level; what is measured judges, never λ.",
+                    ),
+                    table_card(
+                        _signals(), title="Signals", sentence="Named beside a verdict. None of them sets its level."
+                    ),
+                ],
+                id="verdict",
             ),
             card(
                 html.Dl(
@@ -109,8 +109,32 @@ def _metrics() -> html.Table:
 
 
 def _levels() -> html.Table:
-    rows = [html.Tr([html.Td(verdict_badge(level)), html.Td(_LEVELS[level])]) for level in VERDICTS]  # type: ignore[arg-type]  # its keys are the levels
-    return html.Table(html.Tbody(rows), className="data-table")
+    head = [html.Th("Judged by"), *(html.Th(verdict_badge(level)) for level in LEVELS), html.Th("Why these limits")]
+    rows = [
+        html.Tr(
+            [
+                html.Td([rule.measure, html.Br(), html.Span(rule.unit, className="muted")]),
+                *(html.Td(limits, className="unit") for limits in _limits(rule)),
+                html.Td(rule.evidence),
+            ]
+        )
+        for rule in LEVEL_RULES.values()
+    ]
+    return html.Table([html.Thead(html.Tr(head)), html.Tbody(rows)], className="data-table wrap")
+
+
+def _limits(rule: LevelRule) -> list[str]:
+    low, middle, high = (numbers.number(value) for value in rule.thresholds)
+    return [f"under {low}", f"{low} to {middle}", f"{middle} to {high}", f"from {high}"]
+
+
+def _signals() -> html.Table:
+    rows = [
+        html.Tr([html.Td(f"{rule.measure} {numbers.number(rule.threshold)}"), html.Td(rule.evidence)])
+        for rule in SIGNAL_RULES.values()
+    ]
+    head = html.Thead(html.Tr([html.Th("Signal"), html.Th("Why it is none but a signal")]))
+    return html.Table([head, html.Tbody(rows)], className="data-table wrap")
 
 
 def _colours() -> html.Div:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.pages.runs.callbacks import merge_selection, shared_tags
 from app.pages.runs.rows import age_text, run_rows, shown_variant
+from app.pages.runs.selection import merge_selection, shared_tags
 from quant_lens_engine.schema import ErrorBody, RunProgress, RunRecord, StageProgress
 from worker.store import RunSummary, VariantSummary
 
