@@ -43,8 +43,12 @@
     if (!control || control.disabled) return;
     event.preventDefault();
     const field = control.matches("input") ? control : control.querySelector("input");
-    if (field) field.focus();
-    else control.click();
+    if (field) {
+      field.focus();
+      return;
+    }
+    if (command) document.activeElement?.blur(); // what is being typed belongs to what is done
+    setTimeout(() => control.click(), command ? 50 : 0);
   });
 
   // Links between our pages (components/route_link.py) change the address and let Dash's router draw.

@@ -17,6 +17,7 @@ from quant_lens_engine.schema import RunSpec, numbers
 
 KINDS = ("model", "data")
 STABLE_SAMPLES = 4096
+QUESTION_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def assessment(draft: Draft, found: Mapping[str, Any]) -> Assessment:
     shown |= {kind: thing.words for kind, thing in obstacles.items() if not thing.told}
     data = data_of(found.get("data"))
     return Assessment(
-        question=spec.model_dump(mode="json") if spec is not None and not obstacles else None,
+        question=_question(spec) if spec is not None and not obstacles else None,
         problems=shown,
         told_beside_button=[*problems.values(), *(thing.words for thing in obstacles.values())],
         done=_done_steps(draft, problems, obstacles),
@@ -69,6 +70,13 @@ def assessment(draft: Draft, found: Mapping[str, Any]) -> Assessment:
         limit_hint=_limit_hint(draft.limit, data.samples if data else None),
         transform_said=_transform_said(draft),
     )
+
+
+def _question(spec: RunSpec) -> dict[str, Any]:
+    """What the baseline check is asked: it tries a few rows whatever the run's sample is, so that is left out."""
+    asked = spec.model_dump(mode="json")
+    asked["data"] |= {"limit": None, "batch_size": QUESTION_BATCH}
+    return asked
 
 
 def spec_of(draft: Draft) -> tuple[RunSpec | None, dict[str, str]]:

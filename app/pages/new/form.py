@@ -117,7 +117,7 @@ def _data_card(draft: Draft, capabilities: Capabilities, files: Sequence[FileRec
         [
             dmc.NumberInput(
                 id="new-limit", label="Samples used", value=draft.limit, min=1, step=256, w=130, allowDecimal=False,
-                debounce=400, thousandSeparator=" ",
+                thousandSeparator=" ",
             ),
             html.Div(id="new-limit-hint", className="ql-hint"),
             _problem("limit"),
@@ -150,10 +150,10 @@ def _transform(draft: Draft) -> html.Details:
         ),
         dmc.NumberInput(
             id="new-scale", label="Scale", value=draft.scale if draft.scale is not None else "", decimalScale=12, w=150,
-            step=0.001, debounce=400, placeholder="1", hideControls=True,
+            step=0.001, debounce=True, placeholder="1", hideControls=True,
         ),
-        dmc.TextInput(id="new-mean", label="Mean", value=draft.mean, w=190, debounce=400, placeholder="0 or one each"),
-        dmc.TextInput(id="new-std", label="Std", value=draft.std, w=190, debounce=400, placeholder="1 or one each"),
+        dmc.TextInput(id="new-mean", label="Mean", value=draft.mean, w=190, debounce=True, placeholder="0 or one each"),
+        dmc.TextInput(id="new-std", label="Std", value=draft.std, w=190, debounce=True, placeholder="1 or one each"),
     ]  # fmt: skip
     return html.Details(
         [
@@ -229,10 +229,8 @@ def _analyses_card(draft: Draft, capabilities: Capabilities) -> html.Section:
     ]
     devices = ["auto", "cpu", *sorted({d for worker in capabilities.workers for d in worker.devices if d != "cpu"})]
     fields = [
-        dmc.NumberInput(id="new-seed", label="Seed", value=draft.seed, min=0, w=110, allowDecimal=False, debounce=400),
-        dmc.NumberInput(
-            id="new-batch", label="Batch size", value=draft.batch_size, min=1, w=110, allowDecimal=False, debounce=400
-        ),
+        dmc.NumberInput(id="new-seed", label="Seed", value=draft.seed, min=0, w=110, allowDecimal=False),
+        dmc.NumberInput(id="new-batch", label="Batch size", value=draft.batch_size, min=1, w=110, allowDecimal=False),
         dmc.Select(id="new-device", label="Device", value=draft.device, data=devices, w=120),
         dmc.Select(id="new-dtype", label="Numbers", value=draft.dtype, data=["float32", "float64"], w=120),
     ]
