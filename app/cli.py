@@ -9,7 +9,7 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,17 +26,6 @@ cli = typer.Typer(
 )
 tokens = typer.Typer(help="Tokens of a server with QUANT_LENS_AUTH=token.", no_args_is_help=True)
 cli.add_typer(tokens, name="token")
-
-DEFAULT_SCHEMES = ("int8", "int4")
-"""What is measured where no scheme is named; the same for ``analyze``."""
-
-
-class FailOn(StrEnum):
-    """The mildest verdict that fails the command."""
-
-    CAUTION = "caution"
-    DEGRADED = "degraded"
-    COLLAPSED = "collapsed"
 
 
 class Queue(StrEnum):
@@ -123,32 +112,40 @@ def schemes(context: typer.Context) -> None:
 
 @cli.command()
 def submit(
-    model: Annotated[str, typer.Argument(help="A checkpoint here, or the name of an example of the server.")],
-    data: Annotated[str, typer.Option(help="A data file here, or the name of an example of the server.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint here, or an example of the server.")],
+    data: Annotated[str, typer.Option(help="A .npz with x and y here, or an example of the server.")],
     server: Annotated[str, typer.Option(envvar="QUANT_LENS_SERVER", help="Its address.")] = "http://127.0.0.1:8050",
     token: Annotated[str | None, typer.Option(envvar="QUANT_LENS_TOKEN", help="For a server with sign-in.")] = None,
-    scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
     architecture: Annotated[str, typer.Option(help="A family's name; auto matches keys and shapes.")] = "auto",
+    options: Annotated[str | None, typer.Option(help="JSON: options of the architecture.")] = None,
     transform: Annotated[str | None, typer.Option(help="JSON: layout, scale, mean, std.")] = None,
-    preset: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
-    limit: Annotated[int | None, typer.Option(help="Rows to measure on.")] = None,
+    scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
+    preset: Annotated[Literal["quick", "standard", "thorough"], typer.Option(help="How hard to measure.")] = "standard",
+    task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
+    limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N, of the worker.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
     name: Annotated[str, typer.Option(help="The run's name.")] = "",
     wait: Annotated[bool, typer.Option(help="Follow the run to its end; else print its id.")] = True,
-    json: Annotated[Path | None, typer.Option(help="Write the result there.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit code 1 when a verdict is as bad, or worse.")] = None,
-) -> None:
-    """Measure a model on a server: upload, run, follow, report."""
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    fail_on: Annotated[
+        Literal["caution", "degraded", "collapsed"] | None,
+        typer.Option(help="Exit code 1 when a verdict is as bad, or worse."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure a model on a server: upload what it does not have, run, follow, report."""
+    from app import submission
     from app.client import Client
-    from app.submission import Outcome, Request
-    from app.submission import submit as run_on_server
 
-    schemes = tuple(scheme or DEFAULT_SCHEMES)
-    request = Request(model, data, architecture, transform, schemes, preset, limit, seed, name)
-    outcome = Outcome(wait, json, html, fail_on.value if fail_on else None)
+    request = submission.Request(
+        model, data, architecture, options, transform, tuple(scheme or ()), preset, task, limit, batch_size, device,
+        seed, name,
+    )  # fmt: skip
+    outcome = submission.Outcome(wait, json_path, html_path, fail_on)
     with Client(server, token) as client:
-        raise typer.Exit(run_on_server(client, request, outcome))
+        raise typer.Exit(submission.submit(client, request, outcome))
 
 
 @tokens.command("create")

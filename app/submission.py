@@ -22,10 +22,10 @@ from rich.progress import (
 )
 
 from app.client import Client
-from quant_lens_engine.errors import InputError
-from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, parse_run_spec
+from quant_lens_engine.errors import InputError, SpecError
+from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, VerdictLevel, parse_run_spec
+from quant_lens_engine.schema.summary import failing_variants
 
-LEVELS = ("safe", "caution", "degraded", "collapsed")
 _FAULTS = frozenset({"internal_fault", "invalid_result", "engine_crashed", "worker_lost"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -36,10 +36,14 @@ class Request(NamedTuple):
     model: str
     data: str
     architecture: str = "auto"
+    options: str | None = None
     transform: str | None = None
     schemes: tuple[str, ...] = ()
     preset: str = "standard"
+    task: str = "classification"
     limit: int | None = None
+    batch_size: int | None = None
+    device: str = "auto"
     seed: int = 0
     name: str = ""
 
@@ -50,7 +54,7 @@ class Outcome(NamedTuple):
     wait: bool = True
     json_path: Path | None = None
     html_path: Path | None = None
-    fail_on: str | None = None
+    fail_on: VerdictLevel | None = None
 
 
 def submit(client: Client, request: Request, outcome: Outcome) -> int:
@@ -68,14 +72,17 @@ def submit(client: Client, request: Request, outcome: Outcome) -> int:
         return 0
     run = _follow(client, run, console)
     result = client.result(run.id)
-    _write(client, run, result, outcome)
-    typer.echo(_report(result))
+    _tell(client, run, result, outcome)
     if run.state != "DONE":
-        console.print(_ending(run), style="red", highlight=False)
-    return exit_code(run, result, outcome.fail_on)
+        console.print(_ending(run), style="red", markup=False, highlight=False)
+    code = exit_code(run, result, outcome.fail_on)
+    if run.state == "DONE" and code:
+        failing = ", ".join(failing_variants(result, outcome.fail_on or "caution"))
+        console.print(f"--fail-on {outcome.fail_on}: {failing}", style="red", highlight=False)
+    return code
 
 
-def exit_code(run: RunRecord, result: RunResult, fail_on: str | None) -> int:
+def exit_code(run: RunRecord, result: RunResult, fail_on: VerdictLevel | None) -> int:
     """0 well, 1 the check failed or the run was cancelled, 2 the input is at fault, 3 the server is.
 
     Example:
@@ -87,48 +94,40 @@ def exit_code(run: RunRecord, result: RunResult, fail_on: str | None) -> int:
     if run.state == "FAILED":
         return 3 if run.error is None or run.error.code in _FAULTS else 2
     if run.state == "DONE":
-        return 1 if fails(result, fail_on) else 0
+        return 1 if fail_on and failing_variants(result, fail_on) else 0
     return 3
 
 
-def fails(result: RunResult, fail_on: str | None) -> bool:
-    """Whether a verdict is as bad as ``fail_on``, or worse; a variant without a verdict fails as well.
-
-    Example:
-        >>> from quant_lens_engine.schema import Comparison, Verdict
-        >>> found = RunResult(comparisons=[Comparison(variant="int4", verdict=Verdict(level="caution"))])
-        >>> fails(found, "degraded"), fails(found, "caution"), fails(found, None)
-        (False, True, False)
-    """
-    if fail_on is None:
-        return False
-    levels = [comparison.verdict.level if comparison.verdict else "collapsed" for comparison in result.comparisons]
-    return any(LEVELS.index(level) >= LEVELS.index(fail_on) for level in levels)
-
-
 def _specification(client: Client, request: Request, console: Console) -> RunSpec:
-    known = client.capabilities()
-    data: dict[str, Any] = _source(client, request.data, known.examples.data, console)
-    if request.transform is not None:
-        data["transform"] = _json(request.transform)
-    if request.limit is not None:
-        data["limit"] = request.limit
-    model = _source(client, request.model, known.examples.models, console)
-    return parse_run_spec(
-        {
-            "name": request.name or _name(request),
-            "model": model | {"architecture": request.architecture},
-            "data": data,
-            "schemes": list(request.schemes),
-            "analyses": {"preset": request.preset},
-            "seed": request.seed,
-        }
-    )
+    # The same defaults as `analyze`, which is not loaded for the other commands.
+    from quant_lens_engine.cli import DEFAULT_SCHEMES
+
+    schemes = request.schemes or DEFAULT_SCHEMES
+    options, transform = _json("options", request.options), _json("transform", request.transform)
+    known = client.capabilities().examples
+    rows = {key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None}
+    given: dict[str, Any] = {
+        "name": (request.name or f"{Path(request.model).stem}, {', '.join(schemes)}")[:200],
+        "model": {"example": "checked before the upload"},
+        "data": {"example": "checked before the upload", "transform": transform, **rows},
+        "task": request.task,
+        "schemes": list(schemes),
+        "analyses": {"preset": request.preset},
+        "execution": {"device": request.device},
+        "seed": request.seed,
+    }
+    parse_run_spec(given)  # a mistake in the options is told before a large file is sent
+    model = _source(client, request.model, known.models, console)
+    given["model"] = model | {"architecture": request.architecture, "options": options}
+    given["data"] = _source(client, request.data, known.data, console) | {"transform": transform, **rows}
+    return parse_run_spec(given)
 
 
 def _source(client: Client, given: str, examples: list[str], console: Console) -> dict[str, Any]:
     """A file here, an example of the server, or the hash of a file that the server has."""
     path = Path(given)
+    if path.is_dir():
+        raise InputError(f"{given!r} is a folder", hint="give the file in it", code="no_such_file")
     if path.is_file():
         return {"file": _upload(client, path, console)}
     if given in examples:
@@ -175,18 +174,21 @@ def _progress(console: Console) -> Iterator[Any]:
         yield show
 
 
-def _write(client: Client, run: RunRecord, result: RunResult, outcome: Outcome) -> None:
-    if outcome.json_path is not None:
-        outcome.json_path.write_text(result.model_dump_json(indent=2))
-    if outcome.html_path is not None:
-        outcome.html_path.write_bytes(client.export(run.id, "html"))
-
-
-def _report(result: RunResult) -> str:
+def _tell(client: Client, run: RunRecord, result: RunResult, outcome: Outcome) -> None:
     # Loaded only now: following a run needs none of it.
     from quant_lens_engine.report import written_report
 
-    return written_report(result)
+    as_json = result.model_dump_json(indent=2)
+    to_output = outcome.json_path == Path("-")
+    try:
+        if outcome.json_path is not None and not to_output:
+            outcome.json_path.write_text(as_json, encoding="utf-8")
+        if outcome.html_path is not None:
+            outcome.html_path.write_bytes(client.export(run.id, "html"))
+    except OSError as error:
+        shown = error.filename or "the file"
+        raise InputError(f"{shown} cannot be written", hint=error.strerror or "", code="cannot_write") from None
+    typer.echo(as_json if to_output else written_report(result))
 
 
 def _ending(run: RunRecord) -> str:
@@ -195,14 +197,12 @@ def _ending(run: RunRecord) -> str:
     return f"{run.error.message} [{run.error.code}]" + (f"\n  {run.error.hint}" if run.error.hint else "")
 
 
-def _json(text: str) -> Any:
+def _json(option: str, text: str | None) -> Any:
+    if text is None:
+        return {}
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InputError(
-            f"--transform is not JSON: {error}", code="bad_spec", hint="""e.g. '{"layout": "NHWC", "scale": 0.00392}'"""
+        raise SpecError(
+            f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
         ) from None
-
-
-def _name(request: Request) -> str:
-    return f"{Path(request.model).stem} · {', '.join(request.schemes)}"[:200]

@@ -50,7 +50,7 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
     with Client(server.url) as client:
         run = client.run(done.stdout.strip())
         assert client.file(run.spec["model"]["file"]).filename == "m.pt"
-    assert run.name == "m · int4-g128"
+    assert run.name == "m, int4-g128"
     assert (run.spec["schemes"], run.spec["seed"], run.spec["data"]["limit"]) == (["int4-g128"], 3, 7)
     assert run.spec["data"]["transform"]["layout"] == "NHW"
     assert run.spec["analyses"]["preset"] == "quick"
@@ -62,9 +62,11 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
         (["--scheme", "int9"], "unknown_scheme"),
         (["--transform", "{"], "bad_spec"),
         (["--transform", '{"layout": "WHN"}'], "bad_spec"),
-        (["--preset", "endless"], "bad_spec"),
+        (["--task", "endless"], "bad_spec"),
+        (["--device", "tpu"], "bad_spec"),
         (["--limit", "0"], "bad_spec"),
         (["--data", "nosuch"], "no_such_file"),
+        (["--data", "/"], "no_such_file"),
         (["--data", "0" * 64], "file_not_found"),
     ],
 )

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from app.doctor import Finding, examine
-from app.submission import fails
-from quant_lens_engine.schema import Comparison, RunResult, Verdict
+from app.submission import exit_code
+from quant_lens_engine.schema import Comparison, ErrorBody, RunRecord, RunResult, Verdict
 from quant_lens_engine.version import __version__
 from worker.settings import Settings
 
@@ -85,19 +85,30 @@ def test_doctor_sees_a_server_that_would_be_open(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("levels", "fail_on", "expected"),
+    ("state", "code", "levels", "fail_on", "expected"),
     [
-        (["safe", "safe"], "caution", False),
-        (["safe", "caution"], "caution", True),
-        (["safe", "caution"], "degraded", False),
-        (["collapsed"], "degraded", True),
-        (["collapsed"], None, False),
-        ([None], "collapsed", True),
+        ("DONE", None, ["safe", "collapsed"], None, 0),
+        ("DONE", None, ["safe", "caution"], "caution", 1),
+        ("DONE", None, ["safe", "caution"], "degraded", 0),
+        ("DONE", None, ["collapsed"], "degraded", 1),
+        ("DONE", None, [None], "collapsed", 1),
+        ("CANCELLED", None, ["safe"], None, 1),
+        ("FAILED", "pickle_with_code", [], None, 2),
+        ("FAILED", "engine_crashed", [], None, 3),
+        ("LOST", "worker_lost", [], None, 3),
     ],
 )
-def test_fail_on_is_the_mildest_verdict_that_fails(levels, fail_on, expected):
+def test_exit_codes_of_submit(state, code, levels, fail_on, expected):
     found = [
         Comparison(variant=f"v{n}", verdict=None if level is None else Verdict(level=level))
         for n, level in enumerate(levels)
     ]
-    assert fails(RunResult(comparisons=found), fail_on) is expected
+    run = RunRecord(id="a", state=state, error=None if code is None else ErrorBody(code=code, message=""))
+    assert exit_code(run, RunResult(comparisons=found), fail_on) == expected
+
+
+def test_analyze_and_schemes_are_the_engine_s_own():
+    assert "--plugins" in quant_lens("analyze", "--help").stdout
+    assert "int4-g128" in quant_lens("schemes").stdout
+    missing = quant_lens("analyze", "nosuch.safetensors", "--data", "digits")
+    assert (missing.returncode, "no_such_file" in missing.stderr) == (2, True)
