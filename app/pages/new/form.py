@@ -262,7 +262,6 @@ def _summary_card(draft: Draft) -> html.Aside:
                     id="new-name",
                     label="Name",
                     value=draft.name,
-                    debounce=300,
                     placeholder="of the run",
                     attributes={"input": {"maxLength": 200}},
                 ),
