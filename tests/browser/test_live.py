@@ -1,0 +1,107 @@
+"""Open pages follow the run: two at once, without websockets, over a restart of the web server, after a cancel."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PATIENCE_MS
+
+pytestmark = pytest.mark.browser
+
+LONG = {
+    "model": {"example": "digits-cnn"}, "data": {"example": "digits"}, "schemes": ["int8", "int4", "int3", "int2"],
+    "analyses": {"preset": "thorough"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def long_run(server):
+    run_id = server.submit(name="long", seed=time.time_ns() % 10**9, **LONG)
+    server.wait_for(run_id, "RUNNING")
+    yield run_id
+    with server.http() as http:
+        http.post(f"/runs/{run_id}/cancel")
+
+
+def _percent(page) -> int:
+    return int(page.locator(".progress").first.get_attribute("aria-valuenow"))
+
+
+def test_two_browsers_see_the_same_and_a_cancel_reaches_both(visit, server, long_run):
+    first, second = visit(f"/runs/{long_run}"), visit(f"/runs/{long_run}")
+    for page in (first, second):
+        expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
+        assert page.locator("html").get_attribute("data-live") == "websocket"
+    assert abs(_percent(first) - _percent(second)) <= 3
+
+    first.get_by_role("button", name="Cancel").click()
+    for page in (first, second):
+        expect(page.locator(".state-pill.cancelled")).to_be_visible(timeout=5_000)
+        expect(page.get_by_role("button", name="Retry")).to_be_visible()
+    assert server.wait_for(long_run, "CANCELLED")["state"] == "CANCELLED"
+
+    first.get_by_role("button", name="Retry").click()
+    first.wait_for_url(re.compile(rf"/runs/(?!{long_run})\w+$"))
+    expect(first.locator(".facts")).to_contain_text(f"retry of {long_run}")
+    with server.http() as http:
+        http.post(f"/runs/{first.url.rpartition('/')[2]}/cancel")
+
+
+def test_where_websockets_are_refused_the_page_polls(visit, proxy, long_run):
+    proxy.refuses_websockets = True
+    page = visit(f"/runs/{long_run}", through=proxy, expect_complaints=True)  # the browser reports the refused socket
+    expect(page.locator("html")).to_have_attribute("data-live", "polling", timeout=15_000)
+    expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
+    before = page.locator(".ql-stage-card").inner_text()
+    expect(page.locator(".ql-stage-card")).not_to_have_text(before, timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".state-pill.cancelled")).to_be_visible(timeout=15_000)
+    expect(page.locator("#live-note")).to_be_hidden()
+
+
+def test_a_page_survives_the_restart_of_the_web_server(visit, server, long_run):
+    page = visit(f"/runs/{long_run}", expect_complaints=True)  # the browser reports that nobody answered
+    expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        if "web" in child.cmdline()[-1:]:
+            child.kill()
+    expect(page.locator("#live-note")).to_contain_text("Reconnecting", timeout=20_000)
+    expect(page.locator("#live-note")).to_be_hidden(timeout=PATIENCE_MS)
+    with server.http() as http:
+        http.post(f"/runs/{long_run}/cancel").raise_for_status()
+    expect(page.locator(".state-pill.cancelled")).to_be_visible(timeout=30_000)
+
+
+def test_a_failed_run_says_why_and_what_to_do(visit, server):
+    run_id = server.submit(name="wrong", model={"example": "digits-mlp", "architecture": "digits-cnn"})
+    server.wait_for(run_id, "FAILED")
+    page = visit(f"/runs/{run_id}")
+    expect(page.locator(".verdict-sentence")).to_contain_text("digits-cnn")
+    expect(page.locator(".ql-failure")).to_contain_text("architecture_mismatch")
+    expect(page.locator(".ql-failure")).to_contain_text("missing")
+    page.get_by_role("button", name="Retry as digits-mlp").first.click()
+    page.wait_for_url(re.compile(rf"/runs/(?!{run_id})\w+$"))
+    assert server.wait_for(page.url.rpartition("/")[2], "DONE", "FAILED")["state"] == "DONE"
+
+
+def test_open_browsers_do_not_hold_up_the_end(tmp_path, browser):
+    from tests.browser.conftest import Visitor, quant_lens
+
+    with quant_lens(tmp_path) as own:
+        visitors = [Visitor(browser, own.url) for _ in range(3)]
+        for visitor in visitors:
+            visitor.page.goto("/")
+            expect(visitor.page.locator("html")).to_have_attribute("data-live", "websocket", timeout=15_000)
+        started = time.monotonic()
+        os.kill(own.process.pid, signal.SIGTERM)
+        own.process.wait(10)
+        assert time.monotonic() - started < 5
+        for visitor in visitors:
+            visitor.context.close()
