@@ -52,7 +52,7 @@ bench: $(VENV)/.dev  ## measure the engine against its floor; figures go to benc
 	$(BIN)/python -m benchmarks.landscape
 
 docs: $(VENV)/.dev  ## the documentation as a site in build/docs
-	$(BIN)/mkdocs build --strict --site-dir build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
 screenshots: $(VENV)/.dev browser  ## the pictures of README and docs, taken by the browser tests
 	QUANT_LENS_SCREENSHOTS=docs/screenshots $(BIN)/pytest -q -m browser
