@@ -17,7 +17,10 @@ import psutil
 
 from worker.settings import Settings
 
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+_KEPT_FAMILIES = ("OPENBLAS_", "OMP_", "MKL_", "ATEN_", "DNNL_", "ONEDNN_", "CUDA_", "NVIDIA_", "CUBLAS_")
+"""They choose devices, kernels and threads, and so the digits: a worker must compute as the command line does."""
+
 _ROOT = Path(__file__).resolve().parents[1]
 _OPEN_FILES = 1024
 _FILE_BYTES = 2**30
@@ -56,7 +59,8 @@ def command_for(folder: Path, settings: Settings, answers_fd: int) -> Command:
         memory_bytes=settings.memory_limit_bytes or int(machine_memory_bytes() * _SHARE_OF_MEMORY),
         cpu_s=int(settings.run_time_limit_s * (os.cpu_count() or 1)) + 60,
     )
-    env = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    env = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin while they wait cost a factor of 30 on shared cores
+    env |= {name: value for name, value in os.environ.items() if _is_kept(name)}
     env |= {
         "HOME": str(folder),
         "TMPDIR": str(folder),
@@ -65,8 +69,6 @@ def command_for(folder: Path, settings: Settings, answers_fd: int) -> Command:
         "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that it works in
         "PYTHONDONTWRITEBYTECODE": "1",
         "MPLBACKEND": "Agg",
-        # Threads that spin while they wait cost a factor of 30 where pages and workers share the cores.
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
     numbers = [f"{name}={value}" for name, value in asdict(limits).items()]
     argv = (sys.executable, "-m", "worker.engine_process", str(answers_fd), *numbers)
@@ -101,6 +103,10 @@ def machine_memory_bytes() -> int:
     except OSError:
         return total
     return min(total, int(group)) if group.isdigit() else total
+
+
+def _is_kept(variable: str) -> bool:
+    return variable in _KEPT_VARIABLES or variable.startswith(_KEPT_FAMILIES)
 
 
 def _limit(kind: int, value: int) -> None:
