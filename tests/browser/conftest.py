@@ -78,7 +78,7 @@ def quant_lens(data_dir: Path):
         )  # fmt: skip
     server = QuantLens(f"http://127.0.0.1:{port}", data_dir, process)
     try:
-        _wait_until_ready(server)
+        wait_until_ready(server)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
@@ -88,7 +88,7 @@ def quant_lens(data_dir: Path):
             process.kill()
 
 
-def _wait_until_ready(server: QuantLens) -> None:
+def wait_until_ready(server: QuantLens) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:

@@ -26,6 +26,7 @@ class Proxy:
         self.pause_s = 0.0
         self.cuts = 0
         self.sent_up = 0
+        self._is_cut_off = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         assert self._listening.wait(10)
@@ -33,6 +34,13 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def cut_off(self, is_cut_off: bool) -> None:
+        """Break every connection and refuse new ones, or let them through again."""
+        self._is_cut_off = is_cut_off
+        if is_cut_off:
+            for connection in list(self._connections):
+                self._loop.call_soon_threadsafe(connection.transport.abort)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -46,6 +54,10 @@ class Proxy:
         self._loop.run_forever()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut_off:
+            writer.transport.abort()
+            return
+        self._connections.add(writer)
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._upstream)
         except OSError:
@@ -53,6 +65,7 @@ class Proxy:
             return
         with contextlib.suppress(ConnectionError):
             await asyncio.gather(self._up(reader, up_writer, writer), self._down(up_reader, writer))
+        self._connections.discard(writer)
         for end in (writer, up_writer):
             end.close()
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE_MS
+from tests.browser.conftest import PATIENCE_MS, Visitor, quant_lens, wait_until_ready
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +38,7 @@ def test_two_browsers_see_the_same_and_a_cancel_reaches_both(visit, server, long
     first, second = visit(f"/runs/{long_run}"), visit(f"/runs/{long_run}")
     for page in (first, second):
         expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
-        assert page.locator("html").get_attribute("data-live") == "websocket"
+        expect(page.locator("html")).to_have_attribute("data-live", "websocket", timeout=20_000)
     assert abs(_percent(first) - _percent(second)) <= 3
 
     first.get_by_role("button", name="Cancel").click()
@@ -69,14 +69,28 @@ def test_where_websockets_are_refused_the_page_polls(visit, proxy, long_run):
 def test_a_page_survives_the_restart_of_the_web_server(visit, server, long_run):
     page = visit(f"/runs/{long_run}", expect_complaints=True)  # the browser reports that nobody answered
     expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
-    for child in psutil.Process(server.process.pid).children(recursive=True):
-        if "web" in child.cmdline()[-1:]:
-            child.kill()
-    expect(page.locator("#live-note")).to_contain_text("Reconnecting", timeout=20_000)
-    expect(page.locator("#live-note")).to_be_hidden(timeout=PATIENCE_MS)
+    web = [child for child in psutil.Process(server.process.pid).children(recursive=True) if "web" in child.cmdline()]
+    assert web
+    for child in web:
+        child.kill()
+    psutil.wait_procs(web, 10)
+    wait_until_ready(server)
     with server.http() as http:
         http.post(f"/runs/{long_run}/cancel").raise_for_status()
     expect(page.locator(".state-pill.cancelled")).to_be_visible(timeout=30_000)
+    expect(page.locator("#live-note")).to_be_hidden(timeout=20_000)
+
+
+def test_a_page_says_quietly_that_it_is_cut_off_and_comes_back(visit, proxy, long_run):
+    page = visit(f"/runs/{long_run}", through=proxy, expect_complaints=True)
+    expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
+    proxy.cut_off(True)
+    expect(page.locator("#live-note")).to_contain_text("Reconnecting", timeout=30_000)
+    expect(page.locator(".ql-variants")).to_be_visible()
+    proxy.cut_off(False)
+    expect(page.locator("#live-note")).to_be_hidden(timeout=30_000)
+    before = page.locator(".ql-stage-card").inner_text()
+    expect(page.locator(".ql-stage-card")).not_to_have_text(before, timeout=PATIENCE_MS)
 
 
 def test_a_failed_run_says_why_and_what_to_do(visit, server):
@@ -92,8 +106,6 @@ def test_a_failed_run_says_why_and_what_to_do(visit, server):
 
 
 def test_open_browsers_do_not_hold_up_the_end(tmp_path, browser):
-    from tests.browser.conftest import Visitor, quant_lens
-
     with quant_lens(tmp_path) as own:
         visitors = [Visitor(browser, own.url) for _ in range(3)]
         for visitor in visitors:
