@@ -101,7 +101,7 @@ def _frame(pages: Sequence[Page]) -> dmc.MantineProvider:
             html.A("Skip to content", href="#page", className="skip-link"),
             top_bar(pages),
             html.Main(html.Div(className="page page-skeleton"), id="page", tabIndex=-1),
-            dmc.NotificationContainer(id="notices", position="bottom-right", autoClose=6000),
+            dmc.NotificationContainer(id="notices", position="top-right", autoClose=6000),
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="page-facts"),
             dcc.Store(id="color-scheme", data="light"),

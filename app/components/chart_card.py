@@ -70,8 +70,8 @@ def chart_data(drawing: Drawing, filename: str = "") -> dict[str, Any]:
         filename: of exports, without its ending.
     """
     return {
-        "light": drawing.light.to_plotly_json() if drawing.light else None,
-        "dark": drawing.dark.to_plotly_json() if drawing.dark else None,
+        "light": drawing.light,
+        "dark": drawing.dark,
         "sentence": drawing.sentence,
         "table": _table(drawing.table),
         "filename": filename or drawing.name,

@@ -124,13 +124,13 @@ def _levels() -> html.Table:
 
 
 def _limits(rule: LevelRule) -> list[str]:
-    low, middle, high = (numbers.number(value) for value in rule.thresholds)
+    low, middle, high = (f"{value:g}" for value in rule.thresholds)
     return [f"under {low}", f"{low} to {middle}", f"{middle} to {high}", f"from {high}"]
 
 
 def _signals() -> html.Table:
     rows = [
-        html.Tr([html.Td(f"{rule.measure} {numbers.number(rule.threshold)}"), html.Td(rule.evidence)])
+        html.Tr([html.Td(f"{rule.measure} {numbers.number(rule.threshold, digits=2)}"), html.Td(rule.evidence)])
         for rule in SIGNAL_RULES.values()
     ]
     head = html.Thead(html.Tr([html.Th("Signal"), html.Th("Why it is none but a signal")]))

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import plotly.graph_objects as go
 
 from quant_lens_engine.errors import InputError
+from quant_lens_engine.figures.frame import FigureSpec
 from quant_lens_engine.figures.tokens import Mode
 from quant_lens_engine.registry import Registry
 from quant_lens_engine.schema import RunResult
@@ -36,8 +37,8 @@ class Drawing:
     name: str
     title: str
     sentence: str = ""
-    light: go.Figure | None = None
-    dark: go.Figure | None = None
+    light: FigureSpec | None = None
+    dark: FigureSpec | None = None
     table: DataTable = field(default_factory=DataTable)
 
 
@@ -58,7 +59,7 @@ class Chart(Generic[D]):
     name: str
     title: str
     gather: Callable[..., D | None]
-    draw: Callable[[D, Mode], go.Figure]
+    draw: Callable[[D, Mode], FigureSpec]
     sentence: Callable[[D], str]
     table: Callable[[D], DataTable]
     many: bool = False
@@ -97,11 +98,11 @@ def draw(name: str, result: RunResult | Sequence[Any], mode: Mode = "light", **o
     """
     chart = FIGURES[name]
     data = chart.gather(result, **options)
-    return go.Figure() if data is None else chart.draw(data, mode)
+    return go.Figure() if data is None else go.Figure(chart.draw(data, mode))
 
 
 def draw_both(name: str, result: RunResult | Sequence[Any], **options: Any) -> Drawing:
-    """One chart in both modes, with its sentence and the numbers behind it."""
+    """One chart in both modes as Plotly's JSON, with its sentence and the numbers behind it; quick, for pages."""
     chart = FIGURES[name]
     data = chart.gather(result, **options)
     if data is None:

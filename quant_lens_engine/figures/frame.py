@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-import plotly.graph_objects as go
 
 from quant_lens_engine.figures.tokens import FONT, GROUND, TICK_SIZE, TITLE_SIZE, Mode
 
 HEIGHT = 320
 
 
-def framed(mode: Mode, *, right: int = 16, left: int = 48, height: int = HEIGHT, **layout: Any) -> go.Figure:
-    """An empty figure in our frame.
+FigureSpec = dict[str, Any]
+"""A figure as Plotly's JSON. ``plotly.graph_objects`` checks every property, which takes a hundred times longer than
+drawing; tests have it check each chart, pages need not."""
+
+
+def framed(
+    mode: Mode,
+    traces: Sequence[dict[str, Any]],
+    *,
+    right: int = 16,
+    left: int = 48,
+    height: int = HEIGHT,
+    **layout: Any,
+) -> FigureSpec:
+    """Traces in our frame.
 
     Args:
         mode: ``light`` or ``dark``.
+        traces: of Plotly, each with its ``type``.
         right: margin; wider where lines are labelled at their ends.
         left: margin.
         height: in pixels.
         layout: more of Plotly's layout.
     """
     ground = GROUND[mode]
-    return go.Figure(
-        layout={
+    return {
+        "data": list(traces),
+        "layout": {
             "autosize": True,
             "height": height,
             "margin": {"l": left, "r": right, "t": 8, "b": 42},
@@ -39,10 +53,17 @@ def framed(mode: Mode, *, right: int = 16, left: int = 48, height: int = HEIGHT,
                 "align": "left",
             },
             "dragmode": "zoom",
-            "modebar": {"remove": []},
             **layout,
-        }
-    )
+        },
+    }
+
+
+def vertical_line(x: float, colour: str, width: float = 1.2) -> dict[str, Any]:
+    """A line over the whole height."""
+    return {
+        "type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "y domain",
+        "line": {"width": width, "color": colour},
+    }  # fmt: skip
 
 
 def plain(text: str) -> str:

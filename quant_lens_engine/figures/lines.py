@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
-from quant_lens_engine.figures.frame import HEIGHT, framed, plain, x_axis, y_axis
+from quant_lens_engine.figures.frame import HEIGHT, FigureSpec, framed, plain, vertical_line, x_axis, y_axis
 from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
@@ -36,6 +35,11 @@ class LossLine:
     high: list[float | None]
 
     @property
+    def values(self) -> list[float | None]:
+        """Every loss that is drawn."""
+        return [*self.loss, *self.low, *self.high]
+
+    @property
     def end(self) -> float | None:
         """The last loss that is known."""
         return next((value for value in reversed(self.loss) if value is not None), None)
@@ -52,7 +56,7 @@ class LossLines:
     @property
     def axis(self) -> LossAxis:
         """The vertical axis that shows all of them."""
-        return loss_axis([value for line in self.lines for value in (*line.loss, *line.low, *line.high)])
+        return loss_axis([value for line in self.lines for value in line.values])
 
 
 def find_line(lines: list[Line], landscape: Landscape) -> Line | None:
@@ -67,83 +71,97 @@ def find_line(lines: list[Line], landscape: Landscape) -> Line | None:
     )
 
 
+def loss_line(style: VariantStyle, line: Line) -> LossLine:
+    """A line of a result with the style that it is drawn in."""
+    band = line.band
+    return LossLine(style, line.alphas, line.loss, band.low if band else [], band.high if band else [])
+
+
 def gather_lines(result: RunResult, landscape: Landscape = "smooth") -> LossLines | None:
     """The lines of the variants that have one; None where none has."""
     styles = variant_styles(result.variants)
-    lines, directions = [], 1
-    for variant in result.variants:
-        found = find_line(variant.lines, landscape)
-        if found is None:
-            continue
-        directions = max(directions, found.directions)
-        band = found.band
-        lines.append(
-            LossLine(
-                style=styles[variant.name],
-                alphas=found.alphas,
-                loss=found.loss,
-                low=band.low if band else [],
-                high=band.high if band else [],
-            )
-        )
-    return LossLines(landscape, lines, directions) if lines else None
+    found = [(variant.name, find_line(variant.lines, landscape)) for variant in result.variants]
+    known = [(name, line) for name, line in found if line is not None]
+    if not known:
+        return None
+    lines = [loss_line(styles[name], line) for name, line in known]
+    return LossLines(landscape, lines, max(line.directions for _, line in known))
 
 
-def draw_lines(data: LossLines, mode: Mode) -> go.Figure:
-    """Bands first, then lines with the float model on top of the bands, labels at the ends."""
-    ground = GROUND[mode]
-    longest = max(len(line.style.name) for line in data.lines)
-    drawing = framed(mode, left=52, right=26 + 7 * longest, hovermode="x unified")
-    for line in data.lines:
-        drawing.add_traces(band_traces(line.alphas, line.low, line.high, line.style.fill[mode]))
-    drawing.add_vline(x=0, line={"width": 1.2, "color": ground.axis})
-    for line in data.lines:
-        drawing.add_scatter(
-            x=line.alphas, y=line.loss, mode="lines", name=plain(line.style.name),
-            line={"width": 2, "color": line.style.fill[mode], "dash": line.style.dash},
-            hovertemplate="%{y:.4g}", connectgaps=False,
-        )  # fmt: skip
+def draw_lines(data: LossLines, mode: Mode) -> FigureSpec:
+    """Bands first, then the lines, labels at their ends."""
     axis = data.axis
-    drawing.update_xaxes(x_axis(mode, "distance along d  α  (‖d‖ = ‖θ‖ per filter)", range=_span(data.lines),
-                                tickformat=".1f", hoverformat=".3g",
-                                unifiedhovertitle={"text": "α = %{x}"}))  # fmt: skip
-    drawing.update_yaxes(y_axis(mode, axis.title, **axis.plotly()))
+    traces = [trace for line in data.lines for trace in band_traces(line, line.style.fill[mode])]
+    traces += [line_trace(line, plain(line.style.name), line.style.fill[mode], line.style.dash) for line in data.lines]
     ends = [
         EndLabel(line.end, f"<b>{plain(line.style.name)}</b>", line.style.ink[mode])
         for line in data.lines
         if line.end is not None and axis.holds(line.end)
     ]
-    drawing.update_layout(
+    alphas = [alpha for line in data.lines for alpha in line.alphas]
+    return framed(
+        mode,
+        traces,
+        right=26 + 7 * max(len(line.style.name) for line in data.lines),
         uirevision=f"lines-{data.landscape}",
-        annotations=end_label_annotations(
-            ends, x=_span(data.lines)[1], y_range=axis.range, log=axis.log, height_px=HEIGHT - 50
-        ),
+        **line_layout(mode, axis, ends, (min(alphas), max(alphas))),
     )
-    return drawing
 
 
-def band_traces(
-    alphas: list[float], low: list[float | None], high: list[float | None], colour: str
-) -> list[go.Scatter]:
-    """The area between low and high, without an edge; gaps where a loss is missing, nothing for a single direction."""
+def line_layout(mode: Mode, axis: LossAxis, ends: Sequence[EndLabel], span: tuple[float, float]) -> dict[str, Any]:
+    """The layout of every chart of the loss over α: axes, the line at α = 0, labels at the lines' ends."""
+    return {
+        "hovermode": "x unified",
+        "shapes": [vertical_line(0, GROUND[mode].axis)],
+        "annotations": end_label_annotations(ends, x=span[1], y_range=axis.range, log=axis.log, height_px=HEIGHT - 50),
+        "xaxis": x_axis(
+            mode,
+            "distance along d  α  (‖d‖ = ‖θ‖ per filter)",
+            range=list(span),
+            tickformat=".1f",
+            hoverformat=".3g",
+            unifiedhovertitle={"text": "α = %{x}"},
+        ),
+        "yaxis": y_axis(mode, axis.title, **axis.plotly()),
+    }
+
+
+def line_trace(line: LossLine, name: str, colour: str, dash: str) -> dict[str, Any]:
+    """The mean loss; a gap where it is missing."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": line.alphas,
+        "y": line.loss,
+        "line": {"width": 2, "color": colour, "dash": dash},
+        "hovertemplate": "%{y:.4g}",
+        "connectgaps": False,
+    }
+
+
+def band_traces(line: LossLine, colour: str) -> list[dict[str, Any]]:
+    """The area between lowest and highest loss, without an edge; nothing for a single direction."""
     known = [
-        (alpha, bottom, top)
-        for alpha, bottom, top in zip(alphas, low, high, strict=False)
-        if bottom is not None and top is not None
+        (alpha, low, high)
+        for alpha, low, high in zip(line.alphas, line.low, line.high, strict=False)
+        if low is not None and high is not None
     ]
     if len(known) < 2:
         return []
-    xs = [alpha for alpha, _, _ in known]
-    outline: dict[str, Any] = {
-        "x": xs + xs[::-1],
-        "y": [top for _, _, top in known] + [bottom for _, bottom, _ in known][::-1],
-    }
+    alphas = [alpha for alpha, _, _ in known]
     return [
-        go.Scatter(
-            **outline, mode="lines", line={"width": 0}, fill="toself", fillcolor=transparent(colour, _BAND_OPACITY),
-            hoverinfo="skip",
-        )
-    ]  # fmt: skip
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": alphas + alphas[::-1],
+            "y": [high for _, _, high in known] + [low for _, low, _ in known][::-1],
+            "line": {"width": 0},
+            "fill": "toself",
+            "fillcolor": transparent(colour, _BAND_OPACITY),
+            "hoverinfo": "skip",
+        }
+    ]
 
 
 def describe_lines(data: LossLines) -> str:
@@ -164,11 +182,6 @@ def tabulate_lines(data: LossLines) -> DataTable:
                 series.append(dict(zip(line.alphas, values, strict=False)))
     alphas = sorted({alpha for line in data.lines for alpha in line.alphas})
     return DataTable(columns, [[alpha, *(values.get(alpha) for values in series)] for alpha in alphas])
-
-
-def _span(lines: list[LossLine]) -> tuple[float, float]:
-    alphas = [alpha for line in lines for alpha in line.alphas]
-    return min(alphas), max(alphas)
 
 
 figure(Chart("lines", "Loss along shared directions", gather_lines, draw_lines, describe_lines, tabulate_lines))

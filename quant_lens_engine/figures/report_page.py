@@ -39,10 +39,7 @@ def html_report(results: RunResult | Sequence[tuple[str, RunResult]], *, title: 
     named = [(title, results)] if isinstance(results, RunResult) else list(results)
     drawings: dict[str, Drawing] = {}
     sections = [_section(name, result, place, drawings) for place, (name, result) in enumerate(named)]
-    figures = {
-        place: {mode: json.loads(getattr(drawing, mode).to_json()) for mode in MODES}
-        for place, drawing in drawings.items()
-    }
+    figures = {place: {mode: getattr(drawing, mode) for mode in MODES} for place, drawing in drawings.items()}
     return "\n".join(
         [
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',

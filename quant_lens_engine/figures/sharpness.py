@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import plotly.graph_objects as go
+from typing import Any
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
-from quant_lens_engine.figures.frame import framed, plain, x_axis, y_axis
+from quant_lens_engine.figures.frame import FigureSpec, framed, plain, vertical_line, x_axis, y_axis
 from quant_lens_engine.figures.tokens import GROUND, TICK_SIZE, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, numbers
@@ -68,38 +67,27 @@ def gather_sharpness(result: RunResult) -> Sharpness | None:
     return Sharpness(bars) if bars else None
 
 
-def draw_sharpness(data: Sharpness, mode: Mode) -> go.Figure:
+def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
     """Horizontal bars from zero, the float model on top."""
     ground = GROUND[mode]
-    names = [plain(bar.style.name) for bar in data.bars]
-    drawing = framed(mode, left=56, right=16, bargap=0.0, height=max(200, 60 + 52 * len(names)))
-    drawing.add_bar(
-        y=names,
-        x=[bar.value for bar in data.bars],
-        orientation="h",
-        width=_BAR_WIDTH,
-        marker={"color": [bar.style.fill[mode] for bar in data.bars], "line": {"width": 0}},
-        error_x={"type": "data", "array": [bar.spread or 0.0 for bar in data.bars], "color": ground.text,
-                 "thickness": 1.2, "width": 4},
-        customdata=[_hover(bar) for bar in data.bars],
-        hovertemplate="%{customdata}<extra></extra>",
-    )  # fmt: skip
-    if data.baseline is not None:
-        drawing.add_vline(x=data.baseline.value, line={"width": 1, "color": data.baseline.style.fill[mode]})
-    for bar in data.bars:
-        drawing.add_annotation(
-            x=bar.end, y=plain(bar.style.name), text=_label(bar, ground.muted), showarrow=False, xanchor="left",
-            xshift=7, font={"size": TICK_SIZE, "color": ground.text}, bgcolor=ground.surface, borderpad=1,
-        )  # fmt: skip
     low = min(0.0, *(bar.value for bar in data.bars))
     high = max(bar.end for bar in data.bars) or 1.0
     title = "largest Hessian eigenvalue  λmax  (∇²L at Q(w), straight-through)"
-    drawing.update_xaxes(x_axis(mode, title, range=[low * 1.1, high * _LABEL_ROOM], zeroline=True,
-                                zerolinecolor=ground.axis, zerolinewidth=1))  # fmt: skip
-    drawing.update_yaxes(y_axis(mode, "", autorange="reversed", showgrid=False, ticksuffix=" ",
-                                tickfont={"size": 12, "color": ground.second}))  # fmt: skip
-    drawing.update_layout(uirevision="sharpness")
-    return drawing
+    baseline = data.baseline
+    return framed(
+        mode,
+        [_bar_trace(data.bars, mode)],
+        left=56,
+        height=max(200, 60 + 52 * len(data.bars)),
+        bargap=0.0,
+        shapes=[vertical_line(baseline.value, baseline.style.fill[mode], 1)] if baseline else [],
+        annotations=[_bar_label(bar, mode) for bar in data.bars],
+        xaxis=x_axis(mode, title, range=[low * 1.1, high * _LABEL_ROOM], zeroline=True, zerolinecolor=ground.axis,
+                     zerolinewidth=1),
+        yaxis=y_axis(mode, "", autorange="reversed", showgrid=False, ticksuffix=" ",
+                     tickfont={"size": 12, "color": ground.second}),
+        uirevision="sharpness",
+    )  # fmt: skip
 
 
 def describe_sharpness(data: Sharpness) -> str:
@@ -127,6 +115,41 @@ def tabulate_sharpness(data: Sharpness) -> DataTable:
         for bar in data.bars
     ]
     return DataTable(columns, rows)
+
+
+def _bar_trace(bars: list[Bar], mode: Mode) -> dict[str, Any]:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "y": [plain(bar.style.name) for bar in bars],
+        "x": [bar.value for bar in bars],
+        "width": _BAR_WIDTH,
+        "marker": {"color": [bar.style.fill[mode] for bar in bars], "line": {"width": 0}},
+        "error_x": {
+            "type": "data",
+            "array": [bar.spread or 0.0 for bar in bars],
+            "color": GROUND[mode].text,
+            "thickness": 1.2,
+            "width": 4,
+        },
+        "customdata": [_hover(bar) for bar in bars],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+
+
+def _bar_label(bar: Bar, mode: Mode) -> dict[str, Any]:
+    ground = GROUND[mode]
+    return {
+        "x": bar.end,
+        "y": plain(bar.style.name),
+        "text": _label(bar, ground.muted),
+        "showarrow": False,
+        "xanchor": "left",
+        "xshift": 7,
+        "font": {"size": TICK_SIZE, "color": ground.text},
+        "bgcolor": ground.surface,
+        "borderpad": 1,
+    }
 
 
 def _label(bar: Bar, muted: str) -> str:

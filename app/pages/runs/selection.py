@@ -170,8 +170,13 @@ def _register_delete(dashboard: Dash, services: Services) -> None:
         if not clicks:
             return no_update, no_update
         names = ", ".join(item["name"] for item in selected)
-        what = "this run" if len(selected) == 1 else f"these {len(selected)} runs"
-        return True, f"Delete {what} with everything they found? {names}. There is no way back; archiving hides them."
+        if len(selected) == 1:
+            return True, f"Delete “{names}” with everything it found? There is no way back; archiving only hides it."
+        count = len(selected)
+        return (
+            True,
+            f"Delete {count} runs with everything they found? There is no way back; archiving only hides them. {names}.",
+        )
 
     @dashboard.callback(
         Output("delete-dialog", "opened", allow_duplicate=True),
