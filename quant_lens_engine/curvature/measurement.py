@@ -53,8 +53,10 @@ def measure_curvature(
         >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1))]
         >>> objective = Objective(torch.nn.Linear(2, 1, bias=False), data, task="regression")
         >>> curvature = measure_curvature(objective)
-        >>> round(curvature.lambda_max.value, 6), round(curvature.lambda_min.value, 6), curvature.trace.value
-        (4.0, 1.0, 5.0)
+        >>> [round(number, 6) for number in (curvature.lambda_max.value, curvature.lambda_min.value)]
+        [4.0, 1.0]
+        >>> round(curvature.trace.value, 6)
+        5.0
     """
     started = time.perf_counter()
     options = options or CurvatureOptions()

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from quant_lens_engine.intake import build_model, choose_architecture, example_path, open_checkpoint
 from quant_lens_engine.objective import Objective
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -50,27 +51,36 @@ def train(model: nn.Module, x: Tensor, y: Tensor, epochs: int) -> nn.Module:
     return model.eval()
 
 
+def example(name: str) -> nn.Module:
+    checkpoint = open_checkpoint(example_path(name))
+    return build_model(checkpoint, choose_architecture(checkpoint, name, {}), {}).eval()
+
+
 @pytest.fixture(scope="session")
-def digits_mlp(digits: tuple[Tensor, Tensor]) -> nn.Module:
-    """64-24-16-10 with ReLU: 2 130 parameters."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 10))
-    return train(model, digits[0][:1200], digits[1][:1200], 12)
+def digits_mlp() -> nn.Module:
+    """The example that ships: 3 466 parameters."""
+    return example("digits-mlp")
+
+
+@pytest.fixture(scope="session")
+def digits_cnn_example() -> nn.Module:
+    """The example that ships: 3 842 parameters, too many convolutions for a dense Hessian in a quick test."""
+    return example("digits-cnn")
 
 
 @pytest.fixture(scope="session")
 def digits_cnn(digits: tuple[Tensor, Tensor]) -> nn.Module:
-    """Two strided convolutions with BatchNorm, and a head: 1 052 parameters."""
+    """Two strided convolutions with BatchNorm, and a head: 774 parameters."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 6, 3, stride=2, padding=1),
-        nn.BatchNorm2d(6),
+        nn.Conv2d(1, 5, 3, stride=2, padding=1),
+        nn.BatchNorm2d(5),
         nn.ReLU(),
-        nn.Conv2d(6, 10, 3, stride=2, padding=1),
-        nn.BatchNorm2d(10),
+        nn.Conv2d(5, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(40, 10),
+        nn.Linear(32, 10),
     )
     return train(model, digits[0][:1200], digits[1][:1200], 12)
 
