@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -14,7 +15,8 @@ from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quant_lens_engine.errors import QuantLensError
-from worker.store import Store
+from quant_lens_engine.schema import RunState
+from worker.store import NotFound, Store
 
 
 class StoreMeasurements(Collector):
@@ -27,7 +29,7 @@ class StoreMeasurements(Collector):
         """The gauges as they stand."""
         answers = GaugeMetricFamily("quant_lens_store_up", "1 when the store answers.")
         try:
-            states = Tally(record.state for record in map(self._store.runs.get, self._store.runs.active()))
+            states = Tally(self._active_states())
             workers = Tally(worker.state for worker in self._store.capabilities.read().workers)
             queues = self._store.capabilities.queue_lengths()
         except (QuantLensError, RedisError, OSError):
@@ -39,6 +41,11 @@ class StoreMeasurements(Collector):
         yield _gauge("quant_lens_active_runs", "Runs that have not ended.", "state", states)
         yield _gauge("quant_lens_workers", "Workers that are alive.", "state", workers)
         yield _gauge("quant_lens_queue_length", "Messages that wait for a worker.", "queue", queues)
+
+    def _active_states(self) -> Iterator[RunState]:
+        for run_id in self._store.runs.active():
+            with contextlib.suppress(NotFound):  # it may be deleted meanwhile
+                yield self._store.runs.get(run_id).state
 
 
 class RequestMeasurements:
