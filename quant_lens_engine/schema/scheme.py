@@ -100,7 +100,8 @@ def parse_scheme(value: str | QuantizationScheme | dict[str, Any]) -> Quantizati
     try:
         return QuantizationScheme(**(value if isinstance(value, dict) else _fields_of_name(value)))
     except (ValidationError, ValueError, TypeError) as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else str(error)
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = reason.removeprefix("Value error, ")
         shown = value if isinstance(value, str) else dict(value)
         raise SchemeError(
             f"unknown scheme {shown!r}: {reason}",
