@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from quant_lens_engine.errors import InputError
 
 PREFIX = "QUANT_LENS_"
+_SECRETS = Path("/run/secrets")
+"""Where containers mount secrets: the file ``quant_lens_secret_key`` is the setting ``QUANT_LENS_SECRET_KEY``."""
 
 
 class SettingsError(InputError):
@@ -30,7 +32,9 @@ class Settings(BaseSettings):
         9000
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, secrets_dir=_SECRETS if _SECRETS.is_dir() else None
+    )
 
     data_dir: Path = Field(
         default=Path("data"), description="Folder of everything that lasts: files, the embedded Redis' log, the key."
