@@ -62,8 +62,8 @@ def runs_grid() -> dag.AgGrid:
 
 def _columns() -> list[dict[str, Any]]:
     return [
-        {"field": "name", "headerName": "Run", "flex": 1.0, "minWidth": 168, "cellRenderer": "RunCell"},
-        {"field": "state", "headerName": "State", "width": 142, "cellRenderer": "RunStateCell"},
+        {"field": "name_key", "headerName": "Run", "flex": 1.0, "minWidth": 168, "cellRenderer": "RunCell"},
+        {"field": "state_key", "headerName": "State", "width": 142, "cellRenderer": "RunStateCell"},
         {
             "field": "verdicts",
             "headerName": "Verdict of each variant",
@@ -79,7 +79,7 @@ def _columns() -> list[dict[str, Any]]:
         _number("effective_bits", "Bits / w", 66),
         {"field": "tags", "headerName": "Tags", "width": 84, "sortable": False, "cellRenderer": "TagsCell"},
         {"field": "owner", "headerName": "Owner", "width": 56, "cellRenderer": "OwnerCell", "resizable": False},
-        {"field": "created_at", "headerName": "Age", "width": 66, "cellRenderer": "AgeCell", "type": "rightAligned",
+        {"field": "age_key", "headerName": "Age", "width": 66, "cellRenderer": "AgeCell", "type": "rightAligned",
          "resizable": False},
     ]  # fmt: skip
 

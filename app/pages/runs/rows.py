@@ -15,6 +15,13 @@ from quant_lens_engine.figures.metrics import METRICS, Measurement
 from quant_lens_engine.schema import RunRecord, StageKey, numbers, parse_scheme
 from worker.store import RunSummary, VariantSummary
 
+CELL_KEYS = {
+    "name_key": ("name", "about"),
+    "state_key": ("state", "fraction", "state_note"),
+    "age_key": ("created_at", "age"),
+}
+"""AG Grid draws a cell again only when its value changes: the value of a cell is all that stands in it."""
+
 _NUMBERS = ("sharpness_ratio", "delta_loss", "delta_accuracy", "effective_bits")
 
 
@@ -63,12 +70,11 @@ def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datet
     variants = summary.variants if summary else []
     chosen = shown_variant(variants, shown)
     styles = scheme_styles([parse_scheme(name) for name in record.spec.get("schemes", [])])
-    return {
+    model = (summary.model if summary else None) or _source(record, "model")
+    row = {
         "id": record.id,
         "name": record.name or record.id,
-        "model": (summary.model if summary else None) or _source(record, "model"),
-        "about": " · ".join(filter(None, [(summary.model if summary else None) or _source(record, "model"),
-                                         _data_text(record), _preset(record)])),
+        "about": " · ".join(filter(None, [model, _data_text(record), _preset(record)])),
         "state": record.state,
         **_state(record, now),
         "verdicts": [
@@ -85,7 +91,8 @@ def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datet
         "created_at": record.created_at,
         "age": age_text(record.created_at, now),
         "active": record.state in {"QUEUED", "RUNNING"},
-    }  # fmt: skip
+    }
+    return row | {key: "\n".join(str(row[part]) for part in parts) for key, parts in CELL_KEYS.items()}
 
 
 def _numbers(variant: VariantSummary | None) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def _register_delete(dashboard: Dash, services: Services) -> None:
         count = len(selected)
         return (
             True,
-            f"Delete {count} runs with everything they found? There is no way back; archiving only hides them. {names}.",
+            f"Delete {count} runs with everything they found? There is no way back; archiving only hides them. "
+            f"They are: {names}.",
         )
 
     @dashboard.callback(

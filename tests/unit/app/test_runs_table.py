@@ -97,3 +97,16 @@ def test_a_run_that_a_filter_hides_stays_selected() -> None:
 def test_tags_shared_by_all_selected_runs() -> None:
     assert shared_tags([grid_row("a", ("x", "y")), grid_row("b", ("y", "z"))]) == ["y"]
     assert shared_tags([]) == []
+
+
+def test_whatever_changes_in_a_cell_changes_its_value() -> None:
+    """AG Grid draws a cell again only then."""
+    stage = StageProgress(stage="curvature", variant="int8", state="running", done=25, total=64)
+    before = row(state="RUNNING", progress=RunProgress(fraction=0.44, stages=[stage]))
+    further = stage.model_copy(update={"done": 26})
+    after = row(state="RUNNING", progress=RunProgress(fraction=0.44, stages=[further]))
+    later = run_rows([record()], {}, "smallest", NOW.replace(hour=13))[0]
+    assert before["state_key"] != after["state_key"]
+    assert row()["age_key"] != later["age_key"]
+    known = row(RunSummary(id="abc", model="digits-cnn"))
+    assert row()["name_key"] != known["name_key"]
