@@ -113,3 +113,19 @@ class InternalFault(QuantLensError):  # noqa: N818  (a fault is the word of the 
     """A broken invariant of ours."""
 
     default_code = "internal_fault"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library ran out of memory, on the CPU or a device; torch says so in a ``RuntimeError`` of its own.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("shape"))
+        (True, False)
+    """
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "cannot allocate memory" in text
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import DataError, SpecError
+from quant_lens_engine.errors import DataError, SpecError, is_out_of_memory
 from quant_lens_engine.intake import (
     EXAMPLE_DATA,
     Architecture,
@@ -141,6 +141,8 @@ class Subject:
             with torch.no_grad():
                 answer = self.model(first)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
             raise DataError(
                 f"{self.architecture.name} does not take rows of shape {list(first.shape[1:])} from {shown}: "
                 f"{str(error).partition(chr(10))[0][:300]}",

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from quant_lens_engine.errors import InternalFault, NumericalError, QuantLensError
+from quant_lens_engine.errors import InternalFault, NumericalError, QuantLensError, is_out_of_memory
 from quant_lens_engine.schema import PAYLOADS, Record, RunSpec, StageKey
 from worker import sandbox
 
@@ -178,23 +178,13 @@ def _typed(error: Exception) -> QuantLensError:
     if isinstance(error, QuantLensError):
         return error
     traceback.print_exception(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return NumericalError(
             "not enough memory for this model and batch size",
             hint="use a smaller batch_size or micro_batch, or fewer rows",
             code="out_of_memory",
         )
     return InternalFault(f"{type(error).__name__} in the engine", hint="the worker's log says more")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in text
-        or "Cannot allocate memory" in text
-    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,240 @@
+"""What a server must survive. Names F… are those of the project's list of faults.
+
+In every one: the run ends exactly once, nothing that was finished is computed again, no process is left over.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from quant_lens_engine.schema import TERMINAL_STATES
+from tests.integration.worker.conftest import engines_of, has_ended, long_spec
+from worker import queue
+from worker.store import Conflict
+
+pytestmark = pytest.mark.integration
+
+GOES_ON_WITHIN_S = 30
+
+
+def misbehaving(architecture: str, **changes) -> dict:
+    return {"model": {"example": "digits-mlp", "architecture": architecture}, **changes}
+
+
+def assert_ended_once(house, run_id, state="DONE"):
+    assert house.endings(run_id) == [state], house.log()
+    assert sorted(house.commits(run_id)) == sorted(set(house.commits(run_id)))
+
+
+def wait_until_it_goes_on(house, run_id, stages_before: int) -> float:
+    started = time.monotonic()
+    house.wait(
+        run_id,
+        until=lambda run: run.progress.stages_done > stages_before or run.state in TERMINAL_STATES,
+        timeout_s=GOES_ON_WITHIN_S,
+    )
+    return time.monotonic() - started
+
+
+def test_f1_engine_killed(house):
+    worker = house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    before = house.wait_for_stages(run_id, 3).progress.stages_done
+    for engine in engines_of(worker):
+        engine.kill()
+    assert wait_until_it_goes_on(house, run_id, before) < GOES_ON_WITHIN_S
+    run = house.wait(run_id)
+    assert run.attempt == 2
+    assert_ended_once(house, run_id)
+
+
+@pytest.mark.parametrize("engine_too", [False, True], ids=["f2_worker", "f3_worker_and_engine"])
+def test_worker_killed(house, engine_too):
+    worker = house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    before = house.wait_for_stages(run_id, 3).progress.stages_done
+    engines = engines_of(worker)
+    worker.kill()
+    if engine_too:
+        for engine in engines:
+            engine.kill()
+    worker.wait()
+    _, alive = psutil.wait_procs(engines, timeout=2)
+    assert [engine for engine in alive if not has_ended(engine)] == []  # the kernel ends them with their worker
+    house.start_worker("runs")
+    assert wait_until_it_goes_on(house, run_id, before) < GOES_ON_WITHIN_S
+    run = house.wait(run_id)
+    assert run.attempt == 2
+    assert_ended_once(house, run_id)
+
+
+def test_f4_an_engine_that_always_dies_is_one_capped_failure(house):
+    house.start_worker("runs")
+    run = house.wait(house.submit(**misbehaving("dies")))
+    assert (run.state, run.error.code) == ("FAILED", "engine_crashed")
+    assert run.attempt == 1 + house.settings.retries
+    assert_ended_once(house, run.id, "FAILED")
+    assert house.wait(house.submit()).state == "DONE"  # the worker lives
+
+
+@pytest.mark.parametrize("architecture", ["greedy", "glutton"])
+def test_f5_too_much_memory_is_a_typed_error(house, architecture):
+    house.start_worker("runs")
+    run = house.wait(house.submit(**misbehaving(architecture)))
+    assert run.state == "FAILED"
+    assert run.error.code in {"out_of_memory", "memory_limit"}, run.error
+    assert "batch_size" in run.error.hint
+    assert house.wait(house.submit()).state == "DONE"
+
+
+@pytest.mark.parametrize("away_s", [1, 2 * 3.0 + 2], ids=["shortly", "longer_than_a_lease"])
+def test_f6_redis_killed_and_restarted(house, away_s):
+    house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    house.wait_for_stages(run_id, 3)
+    finished = set(house.commits(run_id))
+    house.redis.process.kill()
+    house.redis.process.wait()
+    time.sleep(away_s)
+    house.redis.start()
+    house.redis.wait()
+    assert finished <= set(house.commits(run_id))  # nothing that was said to be finished is lost
+    assert house.wait(run_id).state == "DONE"
+    assert_ended_once(house, run_id)
+    assert house.wait(house.submit(seed=1), timeout_s=60).state == "DONE"  # and messages still arrive
+
+
+def test_f8_connections_cut(house):
+    house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    house.wait_for_stages(run_id, 2)
+    house.store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert house.wait(run_id).state == "DONE"
+    assert_ended_once(house, run_id)
+
+
+def test_f10_a_full_store_refuses_and_recovers(house):
+    house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    house.wait_for_stages(run_id, 2)
+    house.store.client.config_set("maxmemory", "1mb")
+    time.sleep(3)
+    house.store.client.config_set("maxmemory", "0")
+    assert house.wait(run_id).state == "DONE"
+    assert_ended_once(house, run_id)
+
+
+def test_f15_a_worker_asked_to_end_gives_its_work_back(house):
+    worker = house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    before = house.wait_for_stages(run_id, 3).progress.stages_done
+    engines = engines_of(worker)
+    started = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(10)
+    assert time.monotonic() - started < 5
+    assert all(has_ended(engine) for engine in engines)
+    assert house.store.capabilities.queue_lengths()["runs"] == 1
+    house.start_worker("runs")
+    assert wait_until_it_goes_on(house, run_id, before) < GOES_ON_WITHIN_S
+    assert house.wait(run_id).attempt == 1  # nobody died, so nothing counts
+    assert_ended_once(house, run_id)
+
+
+def test_f16_a_frozen_worker_is_replaced_and_comes_too_late(house):
+    frozen = house.start_worker("runs")
+    run_id = house.submit(**long_spec())
+    house.wait_for_stages(run_id, 3)
+    engines = engines_of(frozen)
+    for process in (psutil.Process(frozen.pid), *engines):
+        process.suspend()
+    house.start_worker("runs")
+    house.wait(run_id, until=lambda run: run.attempt == 2, timeout_s=GOES_ON_WITHIN_S)
+    for process in (psutil.Process(frozen.pid), *engines):
+        process.resume()
+    assert house.wait(run_id).state == "DONE"
+    assert_ended_once(house, run_id)
+
+
+def test_f19_cancel_racing_the_finish_ends_the_run_once(house):
+    house.start_worker("runs")
+    house.wait(house.submit())  # what follows is taken from the store, and over in no time
+    seen = set()
+    for delay_ms in range(0, 400, 40):
+        run_id = house.submit()
+        time.sleep(delay_ms / 1000)
+        with contextlib.suppress(Conflict):  # it was over before
+            queue.cancel(house.store, run_id)
+        run = house.wait(run_id)
+        seen.add(run.state)
+        assert house.endings(run_id) == [run.state]
+    assert "CANCELLED" in seen
+
+
+def test_a_wall_clock_ends_work_that_takes_too_long(tmp_path):
+    from tests.integration.worker.conftest import House
+
+    house = House(tmp_path, run_time_limit_s=4)
+    try:
+        house.start_worker("runs")
+        run = house.wait(house.submit(**misbehaving("slow", analyses={"preset": "thorough"})))
+        codes = {failure.code for failure in run.failures}
+        assert codes == {"time_limit"}, run
+    finally:
+        house.close()
+
+
+def test_a_message_that_is_lost_is_sent_again(house):
+    run_id = house.submit()
+    house.store.client.delete("runs")  # the message, gone with a worker that had just taken it
+    house.start_worker("runs")
+    assert house.wait(run_id, timeout_s=GOES_ON_WITHIN_S).state == "DONE"
+
+
+def test_a_message_that_comes_twice_does_nothing_twice(house):
+    run_id = house.submit()
+    for _ in range(3):
+        queue.announce_run(house.store, run_id)
+    house.start_worker("runs")
+    house.start_worker("runs")
+    assert house.wait(run_id).state == "DONE"
+    assert_ended_once(house, run_id)
+
+
+def test_no_temporary_folder_is_left(house):
+    worker = house.start_worker("runs")
+    run_id = house.submit()
+    house.wait_for_stages(run_id, 1)
+    worker.kill()
+    worker.wait()
+    successor = house.start_worker("runs")
+    house.wait(run_id)
+    folders = {path.name for path in house.settings.jobs_dir.iterdir()}
+    assert all(str(successor.pid) in name for name in folders), folders
+    successor.terminate()
+    successor.wait(10)
+    assert list(house.settings.jobs_dir.iterdir()) == []
+
+
+def test_many_claimants_one_unit(house):
+    """Forty threads ask for the same run at once: the first unit goes to exactly one of them."""
+    from worker.schedule import Schedule
+
+    run_id = house.submit()
+    claims, barrier = [], threading.Barrier(40)
+
+    def claim(number: int) -> None:
+        barrier.wait()
+        claims.append(Schedule(house.store, f"worker-{number}").claim(run_id))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(claims) == 40
+    assert sum(claim is not None for claim in claims) == 1
