@@ -225,9 +225,11 @@ def _differences(settings: Mapping[str, Mapping[str, Any]]) -> list[SettingDiffe
 
 def _notes(runs: Sequence[tuple[RunRecord, RunResult]]) -> list[str]:
     notes = []
-    rows = {(result.data.sha256, result.data.samples, result.seed) for _, result in runs if result.data.sha256}
-    if len(rows) > 1:
+    known = [result for _, result in runs if result.data.sha256]
+    if len({(result.data.sha256, result.data.samples) for result in known}) > 1:
         notes.append("The runs were measured on different rows: part of every difference is the sample.")
+    elif len({result.seed for result in known}) > 1:
+        notes.append("The seeds differ: so do the directions of the lines, and the rows where a sample was drawn.")
     if len({result.task for _, result in runs}) > 1:
         notes.append("The runs have different tasks: their losses mean different things.")
     if len({result.engine_version for _, result in runs}) > 1:

@@ -5,6 +5,7 @@ Tables, the comparison, the API and the help page take their columns from here; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -132,9 +133,13 @@ def _sharpness_ratio(result: RunResult, variant: Variant) -> Measurement:
     comparison = result.comparison(variant.name)
     if comparison is None:
         return Measurement(None)
-    measured = variant.curvature is not None and comparison.sharpness_ratio is None
-    reason = "λmax(FP32) is within its own uncertainty of zero" if measured else ""
-    return Measurement(comparison.sharpness_ratio, note=reason)
+    ratio = comparison.sharpness_ratio
+    if ratio is None:
+        measured = variant.curvature is not None
+        return Measurement(None, note="λmax(FP32) is within its own uncertainty of zero" if measured else "")
+    parts = [item.curvature.lambda_max for item in (variant, result.variant(comparison.baseline)) if item.curvature]
+    relative = [part.residual / part.value for part in parts if part.residual is not None and part.value]
+    return Measurement(ratio, abs(ratio) * math.hypot(*relative) if len(relative) == 2 else None)
 
 
 def _basin_width(landscape: str) -> Reader:
@@ -203,7 +208,7 @@ for _metric in (
     Metric(
         "sharpness_ratio", "λ ratio", "×", "lower",
         "λmax over the float model's λmax. Above 1.5 it is a signal; it is never the judge.",
-        _sharpness_ratio, form="ratio",
+        _sharpness_ratio, "residuals of both, in quadrature", form="ratio",
     ),
     Metric(
         "lambda_min", "λmin", "", None,

@@ -35,9 +35,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The bars in the run's order."""
+    """The bars in the run's order; ``variants`` names all of the run, so that each keeps its place from the start."""
 
     bars: list[Bar]
+    variants: list[str]
 
     @property
     def baseline(self) -> Bar | None:
@@ -64,7 +65,7 @@ def gather_sharpness(result: RunResult) -> Sharpness | None:
                 converged=variant.curvature.converged,
             )
         )
-    return Sharpness(bars) if bars else None
+    return Sharpness(bars, list(styles)) if bars else None
 
 
 def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
@@ -78,13 +79,14 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
         mode,
         [_bar_trace(data.bars, mode)],
         left=56,
-        height=max(200, 60 + 52 * len(data.bars)),
+        height=max(200, 60 + 52 * len(data.variants)),
         bargap=0.0,
         shapes=[vertical_line(baseline.value, baseline.style.fill[mode], 1)] if baseline else [],
         annotations=[_bar_label(bar, mode) for bar in data.bars],
         xaxis=x_axis(mode, title, range=[low * 1.1, high * _LABEL_ROOM], zeroline=True, zerolinecolor=ground.axis,
                      zerolinewidth=1),
-        yaxis=y_axis(mode, "", autorange="reversed", showgrid=False, ticksuffix=" ",
+        yaxis=y_axis(mode, "", range=[len(data.variants) - 0.5, -0.5], categoryorder="array",
+                     categoryarray=[plain(name) for name in data.variants], showgrid=False, ticksuffix=" ",
                      tickfont={"size": 12, "color": ground.second}),
         uirevision="sharpness",
     )  # fmt: skip

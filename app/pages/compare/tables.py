@@ -87,13 +87,19 @@ def delta_text(metric: Metric, compared: ComparedValue, reference: float | None)
     """
     if compared.delta is None:
         return ""
-    if compared.delta == 0:
+    if compared.delta == 0 or _is_nothing(compared):
         return "0"
     if metric.relative and reference:
         return f"{numbers.number(100 * compared.delta / abs(reference), signed=True)}{numbers.THIN_SPACE}%"
     if metric.form == "size":
         return f"{'+' if compared.delta > 0 else numbers.MINUS}{numbers.size(abs(compared.delta))}"
     return numbers.number(compared.delta * metric.scale, signed=True)
+
+
+def _is_nothing(compared: ComparedValue) -> bool:
+    """A difference within its error that would not change the number as it is written; the title has its digits."""
+    delta, value = abs(compared.delta or 0.0), abs(compared.value or 0.0)
+    return compared.better is None and delta <= (compared.delta_uncertainty or 0.0) and delta < 5e-4 * value
 
 
 def _metrics_row(row: ComparedRow, metrics: Sequence[Metric], reference: ComparedRow) -> html.Tr:

@@ -40,3 +40,10 @@ def test_a_ratio_without_meaning_gives_its_reason() -> None:
 def test_two_metrics_of_one_key_are_refused() -> None:
     with pytest.raises(InternalFault):
         METRICS.add("loss", METRICS["loss"])
+
+
+def test_the_ratios_error_is_that_of_both_eigenvalues() -> None:
+    found = result(variant("FP32", 10.0), variant("int2", 40.0))  # each with a residual of 0.01
+    measurement = METRICS["sharpness_ratio"].read(found, found.variants[1])
+    assert measurement.value == 4.0
+    assert measurement.error == pytest.approx(4.0 * (0.001**2 + 0.00025**2) ** 0.5)
