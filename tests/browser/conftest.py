@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.proxy import Proxy
 from tests.web_server import free_port
@@ -27,7 +27,8 @@ FLAGS = [
 ]  # fmt: skip
 EXAMPLES = Path(__file__).parents[2] / "quant_lens_engine" / "intake" / "examples"
 PATIENCE_MS = 120_000
-"""For what a busy machine computes; what a page answers by itself has Playwright's own 10 s."""
+"""For what a busy machine computes."""
+expect.set_options(timeout=15_000)  # for what a page answers by itself
 
 
 @dataclass

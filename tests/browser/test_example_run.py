@@ -77,12 +77,12 @@ def test_deployed_and_smooth_are_one_switch_and_the_address_remembers_it(visit, 
     page = visit(example_run["path"])
     lines = page.locator(".chart-card", has_text="Loss along shared directions")
     expect(lines.locator(".plotly")).to_be_visible()
-    expect(lines.locator(".card-sentence")).to_contain_text("Smooth")
+    expect(lines.locator(".card-sentence")).to_contain_text("each variant's own weights")
     page.get_by_text("Deployed L(Q(w + αd))").click()
-    expect(lines.locator(".card-sentence")).to_contain_text("Deployed")
+    expect(lines.locator(".card-sentence")).to_contain_text("each α")
     page.wait_for_url("**landscape=deployed")
     page.reload()
-    expect(lines.locator(".card-sentence")).to_contain_text("Deployed")
+    expect(lines.locator(".card-sentence")).to_contain_text("each α")
 
 
 def test_settings_and_a_reload_show_the_same_run(visit, example_run):
@@ -111,8 +111,8 @@ def test_a_compare_link_opens_the_same_view_for_someone_else(visit, server, exam
     other = server.submit(name="another", seed=1)
     server.wait_for(other, "DONE")
     page = visit("/")
-    for name in ("another", "digits"):
-        page.locator(".ag-row", has_text=re.compile(name)).first.locator("input[type=checkbox]").first.check()
+    for name in ("another", "example: digits-cnn"):
+        page.locator(".ag-row", has_text=name).first.locator("input[type=checkbox]").first.check()
     page.get_by_role("button", name=re.compile("Compare 2")).click()
     page.wait_for_url(re.compile(r"/compare\?runs="))
     address = page.url.removeprefix(server.url)
