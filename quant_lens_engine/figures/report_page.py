@@ -15,6 +15,7 @@ from quant_lens_engine.figures.metrics import METRICS, Metric, variant_metrics
 from quant_lens_engine.figures.tokens import FONT, GROUND, MODES, MONO, VERDICTS, Mode
 from quant_lens_engine.figures.variant_style import variant_styles
 from quant_lens_engine.schema import RunResult, Variant, numbers
+from quant_lens_engine.schema.summary import verdict_sentence
 
 COLUMNS = (
     "effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy", "lambda_max",
@@ -56,13 +57,16 @@ def html_report(results: RunResult | Sequence[tuple[str, RunResult]], *, title: 
 def _section(name: str, result: RunResult, place: int, drawings: dict[str, Drawing]) -> str:
     parts = [f"<h1>{escape(name)}</h1>", f'<p class="muted">{escape(_subtitle(result))}</p>', _verdicts(result)]
     parts.append(f"<h2>Variants</h2>{_variant_table(result)}")
-    charts = [("sharpness", draw_both("sharpness", result))]
-    charts += [(f"lines-{kind}", draw_both("lines", result, landscape=kind)) for kind in LANDSCAPES]
-    for key, drawing in charts:
+    charts = [("sharpness", "", draw_both("sharpness", result))]
+    charts += [
+        (f"lines-{kind}", f": {words}", draw_both("lines", result, landscape=kind))
+        for kind, words in LANDSCAPES.items()
+    ]
+    for key, which, drawing in charts:
         if drawing.light is None:
             continue
         drawings[f"{key}-{place}"] = drawing
-        words = f"<h2>{escape(drawing.title)}</h2><p class='muted'>{escape(drawing.sentence)}</p>"
+        words = f"<h2>{escape(drawing.title + which)}</h2><p class='muted'>{escape(drawing.sentence)}</p>"
         parts.append(f'{words}<div class="chart" id="{key}-{place}"></div>')
     parts.append(_failures(result) + _skipped(result) + f"<h2>Data and settings</h2>{_settings(result)}")
     return "<section>" + "".join(parts) + "</section>"
@@ -81,15 +85,17 @@ def _subtitle(result: RunResult) -> str:
 
 
 def _verdicts(result: RunResult) -> str:
+    said = verdict_sentence(result)
+    lead = f"<p class='lead'><b>{escape(said.lead)}</b> {escape(said.rest)}</p>" if said.lead else ""
     items = []
     for comparison in result.comparisons:
         if comparison.verdict is None:
             continue
         level = comparison.verdict.level
-        reasons = " ".join([*comparison.verdict.reasons, *comparison.verdict.signals])
+        reasons = "; ".join([*comparison.verdict.reasons, *comparison.verdict.signals])
         badge = f'<b class="verdict {escape(level)}">{_SIGNS[level]} {escape(level)}</b>'
         items.append(f"<li><b>{escape(comparison.variant)}</b> {badge} {escape(reasons)}</li>")
-    return f"<ul class='verdicts'>{''.join(items)}</ul>" if items else ""
+    return f"{lead}<ul class='verdicts'>{''.join(items)}</ul>" if items else lead
 
 
 def _variant_table(result: RunResult) -> str:
@@ -197,6 +203,7 @@ tr:last-child td{border-bottom:0}
 code{font-family:MONO;font-size:12px}
 .swatch{display:inline-block;width:18px;height:3px;vertical-align:middle;background:var(--light)}
 .chart{height:340px;border:1px solid var(--border);border-radius:8px;background:var(--surface);padding:8px}
+.lead{margin:16px 0 4px;font-size:18px;line-height:26px}
 .verdicts{padding:0;list-style:none}
 .verdict.safe{color:var(--safe)}
 .verdict.caution{color:var(--caution)}

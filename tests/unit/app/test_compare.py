@@ -91,7 +91,7 @@ def test_names_of_runs_are_no_setting_and_equal_runs_differ_in_nothing():
 
 def test_what_weakens_a_comparison_is_said():
     notes = compare_runs([run("a", 0.3), run("b", 0.3, seed=1, state="RUNNING")], "a").notes
-    assert any("different rows" in note for note in notes)
+    assert any("seeds differ" in note for note in notes)
     assert any("Not finished yet: run b" in note for note in notes)
 
 
