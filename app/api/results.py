@@ -43,7 +43,8 @@ def export_csv(run_id: str, store: StoreOf) -> Response:
 def export_html(run_id: str, store: StoreOf) -> Response:
     """One self-contained page with the charts, the table and the settings; it opens without a network."""
     record = store.runs.get(run_id)
-    return _download(html_report(store.results.result(run_id), title=record.name or record.id), record, "html", "text/html; charset=utf-8")
+    report = html_report(store.results.result(run_id), title=record.name or record.id)
+    return _download(report, record, "html", "text/html; charset=utf-8")
 
 
 def table_of(result: RunResult) -> str:

@@ -3,6 +3,8 @@
   const root = document.documentElement;
   const scheme = () => (root.getAttribute("data-mantine-color-scheme") === "dark" ? "dark" : "light");
 
+  let entered = false;
+
   const tellScheme = () => {
     if (window.dash_clientside?.set_props && document.getElementById("page")) {
       dash_clientside.set_props("color-scheme", { data: scheme() });
@@ -22,6 +24,9 @@
           else link.removeAttribute("aria-current");
         });
         tellScheme();
+        // After a change of page a screen reader, and the Tab key, go on from the new page.
+        if (entered) document.getElementById("page").focus({ preventScroll: true });
+        entered = true;
         const place = location.hash && document.getElementById(location.hash.slice(1));
         if (place) place.scrollIntoView();
         return title;
