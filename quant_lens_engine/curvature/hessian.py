@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.model_call import plain_paths
-from quant_lens_engine.objective.sample import Batch
+from quant_lens_engine.objective.sample import Batch, tensors
 
 HvpPlan = Literal["reuse", "fresh"]
 
@@ -181,9 +181,11 @@ def graph_bytes(objective: Objective, batch: Batch) -> int:
         _named_operators(),
         saved_tensors_hooks(count, lambda tensor: tensor),
     ):
-        loss = objective.terms(batch.to(objective.device, objective.dtype), objective.point | parameters).losses.sum()
+        moved = batch.to(objective.device, objective.dtype)
+        loss = objective.terms(moved, objective.point | parameters).losses.sum()
         kept = torch.autograd.grad(loss, list(parameters.values()), create_graph=True, allow_unused=True)
-    for tensor in (*objective.point.values(), *objective.model.buffers()):
+    data = (*tensors(moved.content), *tensors(moved.target))  # often a view of the whole sample
+    for tensor in (*objective.point.values(), *objective.model.buffers(), *data):
         seen.pop(tensor.untyped_storage().data_ptr(), None)
     del kept
     return sum(seen.values())

@@ -13,6 +13,9 @@ MAX_MEMBERS = 200_000
 MAX_DEFLATE_RATIO = 300
 """Real arrays compress tenfold, now and then; a bomb compresses a thousandfold."""
 _SMALL_BYTES = 64 << 20
+_END_BYTES = 22
+_FARTHEST_END = _END_BYTES + 65_535
+"""The end-of-directory record, with the longest comment behind it."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 
 
@@ -111,8 +114,10 @@ def _check_overlap(members: list[Member], entries: list[zipfile.ZipInfo], size: 
 
 
 def _has_directory(path: Path) -> bool:
-    """Whether an end-of-directory record is there: without it the file was cut off."""
+    """Whether a whole end-of-directory record is there: without it the file was cut off."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - 65_557))
-        return b"PK\x05\x06" in file.read()
+        file.seek(max(0, size - _FARTHEST_END))
+        tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    return place >= 0 and len(tail) - place >= _END_BYTES

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from quant_lens_engine.errors import CheckpointError
 
-MAX_TENSORS = 100_000
-"""Three hundred thousand empty tensors make a small file and a large, slow answer."""
+MAX_TENSORS = 30_000
+"""A small file of three hundred thousand empty tensors makes a large and slow answer; real models have hundreds."""
 
 _CHUNK = 1 << 24
 """Elements looked at in one go: the mask of a whole embedding table would be a second copy of it."""

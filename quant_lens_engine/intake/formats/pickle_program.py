@@ -19,7 +19,8 @@ import torch
 from quant_lens_engine.errors import CheckpointError
 from quant_lens_engine.intake.formats import SAVE_HINT
 
-MAX_INSTRUCTIONS = 3_000_000
+MAX_INSTRUCTIONS = 1_000_000
+"""A tensor takes about thirty."""
 
 _STORAGE_DTYPES: dict[str, torch.dtype] = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,

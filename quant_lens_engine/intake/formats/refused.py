@@ -24,7 +24,7 @@ def _refusal(message: str, code: str, hint: str = SAVE_HINT) -> Callable[[Path],
 def _read_pickle(path: Path) -> Contents:
     """Say what the pickle would have run; a harmless one has no tensors that could be read safely."""
     with path.open("rb") as file:
-        refuse_code(io.BytesIO(file.read(_MAX_LOOK_BYTES)))
+        refuse_code(io.BytesIO(file.read(min(path.stat().st_size, _MAX_LOOK_BYTES))))
     raise CheckpointError("a bare pickle, not a file of torch.save", hint=SAVE_HINT, code="not_a_checkpoint")
 
 

@@ -35,7 +35,7 @@ def _recognises(head: bytes, path: Path) -> bool:  # noqa: ARG001  (one signatur
 
 def _read(path: Path) -> Contents:
     with path.open("rb") as file:
-        stream = io.BytesIO(file.read(_MAX_PROGRAM_BYTES))
+        stream = io.BytesIO(file.read(min(path.stat().st_size, _MAX_PROGRAM_BYTES)))
     magic, protocol, system, root, keys = (follow_pickle(stream) for _ in range(5))
     if magic != _MAGIC or protocol != _PROTOCOL or not _little_endian(system) or not isinstance(keys, list):
         raise CheckpointError("its preamble is not that of torch.save", hint=SAVE_HINT, code="bad_pickle")
