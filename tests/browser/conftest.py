@@ -126,7 +126,7 @@ class Visitor:
         self.context: BrowserContext = browser.new_context(
             base_url=base, **{"viewport": {"width": 1440, "height": 900}, **options}
         )
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(20_000)
         self.complaints: list[str] = []
         self.context.on("page", self._listen)
         self.page: Page = self.context.new_page()

@@ -79,10 +79,10 @@ def test_deployed_and_smooth_are_one_switch_and_the_address_remembers_it(visit, 
     expect(lines.locator(".plotly")).to_be_visible()
     expect(lines.locator(".card-sentence")).to_contain_text("each variant's own weights")
     page.get_by_text("Deployed L(Q(w + αd))").click()
-    expect(lines.locator(".card-sentence")).to_contain_text("each α")
+    expect(lines.locator(".card-sentence")).to_contain_text("at every α")
     page.wait_for_url("**landscape=deployed")
     page.reload()
-    expect(lines.locator(".card-sentence")).to_contain_text("each α")
+    expect(lines.locator(".card-sentence")).to_contain_text("at every α")
 
 
 def test_settings_and_a_reload_show_the_same_run(visit, example_run):
