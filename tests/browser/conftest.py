@@ -112,7 +112,7 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium here: tests/browser/install_chromium.sh gets one")
+        pytest.fail("there is no Chromium here: tests/browser/install_chromium.sh gets one")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
