@@ -73,11 +73,13 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
         Input("runs-clock", "n_intervals"),
         State("runs-selected", "data"),
         State("runs-empty", "children"),
+        State("runs-grid-heard", "data"),
     )
     @in_thread
     def show_rows(
         q: str, state: str, show: Any, limit: int, _live: Any, _changed: Any, _clock: Any, selected: list[Row],
         empty_shown: Any,
+        heard: bool,
     ) -> tuple[Any, ...]:  # fmt: skip
         view = RunsView.from_search(RunsView(q or "", state or None, show).search())  # type: ignore[arg-type]  # checked
         try:
@@ -85,7 +87,8 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
         except BadQuery as error:
             return (*(no_update,) * 2, f"{_sentence(error.message)} {_sentence(error.hint)}", *(no_update,) * 10)
         rows = run_rows(page.items, services.store.results.summaries([run.id for run in page.items]), view.show)
-        filtered = ctx.triggered_id in {"runs-q", "runs-state", "runs-limit", None}
+        # A live refresh leaves the ticks alone; other rows, or a grid that has just been made, are told of them.
+        other_rows = not heard or ctx.triggered_id in {"runs-q", "runs-state", "runs-limit"}
         ids = {row["id"] for row in rows}
         kept = {"ids": [item["id"] for item in selected if item["id"] in ids]}
         nothing = not page.total and not view.filtered
@@ -93,7 +96,7 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
         more = len(rows) < page.total
         return (
             rows,
-            kept if filtered and selected else no_update,
+            kept if other_rows and selected else no_update,
             "",
             f"{total} match" if view.q.strip() else "",
             ""

@@ -34,12 +34,11 @@ def _register_ticks(dashboard: Dash) -> None:
         prevent_initial_call=True,
     )
     def remember(chosen: Any, rows: list[Row] | None, before: list[Row], heard: bool) -> Any:
-        # A grid that has just been made says that nothing is ticked, before it is told what was.
+        # A grid that has just been made says that nothing is ticked, before it is told what was. The answer is given
+        # all the same: with no answer Dash would drop the callbacks that wait for it, and the bar would stay hidden.
         if not chosen and not heard:
-            return no_update, no_update
-        after = merge_selection(before, chosen, rows or [])
-        same = [item["id"] for item in after] == [item["id"] for item in before]
-        return no_update if same else after, True if isinstance(chosen, list) else no_update
+            return before, no_update
+        return merge_selection(before, chosen, rows or []), True if isinstance(chosen, list) else no_update
 
     @dashboard.callback(
         Output("selection-bar", "hidden"),
