@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ RUN_TOPIC = "run:"
 GONE = "gone"
 
 READ_PERIOD_S = 0.4
+RUNS_PERIOD_S = 1.5
 BEAT_S = 2.0
 ANSWER_S = 20.0
 RUNS_WATCHED = 100
@@ -61,7 +64,7 @@ def live_layout() -> html.Div:
 
 def register_live(app: Dash, store: Store) -> None:
     """Add the live callbacks to ``app``."""
-    watch = Watch(lambda topics: read_versions(store, topics))
+    watch = Watch(VersionReader(store))
 
     async def follow() -> None:
         websocket = callback_context.websocket
@@ -75,19 +78,35 @@ def register_live(app: Dash, store: Store) -> None:
     )
 
 
-def read_versions(store: Store, topics: Collection[str]) -> dict[str, str]:
-    """The present version of each topic; a run that is not there has the version ``gone``."""
-    return {topic: _read_version(store, topic) for topic in topics}
+class VersionReader:
+    """Topics to their present versions; a run that is not there has the version ``gone``.
 
+    The table of runs costs a read of them all, so its version is at most a moment old.
+    """
 
-def _read_version(store: Store, topic: str) -> str:
-    if topic == RUNS_TOPIC:
-        page = store.runs.page(limit=RUNS_WATCHED)
-        return digest([[run.id, run.version] for run in page.items] + [page.total])[:16]
-    try:
-        return str(store.runs.version(topic.removeprefix(RUN_TOPIC)))
-    except InputError:
-        return GONE
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._runs = ""
+        self._runs_read_at = -math.inf
+
+    def __call__(self, topics: Collection[str]) -> dict[str, str]:
+        """One version for each topic."""
+        return {topic: self._read(topic) for topic in topics}
+
+    def _read(self, topic: str) -> str:
+        if topic == RUNS_TOPIC:
+            return self._read_runs()
+        try:
+            return str(self._store.runs.version(topic.removeprefix(RUN_TOPIC)))
+        except InputError:
+            return GONE
+
+    def _read_runs(self) -> str:
+        if time.monotonic() - self._runs_read_at > RUNS_PERIOD_S:
+            page = self._store.runs.page(limit=RUNS_WATCHED)
+            self._runs = digest([[run.id, run.version] for run in page.items] + [page.total])[:16]
+            self._runs_read_at = time.monotonic()
+        return self._runs
 
 
 async def _follow_page(websocket: Any, watch: Watch) -> None:
@@ -130,6 +149,7 @@ class Watch:
         self._period_s = period_s
         self._waiting: Counter[str] = Counter()
         self._versions: dict[str, str] = {}
+        self._reads = 0
         self._failed = False
         self._news = asyncio.Condition()
         self._reader: asyncio.Task[None] | None = None
@@ -138,9 +158,10 @@ class Watch:
         """The topic's version as soon as it is another than ``seen``; ``seen`` when time is up.
 
         Raises:
-            ConnectionError: the store did not answer the latest read.
+            ConnectionError: the store did not answer a read that ended meanwhile.
         """
         self._waiting[topic] += 1
+        before = self._reads
         if seen is None:
             self._versions.pop(topic, None)
         if self._reader is None or self._reader.done():
@@ -149,13 +170,18 @@ class Watch:
             async with self._news:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout_s):
-                        await self._news.wait_for(lambda: self._failed or self._versions.get(topic, seen) != seen)
-            if self._failed:
+                        await self._news.wait_for(
+                            lambda: self._failed_since(before) or self._versions.get(topic, seen) != seen
+                        )
+            if self._failed_since(before):
                 raise ConnectionError("the store does not answer")
             return self._versions.get(topic, seen)
         finally:
             self._waiting[topic] -= 1
             self._waiting += Counter()  # drops what nobody waits for
+
+    def _failed_since(self, reads: int) -> bool:
+        return self._failed and self._reads > reads
 
     async def _keep_reading(self) -> None:
         while self._waiting:
@@ -166,6 +192,7 @@ class Watch:
                 if not self._failed:
                     log.warning("live pages: the store does not answer (%s)", type(error).__name__)
                 self._failed = True
+            self._reads += 1
             async with self._news:
                 self._news.notify_all()
             await asyncio.sleep(self._period_s)

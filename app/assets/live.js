@@ -49,7 +49,7 @@
         place.querySelector("#live-note-text").textContent = text;
     }
 
-    /** The version of what is shown, from the REST API; live.py's read_versions is its twin. */
+    /** The version of what is shown, from the REST API; live.py's VersionReader is its twin. */
     async function ask() {
         const options = { headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(8000) };
         if (topic === null) {

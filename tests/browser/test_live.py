@@ -81,6 +81,22 @@ def test_a_page_survives_the_restart_of_the_web_server(visit, server, long_run):
     expect(page.locator("#live-note")).to_be_hidden(timeout=20_000)
 
 
+def test_a_page_survives_the_restart_of_the_store(visit, server, long_run):
+    page = visit(f"/runs/{long_run}", expect_complaints=True)
+    expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)
+    store = [child for child in psutil.Process(server.process.pid).children() if "valkey" in child.name()]
+    assert store
+    for child in store:
+        child.kill()
+    psutil.wait_procs(store, 10)
+    wait_until_ready(server)
+    before = page.locator(".ql-stage-card").inner_text()
+    expect(page.locator(".ql-stage-card")).not_to_have_text(before, timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".state-pill.cancelled")).to_be_visible(timeout=30_000)
+    expect(page.locator("#live-note")).to_be_hidden(timeout=20_000)
+
+
 def test_a_page_says_quietly_that_it_is_cut_off_and_comes_back(visit, proxy, long_run):
     page = visit(f"/runs/{long_run}", through=proxy, expect_complaints=True)
     expect(page.locator(".ql-cell.running")).to_have_count(1, timeout=PATIENCE_MS)

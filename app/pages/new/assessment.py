@@ -129,8 +129,8 @@ def _limit_hint(limit: int | None, available: int | None) -> str:
 
 def _transform_said(draft: Draft) -> str:
     parts = [draft.layout or "layout as it is"]
-    if draft.scale not in (None, 1.0):
-        parts.append(f"× {numbers.number(draft.scale)}")
+    if draft.scale:
+        parts.append(f"× {draft.scale}")
     parts += [f"{word} {text}" for word, text in (("mean", draft.mean), ("std", draft.std)) if text]
     return " · ".join(parts)
 
@@ -138,7 +138,7 @@ def _transform_said(draft: Draft) -> str:
 def _done_steps(draft: Draft, problems: Mapping[str, str], obstacles: Mapping[str, Obstacle]) -> dict[str, bool]:
     return {
         "model": bool(draft.model) and "model" not in obstacles,
-        "data": bool(draft.data) and "data" not in obstacles and not {"mean", "std", "limit"} & set(problems),
+        "data": bool(draft.data) and "data" not in obstacles and not {"scale", "mean", "std", "limit"} & set(problems),
         "schemes": "schemes" not in problems,
         "analyses": not {"seed", "batch_size"} & set(problems),
     }

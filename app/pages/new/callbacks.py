@@ -14,7 +14,7 @@ from app.pages.new.cards import data_card, model_card
 from app.pages.new.checking import Check, follow_check
 from app.pages.new.choosing import checkpoint_of, choose, data_of, is_waiting, look_at
 from app.pages.new.data_view import baseline_view, preview
-from app.pages.new.draft import Draft
+from app.pages.new.draft import Draft, scale_text
 from app.pages.new.plan import Plan, plan_of
 from app.pages.new.schemes import known_schemes, scheme_groups
 from app.routing import Services, current_user, in_thread
@@ -49,12 +49,10 @@ def _field_inputs() -> list[Input]:
 def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
     """The draft from the fields' values, in the order of ``FIELDS``."""
     given = dict(zip(FIELDS, values, strict=True))
-    for text in ("name", "mean", "std"):
+    for text in ("name", "scale", "mean", "std"):
         given[text] = given[text] or ""
     for number in ("limit", "batch_size", "seed"):
         given[number] = given[number] if isinstance(given[number], int) else None
-    scale = given["scale"]
-    given["scale"] = float(scale) if isinstance(scale, int | float) else None
     given["layout"] = given["layout"] or None
     given["architecture"] = given["architecture"] or "auto"
     given["schemes"] = tuple(given["schemes"] or ())
@@ -227,9 +225,10 @@ def _register_suggestions(app: Dash) -> None:
         inspection = data_of((found or {}).get("data"))
         if inspection is not None and told["suggested_for"] != data:
             after["suggested_for"] = data
-            unsaid = not layout and not isinstance(scale, int | float)
+            unsaid = not layout and not scale
             if (told["suggested_for"] is not None or unsaid) and "example" not in (data or {}):
-                answers[1], answers[2] = inspection.suggested_layout or "", inspection.suggested_scale
+                answers[1] = inspection.suggested_layout or ""
+                answers[2] = scale_text(inspection.suggested_scale)
         return (*answers, after if after != told else no_update)
 
 

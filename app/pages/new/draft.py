@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +23,7 @@ class Draft:
     Attributes:
         model: ``{"example": name}`` or ``{"file": sha256, "filename", "size"}``; None while nothing is chosen.
         data: the same for the data.
+        scale: a number or a fraction such as ``1/255`` as text; nothing leaves x unscaled.
         mean: numbers for each channel as text, separated by commas; likewise ``std``.
         base: the spec of the run that this one repeats, whose finer options are kept.
     """
@@ -31,7 +33,7 @@ class Draft:
     data: dict[str, Any] | None = None
     architecture: str = "auto"
     layout: str | None = None
-    scale: float | None = None
+    scale: str = ""
     mean: str = ""
     std: str = ""
     limit: int | None = DEFAULT_LIMIT
@@ -57,8 +59,6 @@ class Draft:
         for key in ("limit", "batch_size", "seed"):
             if given.get(key, "").isdecimal():
                 found[key] = int(given[key])
-        if (scale := _number(given.get("scale", ""))) is not None:
-            found["scale"] = scale
         if "schemes" in given:
             found["schemes"] = tuple(dict.fromkeys(filter(None, given["schemes"].split(","))))
         return cls(**found)
@@ -74,7 +74,7 @@ class Draft:
             data=_chosen(known.data.file, known.data.example, known.data.path),
             architecture=known.model.architecture,
             layout=transform.layout,
-            scale=transform.scale,
+            scale=scale_text(transform.scale),
             mean=_texts(transform.mean),
             std=_texts(transform.std),
             limit=known.data.limit,
@@ -97,7 +97,7 @@ class Draft:
             if source:
                 kind = next(kind for kind in ("example", "file", "path") if kind in source)
                 said[key] = f"{kind}:{source[kind]}"
-        for key in (*_TEXTS, "limit", "batch_size", "seed", "scale"):
+        for key in (*_TEXTS, "limit", "batch_size", "seed"):
             value = getattr(self, key)
             if value is not None and value != "" and value != getattr(plain, key):
                 said[key] = str(value)
@@ -113,7 +113,7 @@ class Draft:
         """
         return Transform(
             layout=self.layout,
-            scale=1.0 if self.scale is None else self.scale,
+            scale=_scale(self.scale),
             mean=_numbers(self.mean, "mean"),
             std=_numbers(self.std, "std"),
         )
@@ -132,6 +132,10 @@ class Draft:
                 parse_scheme(name)
             except QuantLensError as error:
                 found["schemes"] = f"{error.message}. {error.hint}"
+        try:
+            _scale(self.scale)
+        except ValueError as error:
+            found["scale"] = str(error)
         for key in ("mean", "std"):
             try:
                 if any(value <= 0 for value in _numbers(getattr(self, key), key)) and key == "std":
@@ -199,7 +203,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "preset": tuple(PRESET_DESCRIPTIONS),
     "dtype": ("float32", "float64"),
 }
-_TEXTS = ("name", "architecture", "layout", "mean", "std", "preset", "device", "dtype", "task")
+_TEXTS = ("name", "architecture", "layout", "scale", "mean", "std", "preset", "device", "dtype", "task")
 
 
 def _source_of(text: str) -> dict[str, Any] | None:
@@ -223,9 +227,31 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
     parts = text.replace(";", ",").replace(",", " ").split()
     values = [_number(part) for part in parts]
     for part, value in zip(parts, values, strict=True):
-        if value is None or value != value or abs(value) == float("inf"):
+        if value is None or not math.isfinite(value):
             raise ValueError(f"{name}: {part!r} is not a number. Write one for each channel, as in 0.49, 0.48, 0.45")
     return tuple(value for value in values if value is not None)
+
+
+def scale_text(scale: float) -> str:
+    """A scale as a person writes it.
+
+    Example:
+        >>> scale_text(1 / 255), scale_text(0.3), scale_text(1.0)
+        ('1/255', '0.3', '')
+    """
+    if scale == 1.0:
+        return ""
+    whole = round(1 / scale) if 0 < scale < 1 else 0
+    return f"1/{whole}" if whole and 1 / whole == scale else repr(scale)
+
+
+def _scale(text: str) -> float:
+    """The inverse of :func:`scale_text`."""
+    above, slash, below = text.strip().partition("/")
+    value, divisor = _number(above or "1"), _number(below) if slash else 1.0
+    if value is None or not divisor or not math.isfinite(value / divisor) or value == 0:
+        raise ValueError(f"scale: {text!r} is not a number. Write one, or a fraction such as 1/255")
+    return value / divisor
 
 
 def _texts(values: tuple[float, ...]) -> str:

@@ -148,10 +148,7 @@ def _transform(draft: Draft) -> html.Details:
             id="new-layout", label="Layout", value=draft.layout or "",
             data=[{"value": "", "label": "as it is"}, *({"value": name, "label": name} for name in LAYOUTS)], w=110,
         ),
-        dmc.NumberInput(
-            id="new-scale", label="Scale", value=draft.scale if draft.scale is not None else "", decimalScale=12, w=150,
-            step=0.001, debounce=True, placeholder="1", hideControls=True,
-        ),
+        dmc.TextInput(id="new-scale", label="Scale", value=draft.scale, w=110, debounce=True, placeholder="1"),
         dmc.TextInput(id="new-mean", label="Mean", value=draft.mean, w=190, debounce=True, placeholder="0 or one each"),
         dmc.TextInput(id="new-std", label="Std", value=draft.std, w=190, debounce=True, placeholder="1 or one each"),
     ]  # fmt: skip
@@ -164,6 +161,7 @@ def _transform(draft: Draft) -> html.Details:
                  "channel. Suggested from the file; a wrong one shows in the baseline check."],
                 className="ql-hint",
             ),
+            _problem("scale"),
             _problem("mean"),
             _problem("std"),
         ],

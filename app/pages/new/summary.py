@@ -82,7 +82,7 @@ def starts_text(capabilities: Capabilities, waiting: int) -> str:
     free = sum(worker.run_id is None for worker in workers)
     if waiting:
         return f"after {waiting} waiting run{'s' if waiting > 1 else ''}"
-    return "now" if free else "shared with a run that is under way"
+    return "now" if free else "when a worker is free"
 
 
 def runners(workers: Sequence[WorkerFacts]) -> list[WorkerFacts]:

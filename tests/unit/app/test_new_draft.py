@@ -1,0 +1,88 @@
+"""The New page's draft: link, fields, RunSpec and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.pages.new.draft import Draft, scale_text
+from quant_lens_engine.schema import parse_run_spec
+
+SHA = "ab" * 32
+READY = {"model": {"file": SHA}, "data": {"example": "digits"}}
+
+
+def test_a_link_opens_the_same_draft() -> None:
+    draft = Draft(
+        name="50 % & more", model={"file": SHA}, data={"example": "digits"}, architecture="digits-cnn", layout="NHWC",
+        scale="1/255", mean="0.49, 0.48, 0.45", std="0.2, 0.2, 0.2", limit=512, batch_size=64, preset="thorough",
+        schemes=("int8", "int4-g128-asym"), seed=7, device="cuda:0", dtype="float64",
+    )  # fmt: skip
+    again = Draft.from_query(f"?{draft.query()}")
+    assert again == draft
+    assert again.spec() == draft.spec()
+
+
+def test_the_default_draft_has_a_short_link() -> None:
+    assert Draft(**READY).query() == f"model=file:{SHA}&data=example:digits"
+
+
+@pytest.mark.parametrize(
+    "search", ["?layout=ZZZ&preset=enormous&dtype=int1", "?limit=-3&seed=x", "?model=nonsense&data=example:", "?&&=&"]
+)
+def test_what_a_link_says_badly_is_left_out(search: str) -> None:
+    assert Draft.from_query(search) == Draft()
+
+
+def test_a_run_is_repeated_with_everything_that_it_had() -> None:
+    spec = parse_run_spec(
+        {
+            "name": "nightly",
+            "model": {"file": SHA, "architecture": "mlp", "options": {"activation": "gelu"}},
+            "data": {"file": SHA, "limit": None, "transform": {"layout": "NHWC", "scale": 1 / 255, "mean": [0.1307]}},
+            "schemes": ["int8"],
+            "analyses": {"preset": "quick", "line": {"steps": 7}},
+            "execution": {"threads": 3, "micro_batch": 32},
+            "seed": 5,
+        }
+    )
+    draft = Draft.from_spec(spec.model_dump(mode="json"))
+    assert draft.spec() == spec
+    assert draft.scale == "1/255"
+    assert draft.changed(preset="standard").spec().analyses.line.steps == 31
+    assert draft.changed(model={"example": "digits-mlp"}).spec().model.options == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"model": None}, "model", "Choose a model"),
+        ({"schemes": ()}, "schemes", "at least one"),
+        ({"schemes": ("int8", "int99")}, "schemes", "unknown scheme 'int99'"),
+        ({"mean": "0.4; zero"}, "mean", "'zero' is not a number"),
+        ({"mean": "nan"}, "mean", "'nan' is not a number"),
+        ({"std": "0.2, 0"}, "std", "above 0"),
+        ({"scale": "1/0"}, "scale", "'1/0' is not a number"),
+        ({"scale": "big"}, "scale", "'big' is not a number"),
+        ({"limit": 0}, "limit", "1 or more"),
+        ({"seed": None}, "seed", "whole number"),
+    ],
+)
+def test_each_problem_is_told_beside_its_field(changes: dict[str, object], field: str, words: str) -> None:
+    problems = Draft(**READY).changed(**changes).problems()
+    assert list(problems) == [field]
+    assert words in problems[field]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=1e-12, max_value=1e12))
+def test_a_scale_survives_being_written(scale: float) -> None:
+    draft = Draft(**READY).changed(scale=scale_text(scale))
+    assert draft.problems() == {}
+    assert draft.transform().scale == scale
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4))
+def test_means_survive_being_written(values: list[float]) -> None:
+    draft = Draft(**READY).changed(mean=", ".join(map(repr, values)))
+    assert draft.transform().mean == tuple(values)

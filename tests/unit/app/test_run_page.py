@@ -1,0 +1,178 @@
+"""The Run page: what is shown at each moment of a run's life, and which sections a change touches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.pages.run.failure import failure_view
+from app.pages.run.stages import stage_card, stage_strip
+from app.pages.run.variants import variants_card
+from app.pages.run.verdict import failures_card, verdict_card
+from app.pages.run.view import SECTIONS, RunView
+from quant_lens_engine.figures import variant_styles
+from quant_lens_engine.schema import (
+    ErrorBody,
+    RunProgress,
+    RunRecord,
+    RunSpec,
+    SkippedLayer,
+    StageFailure,
+    StageProgress,
+    plan_stages,
+)
+from tests.unit.app.words import find, words
+from tests.unit.figures.results import result, usual, variant
+
+SPEC = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8", "int2"])
+
+
+def record(state: str = "RUNNING", stages: dict[str, dict[str, Any]] | None = None, **fields: Any) -> RunRecord:
+    progress = [
+        StageProgress(stage=key.kind, variant=key.variant, **(stages or {}).get(str(key), {}))
+        for key in plan_stages(SPEC)
+    ]
+    done = sum(stage.state == "done" for stage in progress)
+    return RunRecord(
+        id="7f3a91c", name="sweep", state=state, spec=SPEC.model_dump(mode="json"),
+        progress=RunProgress(fraction=0.5, eta_s=42.4, stages_done=done, stages_total=len(progress), stages=progress),
+        **fields,
+    )  # fmt: skip
+
+
+def done_but(stage: str, state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {str(key): {"state": "done"} for key in plan_stages(SPEC)} | {stage: state}
+
+
+def view(found: RunRecord, measured: Any = None) -> RunView:
+    return RunView(found, measured or usual(), None, "", True)
+
+
+def test_the_grid_has_a_cell_for_every_stage_with_its_state() -> None:
+    found = record(stages={
+        "inspect": {"state": "done", "elapsed_s": 1.0},
+        "evaluate/FP32": {"state": "done", "from_store": True},
+        "curvature/FP32": {"state": "running", "done": 31, "total": 62, "note": "Lanczos step 31", "elapsed_s": 4.0,
+                           "worker": "gpu-01-runs-17-0df3"},
+        "line/FP32": {"state": "failed"},
+    })  # fmt: skip
+    card = stage_card(found, variant_styles(usual().variants), "")
+    told = words(card)
+    assert "Running 50 % about 42 s left" in told
+    assert "2 of 12 stages done , 1 from the store" in told
+    assert "gpu-01 curvature · FP32 31 of 62 · Lanczos step 31 4.0 s" in told
+    cells = find(card, "ql-cell")
+    assert len(cells) == 13  # 12 stages, and no verdict for FP32
+    assert len(find(card, "running")) >= 1
+    assert len([cell for cell in cells if "failed" in cell.className]) == 1
+
+
+def test_a_queued_run_says_what_it_waits_for() -> None:
+    told = words(stage_card(record("QUEUED"), variant_styles(usual().variants), "no worker is alive"))
+    assert "Queued no worker is alive" in told
+    assert "left" not in told
+
+
+def test_a_finished_run_shows_where_its_time_went() -> None:
+    done = {str(key): {"state": "done", "elapsed_s": 2.0} for key in plan_stages(SPEC)}
+    found = record("DONE", done, started_at="2026-01-01T10:00:00+00:00", finished_at="2026-01-01T10:01:38+00:00")
+    told = words(stage_strip(found, 1234.0))
+    assert "12 of 12 stages 1 min 38 s · 1 234 Hessian-vector products" in told
+    assert "curvature 6.0 s" in told
+
+
+def test_numbers_that_are_still_to_come_are_skeletons_and_those_that_never_come_are_dashes() -> None:
+    half = result(variant("FP32", 10.0), variant("int8", None, 0.001))
+    running = variants_card(
+        record(stages=done_but("curvature/int8", {"state": "running"})), half, variant_styles(half.variants)
+    )
+    row = find(running, "data-table")[0].children[1].children[1]
+    assert len(find(row, "skeleton")) == 3  # λmax, its ratio, the trace
+    failed = variants_card(
+        record("DONE", done_but("curvature/int8", {"state": "failed"})), half,
+        variant_styles(half.variants),
+    )  # fmt: skip
+    row = find(failed, "data-table")[0].children[1].children[1]
+    assert find(row, "skeleton") == []
+    assert len(find(row, "absent")) >= 3
+
+
+def test_an_eigenvalue_that_did_not_converge_is_a_lower_bound() -> None:
+    found = result(variant("FP32", 10.0), variant("int8", 12.3, converged=False))
+    told = words(variants_card(record("DONE"), found, variant_styles(found.variants)))
+    assert "≥ 12.3 not converged" in told
+
+
+def test_layers_left_in_float_are_listed_once_with_their_reason() -> None:
+    found = usual()
+    for item in found.variants[1:]:
+        item.skipped_layers = [SkippedLayer(name="norm", reason="normalization stays in float")]
+    told = words(variants_card(record("DONE"), found, variant_styles(found.variants)))
+    assert "1 layer with weights stayed in float" in told
+    assert told.count("normalization stays in float") == 1
+    assert "int8, int2" in told
+
+
+def test_no_verdict_no_card_and_no_safe_variant_no_suggestion() -> None:
+    found = usual()
+    card = verdict_card(found, variant_styles(found.variants))
+    assert card is not None
+    assert "none of these is safe" in words(card)
+    for item in found.comparisons:
+        item.verdict = None
+    assert verdict_card(found, variant_styles(found.variants)) is None
+
+
+def test_stages_without_a_result_are_named() -> None:
+    assert failures_card(record("DONE")) is None
+    failure = StageFailure(stage="curvature", variant="int8", code="not_differentiable", message="no second derivative")
+    assert "curvature int8 no second derivative not_differentiable" in words(
+        failures_card(record("DONE", failures=[failure]))
+    )
+
+
+def test_a_mismatch_offers_the_architecture_that_fits() -> None:
+    match = {"architecture": "lenet", "fits": False, "matched": 1, "wanted": 4, "found": 4, "missing": 3,
+             "differences": [{"key": "a.weight", "found": None, "wanted": [3, 3], "kind": "missing"}]}  # fmt: skip
+    error = ErrorBody(code="architecture_mismatch", message="net.pt does not fit lenet", hint="these keys fit mlp",
+                      details={"match": match, "fitting": ["mlp"]})  # fmt: skip
+    shown = failure_view(record("FAILED", {"inspect": {"state": "failed", "elapsed_s": 0.6}}, error=error), None)
+    told = words(shown)
+    assert "net.pt does not fit lenet." in told
+    assert "Stage inspect stopped after 0.6 s" in told
+    assert "Retry as mlp" in told
+    assert "a.weight – 3 × 3 missing" in told
+    assert '"wanted": [3, 3]' in told
+
+
+def test_a_lost_run_says_so_and_a_cancelled_one_is_no_failure() -> None:
+    assert "fell silent" in words(failure_view(record("LOST"), None))
+    assert failure_view(record("CANCELLED"), None) is None
+
+
+def test_progress_alone_redraws_the_progress_alone() -> None:
+    before = view(record(version=4)).keys()
+    after = view(record(version=5)).keys()
+    assert {part for part in SECTIONS if before[part] != after[part]} == {"progress"}
+
+
+def test_a_committed_stage_redraws_what_it_feeds() -> None:
+    before = view(record(version=4)).keys()
+    after = view(record(version=5, stages={"evaluate/int8": {"state": "done"}})).keys()
+    changed = {part for part in SECTIONS if before[part] != after[part]}
+    assert {"progress", "variants", "verdict"} <= changed
+    assert not changed & {"head", "settings", "strip"}
+
+
+def test_a_new_name_redraws_the_head_alone() -> None:
+    done = {str(key): {"state": "done"} for key in plan_stages(SPEC)}
+    before = view(record("DONE", done, version=4)).keys()
+    renamed = record("DONE", done, version=5).model_copy(update={"name": "other", "tags": ["prod"]})
+    after = view(renamed).keys()
+    assert {part for part in SECTIONS if before[part] != after[part]} == {"head"}
+
+
+def test_what_people_write_stays_text() -> None:
+    found = record("DONE").model_copy(update={"name": "<img src=x onerror=alert(1)>", "note": "<b>hi</b>"})
+    head = view(found).draw("head")
+    assert "<img src=x onerror=alert(1)>" in words(head)
+    assert "dangerously" not in str(head.to_plotly_json())
