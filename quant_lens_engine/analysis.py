@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from quant_lens_engine.diagnosis import give_verdict
 from quant_lens_engine.errors import Cancelled, InternalFault, QuantLensError, SpecError
@@ -171,7 +173,13 @@ class Workbench:
         return self._variant
 
     def _make(self, name: str) -> QuantizedVariant:
-        model = self.measurement.objective.model
+        variant = self._rounded(self.measurement.objective.model, name)
+        if self.execution["dtype"] == "float32":
+            return variant
+        stored = self._rounded(self.subject.model, name)  # what is computed in float64 is not stored in it
+        return replace(variant, effective_bits=stored.effective_bits, size_bytes=stored.size_bytes)
+
+    def _rounded(self, model: nn.Module, name: str) -> QuantizedVariant:
         if name == FLOAT_VARIANT:
             return float_variant(model)
         scheme = next((scheme for scheme in self.spec.schemes if scheme.name == name), None)

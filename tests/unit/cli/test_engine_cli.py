@@ -1,0 +1,122 @@
+"""``quant-lens analyze`` and ``schemes`` as a shell sees them: output, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from quant_lens_engine.analysis import analyze
+from quant_lens_engine.cli import main
+from quant_lens_engine.intake import example_path
+from quant_lens_engine.intake.datasets.digits import digits_split
+from quant_lens_engine.quantization.catalog import available_schemes
+from quant_lens_engine.schema import RunResult
+
+FAST = ["--preset", "quick", "--limit", "40"]
+
+
+def the_same(model, scheme):
+    data = {"example": "digits", "limit": 40}
+    return {"model": {"example": model}, "data": data, "schemes": [scheme], "analyses": {"preset": "quick"}}
+
+
+def test_a_run_writes_report_json_and_html(tmp_path, capsys):
+    json_path, html_path = tmp_path / "r.json", tmp_path / "r.html"
+    code = main(["analyze", "digits-mlp", "--data", "digits", "--scheme", "int8", "--scheme", "int2", *FAST,
+                 "--json", str(json_path), "--html", str(html_path)])  # fmt: skip
+    said = capsys.readouterr()
+    assert code == 0
+    assert "INT8 is safe to ship." in said.out
+    assert said.err == ""
+    result = RunResult.model_validate_json(json_path.read_text())
+    assert [variant.name for variant in result.variants] == ["FP32", "int8", "int2"]
+    assert result.data.samples == 40
+    assert "NaN" not in json_path.read_text()
+    assert html_path.read_text().startswith("<!doctype html>") or "<html" in html_path.read_text()[:200]
+
+
+def test_the_numbers_are_those_of_the_same_spec(capsys):
+    assert (
+        main(["analyze", "digits-mlp", "--data", "digits", "--scheme", "int4", *FAST, "--seed", "5", "--json", "-"])
+        == 0
+    )
+    found = RunResult.model_validate_json(capsys.readouterr().out)
+    expected = analyze(the_same("digits-mlp", "int4") | {"seed": 5})
+    for one, other in zip(found.variants, expected.variants, strict=True):
+        assert one.evaluation.loss == other.evaluation.loss
+        assert one.curvature.lambda_max == other.curvature.lambda_max
+        assert [line.loss for line in one.lines] == [line.loss for line in other.lines]
+
+
+def test_files_and_a_transform(tmp_path, capsys):
+    held_out = digits_split()[1]
+    np.savez(tmp_path / "d.npz", x=(held_out.x[:, 0] * 16).astype(np.uint8), y=held_out.y)
+    files = [str(example_path("digits-cnn")), "--data", str(tmp_path / "d.npz")]
+    transform = ["--transform", '{"layout": "NHW", "scale": 0.0625}']
+    code = main(["analyze", *files, *transform, *FAST, "--scheme", "int8", "--json", "-"])
+    found = RunResult.model_validate_json(capsys.readouterr().out)
+    expected = analyze(the_same("digits-cnn", "int8"))
+    assert code == 0
+    assert found.variant("int8").evaluation.loss == expected.variant("int8").evaluation.loss
+
+
+@pytest.mark.parametrize(("level", "code"), [("caution", 1), ("collapsed", 1)])
+def test_fail_on_a_verdict(capsys, level, code):
+    arguments = ["analyze", "digits-mlp", "--data", "digits", "--scheme", "int8", *FAST, "--fail-on", level]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main([*arguments, "--scheme", "int2"]) == code
+    assert "int2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nope.pt", "--data", "digits"], "neither a file here nor an example"),
+        (["digits-mlp", "--data", "nope.npz"], "neither a file here nor an example"),
+        (["digits-mlp", "--data", "digits", "--scheme", "int9"], "unknown scheme 'int9'"),
+        (["digits-mlp", "--data", "digits", "--architecture", "digits-cnn"], "does not fit digits-cnn"),
+        (["digits-mlp", "--data", "digits", "--transform", "{"], "--transform is not JSON"),
+        (["digits-mlp", "--data", "digits", "--transform", '{"size": 3}'], "data.transform.size"),
+        (["digits-mlp", "--data", "digits", "--limit", "0"], "data.limit"),
+        (["digits-mlp", "--data", "digits", "--preset", "hasty"], "hasty"),
+        (["digits-mlp", "--data", "digits", "--plugins", "nowhere"], "plug-ins folder"),
+        (["digits-mlp"], "--data"),
+    ],
+)
+def test_bad_input_is_exit_code_2_with_a_message(capsys, arguments, words):
+    assert main(["analyze", *arguments]) == 2
+    said = capsys.readouterr()
+    assert words in " ".join(said.err.split())
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path, capsys):
+    (tmp_path / "m.pt").write_text("I am no checkpoint")
+    assert main(["analyze", str(tmp_path / "m.pt"), "--data", "digits"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "m.pt is not a checkpoint" in said
+    assert "torch.save(model.state_dict()" in said
+    assert str(tmp_path) not in said
+
+
+def test_schemes_lists_each_with_its_bits_and_loads_no_torch():
+    code = "from quant_lens_engine.cli import main; main(['schemes']); import sys; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for facts in available_schemes():
+        assert any(line.split()[:1] == [facts.name] for line in done.stdout.splitlines())
+
+
+def test_the_installed_command(tmp_path):
+    """``quant-lens analyze``, in a process of its own, from another folder."""
+    command = [sys.executable, "-m", "app.cli", "analyze", "digits-mlp", "--data", "digits", "--scheme", "int8", *FAST,
+               "--json", "out.json"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["variants"][1]["name"] == "int8"

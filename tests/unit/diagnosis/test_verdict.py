@@ -1,0 +1,182 @@
+"""The verdict: its level, its reasons, its signals, and the sentence that a run gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from quant_lens_engine.diagnosis import LEVEL_RULES, SIGNAL_RULES, give_verdict
+from quant_lens_engine.schema import (
+    Comparison,
+    Curvature,
+    Eigenvalue,
+    Evaluation,
+    Line,
+    RunResult,
+    StageFailure,
+    Variant,
+    Verdict,
+    compare_to_float,
+)
+from quant_lens_engine.schema.numbers import THIN_SPACE
+from quant_lens_engine.schema.summary import display_name, failing_variants, verdict_sentence
+
+FLOAT = Evaluation(loss=0.1, accuracy=0.99, samples=1000, forward="float")
+
+
+def judged(evaluation, *, before=FLOAT, curvature=(None, None), widths=(None, None)):
+    def variant(name, measured, sharpness, width):
+        made = Variant(name=name, evaluation=measured)
+        if sharpness is not None:
+            made.curvature = Curvature(lambda_max=Eigenvalue(value=sharpness, residual=1e-6))
+        if width is not None:
+            made.lines = [Line(landscape="smooth", basin_width=width)]
+        return made
+
+    baseline = variant("FP32", before, curvature[0], widths[0])
+    found = variant("int4", evaluation, curvature[1], widths[1])
+    return give_verdict(baseline, found, compare_to_float(baseline, found))
+
+
+def with_drop(points, error=0.0):
+    return Evaluation(
+        loss=0.2, accuracy=0.99 - points / 100, samples=1000, delta_loss=0.1, delta_loss_standard_error=0.01,
+        delta_accuracy=-points / 100, delta_accuracy_standard_error=error / 100, top1_agreement=1 - abs(points) / 100,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("points", "level"),
+    [(-2.0, "safe"), (0.0, "safe"), (0.9, "safe"), (1.1, "caution"), (2.9, "caution"), (3.1, "degraded"),
+     (9.9, "degraded"), (10.1, "collapsed"), (80.0, "collapsed")],
+)  # fmt: skip
+def test_the_level_is_the_measured_accuracy_drop(points, level):
+    assert judged(with_drop(points)).level == level
+
+
+def test_each_rule_is_ordered_and_has_its_evidence():
+    for rule in LEVEL_RULES.values():
+        assert list(rule.thresholds) == sorted(rule.thresholds)
+        assert len(rule.evidence) > 60
+        assert [rule.level(value) for value in rule.thresholds] == ["caution", "degraded", "collapsed"]
+    assert all(len(rule.evidence) > 60 for rule in SIGNAL_RULES.values())
+
+
+def test_the_sampling_error_is_in_the_reason():
+    reason = judged(with_drop(0.8, error=0.5)).reasons[0].replace(THIN_SPACE, " ")
+    assert reason.startswith("accuracy falls by 0.800 ± 0.500 points on 1 000 rows (99.0 % → 98.2 %)")
+    assert "within its sampling error" in reason
+    assert "at 95 % it could be 1.78 points (caution)" in reason
+    clear = judged(with_drop(5.0, error=0.5)).reasons[0]
+    assert "sampling" not in clear
+    assert "could" not in clear
+
+
+def test_an_accuracy_that_rises_or_stays():
+    assert judged(with_drop(-1.5, error=0.4)).reasons[0].startswith("accuracy rises by 1.5")
+    assert judged(with_drop(0.0)).reasons[0].startswith("accuracy stays at 99")
+
+
+@pytest.mark.parametrize(
+    ("rise", "level"), [(-0.5, "safe"), (0.009, "safe"), (0.02, "caution"), (0.2, "degraded"), (3.0, "collapsed")]
+)
+def test_without_accuracy_the_loss_decides(rise, level):
+    before = Evaluation(loss=2.0, samples=100)
+    measured = Evaluation(
+        loss=2.0 + rise, samples=100, delta_loss=rise, delta_loss_standard_error=0.001, kl_to_float=0.01
+    )
+    assert judged(measured, before=before).level == level
+
+
+@pytest.mark.parametrize(("rise", "level"), [(0.5, "safe"), (2.0, "caution"), (10.0, "degraded"), (50.0, "collapsed")])
+def test_a_regression_is_judged_by_its_relative_loss(rise, level):
+    before = Evaluation(loss=100.0, samples=100)
+    assert judged(Evaluation(loss=100.0 + rise, samples=100, delta_loss=rise), before=before).level == level
+
+
+def test_a_loss_that_is_not_finite_has_collapsed():
+    verdict = judged(Evaluation(loss=float("inf"), accuracy=0.1, delta_accuracy=-0.89, samples=100))
+    assert (verdict.level, verdict.reasons) == ("collapsed", ["the loss is not finite"])
+
+
+@pytest.mark.parametrize(
+    ("sharpness", "words"), [((10, 16), "1.60 ×"), ((10, 5), "no sign of safety"), ((10, 12), None)]
+)
+def test_the_ratio_is_a_signal_and_never_the_judge(sharpness, words):
+    verdict = judged(with_drop(0.0), curvature=sharpness)
+    assert verdict.level == "safe"
+    assert [words in signal for signal in verdict.signals] == ([True] if words else [])
+
+
+def test_a_narrow_basin_and_changed_answers_are_signals():
+    assert "narrows from 0.400 to 0.100" in judged(with_drop(0.0), widths=(0.4, 0.1)).signals[0]
+    swapped = with_drop(0.0).model_copy(update={"top1_agreement": 0.9})
+    assert "answers differ" in judged(swapped).signals[0]
+
+
+# ---- the sentence
+
+
+def run(*levels, failures=()):
+    names = ["int8", "int4-g128", "int3", "int2"]
+    result = RunResult(variants=[Variant(name="FP32", evaluation=FLOAT)], failures=list(failures))
+    for name, level in zip(names, levels, strict=False):
+        evaluation = with_drop({"safe": 0.2, "caution": 2, "degraded": 5, "collapsed": 50}.get(level, 0), error=0.3)
+        variant = Variant(name=name, evaluation=evaluation if level else None, effective_bits=float(name[3]))
+        comparison = compare_to_float(result.variants[0], variant)
+        comparison.verdict = Verdict(level=level) if level else None
+        result.variants.append(variant)
+        result.comparisons.append(comparison)
+    return result
+
+
+def test_the_sentence_of_a_whole_run():
+    said = verdict_sentence(run("safe", "caution", "degraded", "collapsed"))
+    assert (said.lead, said.rest) == (
+        "INT8 is safe to ship.",
+        "INT4-g128 needs caution, INT3 is degraded, INT2 has collapsed.",
+    )
+    assert said.level == "safe"
+    assert "At INT8 accuracy falls by 0.200 ± 0.300 points, inside the noise, on 1" in said.evidence
+    assert "At INT4-g128 accuracy falls by 2.00 ± 0.30 points" in said.evidence
+
+
+def test_several_of_one_level_share_a_clause():
+    said = verdict_sentence(run("safe", "safe", "collapsed", "collapsed"))
+    assert (said.lead, said.rest) == ("INT8 and INT4-g128 are safe to ship.", "INT3 and INT2 have collapsed.")
+
+
+def test_nothing_is_safe():
+    assert verdict_sentence(run("caution", "degraded")).lead == "No variant is safe to ship: INT8 needs caution."
+    assert verdict_sentence(run("degraded")).lead == "INT8 is degraded."
+
+
+def test_a_run_that_goes_on():
+    assert verdict_sentence(run(None, None)).lead == "No verdict yet."
+    said = verdict_sentence(run("safe", None, None))
+    assert (said.lead, said.rest) == ("INT8 is safe to ship.", "INT4-g128 and INT3 pending.")
+    assert verdict_sentence(run("degraded", None)).lead == "INT8 is degraded."
+    assert verdict_sentence(RunResult()).lead == "There is no variant to judge."
+
+
+def test_a_run_that_failed():
+    broken = StageFailure(stage="evaluate", variant="int8", code="out_of_memory", message="not enough memory")
+    assert "failed" in verdict_sentence(run(None, failures=[broken])).lead
+    assert verdict_sentence(run(None, failures=[broken])).evidence == "evaluate: not enough memory"
+    said = verdict_sentence(run(None, "safe", failures=[broken]))
+    assert said.rest == "INT8 without a verdict."
+
+
+def test_what_fails_a_build():
+    result = run("safe", "caution", "collapsed")
+    assert failing_variants(result, "caution") == ["int4-g128", "int3"]
+    assert failing_variants(result, "collapsed") == ["int3"]
+    assert failing_variants(RunResult(comparisons=[Comparison(variant="int8")]), "collapsed") == ["int8"]
+
+
+def test_names_in_a_sentence():
+    assert [display_name(name) for name in ("int16", "int4-asym", "Int8", "my int8")] == [
+        "INT16",
+        "INT4-asym",
+        "Int8",
+        "my int8",
+    ]
