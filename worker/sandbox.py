@@ -22,6 +22,9 @@ _KEPT_FAMILIES = ("OPENBLAS_", "OMP_", "MKL_", "ATEN_", "DNNL_", "ONEDNN_", "CUD
 """They choose devices, kernels and threads, and so the digits: a worker must compute as the command line does."""
 
 _ROOT = Path(__file__).resolve().parents[1]
+ENGINE = _ROOT / "quant_lens_engine"
+WALLS = ("fresh process", "empty environment", "resource limits")
+"""What stands between an upload and this machine, as the Server page says it."""
 _OPEN_FILES = 1024
 _FILE_BYTES = 2**30
 _SHARE_OF_MEMORY = 0.8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import logging
 import os
@@ -15,9 +16,9 @@ from collections.abc import Iterator, Sequence
 
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import Capabilities, WorkerFacts
+from worker import sandbox
 from worker.engine import Engine
 from worker.reaper import Reaper
-from worker.sandbox import machine_memory_bytes
 from worker.schedule import Claim, Schedule
 from worker.settings import Settings
 from worker.store import Store, StoreUnavailable, open_store
@@ -47,7 +48,8 @@ class Station:
             queues=list(queues),
             devices=["cpu"],
             cores=os.cpu_count() or 1,
-            memory_bytes=machine_memory_bytes(),
+            memory_bytes=sandbox.machine_memory_bytes(),
+            sandbox=list(sandbox.WALLS),
         )
         self._jobs_dir = settings.jobs_dir.absolute() / self.id
         self._reaper = Reaper(self.store, self.id)
@@ -143,6 +145,7 @@ class Station:
 
     def _record_capabilities(self) -> None:
         pause_s = 1.0
+        compileall.compile_dir(str(sandbox.ENGINE), quiet=2)  # engine processes write nothing, so not this either
         if self.store.capabilities.is_recorded():  # by an earlier start: let web page and first job have the processor
             self.stopping.wait(_AFTER_THE_START_S)
         while not self.stopping.is_set():

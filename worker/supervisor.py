@@ -123,6 +123,10 @@ class Supervisor:
             self._parts.append(Part("redis", self._redis.start))
             self._parts[0].keep_up()
             self._redis.wait()
+        else:
+            from worker.store import open_store
+
+            open_store(self._settings).ping()
         env = self._environment()
         worker = [sys.executable, "-m", "worker"]
         for name, command in (

@@ -6,7 +6,7 @@ measured as the run goes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from quant_lens_engine.schema import FLOAT_VARIANT, RunProgress, RunSpec, StageProgress, plan_stages
 
@@ -35,19 +35,27 @@ def stage_weights(spec: RunSpec) -> dict[str, float]:
     return weights
 
 
-def run_progress(stages: Sequence[StageProgress], weights: Mapping[str, float]) -> RunProgress:
+def run_progress(
+    stages: Sequence[StageProgress], weights: Mapping[str, float], *, was_cut_short: bool = False
+) -> RunProgress:
     """The run's fraction and its time left.
+
+    Args:
+        stages: as they stand.
+        weights: of each stage, by name.
+        was_cut_short: the run was cancelled, or has failed: a skipped stage is then one that was never finished.
 
     ``eta_s`` is null until a stage of some weight has been computed (not taken from the store) at least in part,
     and once nothing is left.
     """
-    named = [(stage, weights.get(_name(stage), 1.0), _fraction(stage)) for stage in stages]
+    over = _SETTLED - {"skipped"} if was_cut_short else _SETTLED
+    named = [(stage, weights.get(_name(stage), 1.0), _fraction(stage, over)) for stage in stages]
     total = sum(weight for _, weight, _ in named)
     finished = sum(weight * fraction for _, weight, fraction in named)
     return RunProgress(
         fraction=round(finished / total, 4) if total else 0.0,
-        eta_s=_time_left(named),
-        stages_done=sum(stage.state in _SETTLED for stage in stages),
+        eta_s=None if was_cut_short else _time_left(named),
+        stages_done=sum(stage.state in over for stage in stages),
         stages_total=len(stages),
         stages=list(stages),
     )
@@ -70,8 +78,8 @@ def _time_left(named: Sequence[tuple[StageProgress, float, float]]) -> float | N
     return round(seconds_left / max(1, len(holders)), 1)
 
 
-def _fraction(stage: StageProgress) -> float:
-    if stage.state in _SETTLED:
+def _fraction(stage: StageProgress, over: Set[str]) -> float:
+    if stage.state in over:
         return 1.0
     return min(1.0, stage.done / stage.total) if stage.state == "running" and stage.total > 0 else 0.0
 

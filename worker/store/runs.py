@@ -25,6 +25,7 @@ from worker.store.errors import Conflict, NotFound
 from worker.store.progress import run_progress, stage_weights
 from worker.store.run_page import RunPage, page_of, read_rows, select
 
+_CUT_SHORT = TERMINAL_STATES - {"DONE"}
 NAME_LIMIT, NOTE_LIMIT, TAG_LIMIT, TAGS_LIMIT = 200, 10_000, 50, 20
 
 
@@ -223,7 +224,7 @@ def _record(run: Mapping[str, str], stages: Mapping[str, str], failures: Mapping
         name=run["name"],
         owner=run["owner"],
         state=run["state"],
-        progress=run_progress(progress, json.loads(run["weights"])),
+        progress=run_progress(progress, json.loads(run["weights"]), was_cut_short=run["state"] in _CUT_SHORT),
         error=ErrorBody.model_validate_json(run["error"]) if run.get("error") else None,
         attempt=int(run["attempt"]),
         retry_of=run["retry_of"] or None,

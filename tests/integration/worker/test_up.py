@@ -196,3 +196,9 @@ def test_the_embedded_redis_asks_for_its_password(tmp_path):
         arguments = [" ".join(process.cmdline()) for process in server.family()]
         assert not any(password in line for line in arguments)
     assert not (tmp_path / "redis" / "address").exists()
+
+
+def test_a_given_redis_that_is_not_there_is_a_clear_error(tmp_path):
+    with up(tmp_path, QUANT_LENS_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as server:
+        assert server.process.wait(60) == 3
+        assert "store_unavailable" in server.process.stderr.read()

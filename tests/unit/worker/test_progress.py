@@ -61,6 +61,12 @@ def test_skipped_and_failed_stages_are_over():
     assert run_progress(over, stage_weights(SPEC)).stages_done == 2
 
 
+def test_what_was_cut_short_is_not_shown_as_finished():
+    cut = stages(**{f"{kind}_int8": {"state": "skipped"} for kind in ("evaluate", "curvature", "line", "verdict")})
+    progress = run_progress(cut, stage_weights(SPEC), was_cut_short=True)
+    assert (progress.fraction, progress.stages_done, progress.eta_s) == (0, 0, None)
+
+
 def test_every_stage_has_a_weight():
     assert set(stage_weights(SPEC)) == {str(key) for key in plan_stages(SPEC)}
     assert min(stage_weights(SPEC).values()) > 0
