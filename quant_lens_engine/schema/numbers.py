@@ -115,11 +115,13 @@ def duration(seconds: float | None) -> str:
     """A length of time, to the unit that matters.
 
     Example:
-        >>> duration(0.83), duration(98), duration(3720)
-        ('0.8 s', '1 min 38 s', '1 h 2 min')
+        >>> duration(0.83), duration(98), duration(3720), duration(0.01)
+        ('0.8 s', '1 min 38 s', '1 h 2 min', '< 0.1 s')
     """
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
+    if 0 < seconds < 0.05:
+        return "< 0.1 s"
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)

@@ -31,7 +31,7 @@ def stage_card(record: RunRecord, styles: dict[str, VariantStyle], waiting_for: 
     progress = record.progress
     percent = f"{100 * progress.fraction:.0f} %"
     told = progress.eta_s is not None and progress.fraction >= EARLIEST_ETA
-    left = f"about {numbers.duration(_rounded(progress.eta_s or 0.0))} left" if told else ""
+    left = f"about {_roughly(progress.eta_s or 0.0)} left" if told else ""
     if record.state == "QUEUED":
         headline: list[Any] = [html.Strong("Queued"), html.Span(waiting_for, className="muted")]
     else:
@@ -57,9 +57,9 @@ def stage_card(record: RunRecord, styles: dict[str, VariantStyle], waiting_for: 
     return card(head, bar, body, class_name="ql-stage-card")
 
 
-def _rounded(seconds: float) -> float:
+def _roughly(seconds: float) -> str:
     """An estimate is not said to the tenth."""
-    return max(1.0, float(round(seconds)) if seconds < 60 else 5.0 * round(seconds / 5))
+    return f"{max(1, round(seconds))} s" if seconds < 60 else numbers.duration(5.0 * round(seconds / 5))
 
 
 def _counts(record: RunRecord) -> list[Any]:
@@ -160,7 +160,7 @@ def _left(stage: StageProgress) -> str:
     """The time left of one stage at its pace so far; nothing while that says little."""
     if stage.elapsed_s is None or not stage.total or stage.done < max(1, 0.05 * stage.total):
         return ""
-    return numbers.duration(_rounded(stage.elapsed_s * (stage.total - stage.done) / stage.done))
+    return _roughly(stage.elapsed_s * (stage.total - stage.done) / stage.done)
 
 
 def stage_strip(record: RunRecord, products: float) -> html.Div:
@@ -185,7 +185,7 @@ def stage_strip(record: RunRecord, products: float) -> html.Div:
             [
                 html.Span(className="ql-strip-bar"),
                 html.Span(kind),
-                html.Span(numbers.duration(seconds) if seconds >= 0.05 else "< 0.1 s", className="muted"),
+                html.Span(numbers.duration(seconds), className="muted"),
             ],
             className="ql-strip-part",
             style={"flexGrow": max(seconds / total, 0.04)},

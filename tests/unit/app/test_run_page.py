@@ -59,7 +59,7 @@ def test_the_grid_has_a_cell_for_every_stage_with_its_state() -> None:
     told = words(card)
     assert "Running 50 % about 42 s left" in told
     assert "2 of 12 stages done , 1 from the store" in told
-    assert "gpu-01 curvature · FP32 31 of 62 · Lanczos step 31 4.0 s" in told
+    assert "gpu-01 curvature · FP32 31 of 62 · Lanczos step 31 4 s" in told
     cells = find(card, "ql-cell")
     assert len(cells) == 13  # 12 stages, and no verdict for FP32
     assert len(find(card, "running")) >= 1
