@@ -15,7 +15,7 @@ class BaselineCheck(Record):
         loss: mean loss, nats for classes.
         classes: different labels that were seen; ``outputs`` is the width of the model's answer.
         seconds_per_row: of one forward pass, on the device of a run.
-        agrees: the accuracy is clearly above what guessing gives, or there is no accuracy to judge by.
+        agrees: the accuracy is clearly above guessing and nearer to perfect than to it, or there is none to judge by.
         message: the finding in a few words; ``hint`` what to look at where it is bad.
     """
 

@@ -391,6 +391,17 @@ def test_the_baseline_check_doubts_a_wrong_transform(upload):
     assert "transform" in check.hint
 
 
+def test_the_baseline_check_doubts_a_model_far_below_itself():
+    forgotten = {"example": "digits", "transform": {"mean": [1.0]}}
+    check = check_baseline(
+        parse_run_spec({"model": {"example": "digits-cnn"}, "data": forgotten, "schemes": ["int8"]}), {}
+    )
+    assert 0.25 < check.accuracy < 0.5, "the case lies between guessing and a trained model"
+    assert not check.agrees
+    assert "low for a trained model" in check.message
+    assert "mean" in check.hint
+
+
 def test_the_estimate_grows_with_the_work():
     base = estimate(spec(), 1000, 1e-4)
     assert base.total_s == pytest.approx(sum(base.by_stage.values()))
