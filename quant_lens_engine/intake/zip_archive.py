@@ -81,6 +81,8 @@ def _checked(entry: zipfile.ZipInfo, seek: Callable[[int], int], read: Callable[
         raise UnsoundArchiveError(
             f"the member {shown} would grow from {entry.compress_size} to {entry.file_size} bytes", bomb=True
         )
+    if entry.header_offset < 0:
+        raise UnsoundArchiveError("its directory says more bytes than there are", truncated=True)
     seek(entry.header_offset)
     header = read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:

@@ -326,6 +326,16 @@ def test_a_truncated_zip(tmp_path, state, kept):
     assert "upload it again" in error.hint
 
 
+@pytest.mark.parametrize("gap", [1, 40, 400])
+def test_bytes_lost_in_the_middle(tmp_path, state, gap):
+    """The directory then points before the file's first byte."""
+    path = tmp_path / "m.pt"
+    torch.save(state, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:300] + content[300 + gap :])
+    refused(path, "truncated_file")
+
+
 # ---- safetensors
 
 
