@@ -41,7 +41,7 @@ def source_zone(kind: Kind, examples: Sequence[str], stored: Sequence[FileRecord
                     html.Span([html.Strong(words["drop"]), " or "]),
                     html.Button(
                         "choose a file", type="button", className="ql-link", id=f"new-browse-{kind}",
-                        **{"data-ql-browse": kind},
+                        **{"data-ql-browse": kind, "aria-label": f"choose a {kind} file"},
                     ),
                 ]
             ),

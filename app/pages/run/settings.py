@@ -80,9 +80,13 @@ def _analyses(spec: RunSpec) -> Pairs:
     return [
         ("Schemes", ", ".join(scheme.name for scheme in spec.schemes)),
         ("Eigenvalues", f"{curvature.top} largest, and the smallest"),
-        ("Aimed at", f"{numbers.number(curvature.tolerance)} relative, {curvature.max_products} products at most"),
+        ("Aimed at", f"{curvature.tolerance:g} relative, {curvature.max_products} products at most"),
         ("Trace", f"{curvature.trace_probes} probes"),
-        ("Lines", f"{line.directions} directions, {line.points} points, −{line.distance:g} to {line.distance:g}"),
+        (
+            "Lines",
+            f"{line.directions} direction{'s' if line.directions > 1 else ''}, {line.points} points, "
+            f"−{line.distance:g} to {line.distance:g}",
+        ),
         ("Seed", str(spec.seed)),
     ]
 
