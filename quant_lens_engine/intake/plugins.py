@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,15 @@ _LOADED: dict[Path, PluginFile] = {}
 def load_plugins(folder: Path | None) -> list[PluginFile]:
     """Load every ``*.py`` of ``folder`` whose name does not begin with an underscore.
 
-    A file is imported once and again when its bytes have changed. A broken one is reported and leaves nothing behind;
-    the others are used. Only who administers the server can put files there: they run with its rights.
+    A file is imported once and again when its bytes have changed; what another folder brought is forgotten, so that
+    which architecture fits depends on this folder alone. None forgets all of it. A broken file is reported and leaves
+    nothing behind; the others are used. Only who administers the server can put files there: they run with its rights.
 
     Raises:
         SpecError: ``no_plugins_folder``.
     """
     if folder is None:
+        _keep_only([])
         return []
     if not folder.is_dir():
         raise SpecError(
@@ -50,9 +53,13 @@ def load_plugins(folder: Path | None) -> list[PluginFile]:
             code="no_plugins_folder",
         )  # fmt: skip
     files = sorted(path for path in folder.resolve().glob("*.py") if not path.name.startswith("_"))
-    for gone in [path for path in _LOADED if path.parent == folder.resolve() and path not in files]:
-        _forget(_LOADED.pop(gone))
+    _keep_only(files)
     return [_load(path) for path in files]
+
+
+def _keep_only(files: Sequence[Path]) -> None:
+    for gone in [path for path in _LOADED if path not in files]:
+        _forget(_LOADED.pop(gone))
 
 
 def _load(path: Path) -> PluginFile:

@@ -100,6 +100,21 @@ def rows():
     assert "team-rows" not in EXAMPLE_DATA
 
 
+def test_another_folder_replaces_the_first(folder, tmp_path_factory):
+    """The same file in two folders, one after the other, as two analyses in one process have it."""
+    other = tmp_path_factory.mktemp("other")
+    for place in (folder, other):
+        (place / "team.py").write_text(GOOD)
+    (folder / "more.py").write_text(GOOD.replace("team-net", "team-more"))
+    load_plugins(folder)
+    (loaded,) = load_plugins(other)
+    assert loaded.problem is None
+    assert "team-net" in ARCHITECTURES
+    assert "team-more" not in ARCHITECTURES
+    load_plugins(None)
+    assert "team-net" not in ARCHITECTURES
+
+
 def test_no_folder():
     assert load_plugins(None) == []
     with pytest.raises(SpecError) as caught:
