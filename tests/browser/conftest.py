@@ -109,7 +109,7 @@ def server(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running: no longer than a module, for other tests' sake
 def browser():
     if CHROMIUM is None:
         pytest.fail("there is no Chromium here: tests/browser/install_chromium.sh gets one")

@@ -1,4 +1,4 @@
-"""The New page's callbacks: choose, look into, suggest, check, sum up, run."""
+"""The New page's callbacks: the cards of what is chosen, the schemes, the sum of it all, and Run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html,
 from dash.exceptions import PreventUpdate
 
 from app.components import error_state
-from app.pages.new.architectures import architecture_options, best_architecture, differences_table
+from app.pages.new.architectures import architecture_options, differences_table
 from app.pages.new.assessment import assessment, name_of
 from app.pages.new.cards import data_card, model_card
-from app.pages.new.checking import Check, follow_check
-from app.pages.new.choosing import checkpoint_of, choose, data_of, is_waiting, look_at
+from app.pages.new.checking import Check
+from app.pages.new.choosing import checkpoint_of, data_of
 from app.pages.new.data_view import baseline_view, preview
-from app.pages.new.draft import Draft, scale_text
+from app.pages.new.draft import Draft
 from app.pages.new.plan import Plan, plan_of
 from app.pages.new.schemes import known_schemes, scheme_groups
+from app.pages.new.source_callbacks import register_sources
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import ErrorBody, parse_scheme
@@ -29,14 +30,12 @@ FIELDS = {
     "device": "new-device", "dtype": "new-dtype", "base": "new-base",
 }  # fmt: skip
 STORES = {"model", "data", "base"}
-KINDS = ("model", "data")
 
 
 def register_new_page(app: Dash, services: Services) -> None:
     """Add them all to ``app``."""
-    _register_choosing(app, services)
+    register_sources(app, services)
     _register_cards(app, services)
-    _register_suggestions(app)
     _register_schemes(app, services)
     _register_overview(app, services)
     _register_run(app, services)
@@ -58,72 +57,6 @@ def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
     given["schemes"] = tuple(given["schemes"] or ())
     given["base"] = given["base"] or {}
     return Draft(**given, task=given["base"].get("task", "classification"))
-
-
-def _register_choosing(app: Dash, services: Services) -> None:
-    # One callback for each: a call that comes while the same callback is at work takes its place, and two uploads
-    # may well end at one moment.
-    for kind in KINDS:
-        _register_choice(app, services, kind)
-    _register_looking(app, services)
-
-
-def _register_choice(app: Dash, services: Services, kind: str) -> None:
-    @app.callback(
-        Output(f"new-{kind}", "data"),
-        Output(f"new-stored-{kind}", "value"),
-        Input(f"uploaded-{kind}", "data"),
-        Input(f"new-stored-{kind}", "value"),
-        Input({"type": "new-example", "kind": ALL, "name": ALL}, "n_clicks"),
-        Input({"type": "new-remove", "kind": ALL}, "n_clicks"),
-        Input({"type": "new-swap", "kind": ALL}, "n_clicks"),
-        State("new-model", "data"),
-        State("new-data", "data"),
-        prevent_initial_call=True,
-    )
-    @in_thread
-    def choose_source(*values: Any) -> tuple[Any, Any]:
-        before = {"model": values[-2], "data": values[-1]}
-        examples = services.store.capabilities.read().examples
-        after = before
-        for event in ctx.triggered:
-            after = choose(ctx.triggered_prop_ids[event["prop_id"]], event["value"], after, examples)
-        return after[kind] if after[kind] != before[kind] else no_update, None
-
-
-def _register_looking(app: Dash, services: Services) -> None:
-    @app.callback(
-        Output("new-found", "data"),
-        Output("new-wait-found", "disabled"),
-        Input("new-model", "data"),
-        Input("new-data", "data"),
-        Input("new-wait-found", "n_intervals"),
-        State("new-found", "data"),
-    )
-    @in_thread
-    def look(model: Any, data: Any, _: int | None, before: Any) -> tuple[Any, bool]:
-        """What is in the chosen files, asked again and again until a worker has said so."""
-        inspections = services.store.capabilities.read().examples.inspections
-        found: dict[str, Any] = {
-            "model": look_at(services.store, model, inspections),
-            "data": look_at(services.store, data, inspections),
-            "of": [model, data],
-        }
-        waits = any(is_waiting(found[kind]) for kind in KINDS)
-        return found if found != before else no_update, not waits
-
-    @app.callback(
-        Output("new-check", "data"),
-        Output("new-wait-check", "disabled"),
-        Input("new-draft", "data"),
-        Input("new-wait-check", "n_intervals"),
-        State("new-check", "data"),
-    )
-    @in_thread
-    def check(draft: dict[str, Any] | None, _: int | None, before: Check | None) -> tuple[Any, bool]:
-        after = follow_check(services.store, (draft or {}).get("question"), before)
-        waits = after is not None and after["state"] in {"waiting", "running"}
-        return after if after != before else no_update, not waits
 
 
 def _register_cards(app: Dash, services: Services) -> None:
@@ -194,42 +127,6 @@ def _register_cards(app: Dash, services: Services) -> None:
     @app.callback(Output("new-baseline", "children"), Input("new-check", "data"))
     def show_baseline(check: Check | None) -> Any:
         return baseline_view(check)
-
-
-def _register_suggestions(app: Dash) -> None:
-    @app.callback(
-        Output("new-architecture", "value"),
-        Output("new-layout", "value"),
-        Output("new-scale", "value"),
-        Output("new-told", "data"),
-        Input("new-found", "data"),
-        State("new-model", "data"),
-        State("new-data", "data"),
-        State("new-architecture", "value"),
-        State("new-layout", "value"),
-        State("new-scale", "value"),
-        State("new-told", "data"),
-    )
-    def suggest(
-        found: Any, model: Any, data: Any, architecture: Any, layout: Any, scale: Any, told: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        """What the files suggest is put into the fields, once for each file: what the user changes then stays."""
-        after = dict(told)
-        answers: list[Any] = [no_update, no_update, no_update]
-        checkpoint = checkpoint_of((found or {}).get("model"))
-        if checkpoint is not None and told["architecture_for"] != model:
-            after["architecture_for"] = model
-            names = {match.architecture for match in checkpoint.architectures}
-            if told["architecture_for"] is not None or architecture not in names:
-                answers[0] = best_architecture(checkpoint) or "auto"
-        inspection = data_of((found or {}).get("data"))
-        if inspection is not None and told["suggested_for"] != data:
-            after["suggested_for"] = data
-            unsaid = not layout and not scale
-            if (told["suggested_for"] is not None or unsaid) and "example" not in (data or {}):
-                answers[1] = inspection.suggested_layout or ""
-                answers[2] = scale_text(inspection.suggested_scale)
-        return (*answers, after if after != told else no_update)
 
 
 def _register_schemes(app: Dash, services: Services) -> None:
