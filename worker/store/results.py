@@ -39,6 +39,7 @@ class RunSummary(Record):
 
     id: str
     model: str | None = None
+    samples: int | None = None
     float_accuracy: MaybeFloat = None
     variants: list[VariantSummary] = []
 
@@ -88,6 +89,7 @@ class Results:
         summary = RunSummary(
             id=run_id,
             model=result.model.architecture,
+            samples=result.data.samples,
             float_accuracy=evaluation.accuracy if evaluation else None,
             variants=[
                 VariantSummary(

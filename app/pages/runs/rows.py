@@ -74,7 +74,7 @@ def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datet
     row = {
         "id": record.id,
         "name": record.name or record.id,
-        "about": " · ".join(filter(None, [model, _data_text(record), _preset(record)])),
+        "about": " · ".join(filter(None, [model, _data_text(record, summary), _preset(record)])),
         "state": record.state,
         **_state(record, now),
         "verdicts": [
@@ -148,9 +148,10 @@ def _source(record: RunRecord, part: str) -> str:
     return str(name) if name and name != "auto" else str(source.get("file") or "")[:8]
 
 
-def _data_text(record: RunRecord) -> str:
-    limit = record.spec.get("data", {}).get("limit")
-    return f"{_source(record, 'data')} {numbers.count(limit)}" if limit else _source(record, "data")
+def _data_text(record: RunRecord, summary: RunSummary | None) -> str:
+    """The rows that were used, once they are known; until then at most so many as asked for."""
+    rows = (summary.samples if summary else None) or record.spec.get("data", {}).get("limit")
+    return f"{_source(record, 'data')} {numbers.count(rows)}" if rows else _source(record, "data")
 
 
 def _preset(record: RunRecord) -> str:

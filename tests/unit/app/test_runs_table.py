@@ -49,6 +49,12 @@ def test_numbers_are_written_and_whole() -> None:
     assert cells["swatch"]["--fill-light"] == "#584d03"
 
 
+def test_the_rows_that_were_used_not_those_asked_for() -> None:
+    spec = {"model": {"example": "digits-cnn"}, "data": {"example": "digits", "limit": 1024}, "schemes": ["int8"]}
+    assert "digits 1\u202f024" in row(spec=spec)["about"].replace("\u2009", "\u202f")
+    assert "digits 360" in row(RunSummary(id="abc", samples=360), spec=spec)["about"]
+
+
 def test_a_run_without_numbers_has_none() -> None:
     cells = row()
     assert cells["variant"] is None
