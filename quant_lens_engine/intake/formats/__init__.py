@@ -1,7 +1,7 @@
 """Checkpoint formats: one file each, each registers itself.
 
 No format here deserialises. A reader finds out where each tensor lies and checks that against the file's real size;
-the tensors are then copied from the mapped file. Code in a file has nothing that would run it.
+the tensors are then copied from the file. Code in a file has nothing that would run it.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 
 import torch
@@ -54,7 +53,7 @@ class StoredTensor:
         stride = self.stride or ()
         negative = self.start < 0 or any(size < 0 for size in self.shape) or any(step < 0 for step in stride)
         ragged = self.stride is not None and len(stride) != len(self.shape)
-        if not negative and not ragged and (self.count == 0 or self._reach() < self.elements >= self.count):
+        if not negative and not ragged and (self.count == 0 or self.reach < self.elements >= self.count):
             return
         raise CheckpointError(
             f"tensor {name!r} of shape {list(self.shape)} does not fit in its storage of {self.elements} elements",
@@ -63,10 +62,20 @@ class StoredTensor:
             details={"tensor": name, "shape": list(self.shape), "storage_elements": self.elements},
         )
 
-    def _reach(self) -> int:
-        if self.stride is None:
-            return self.start + self.count - 1
-        return self.start + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+    @property
+    def reach(self) -> int:
+        """The last element's index in the storage; of a tensor that has elements."""
+        return self.start + sum((size - 1) * step for size, step in zip(self.shape, self._steps, strict=True))
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in the file in the tensor's order, without gaps."""
+        pairs = zip(self.shape, self._steps, contiguous_stride(self.shape), strict=True)
+        return all(step == wanted for size, step, wanted in pairs if size > 1)
+
+    @property
+    def _steps(self) -> tuple[int, ...]:
+        return contiguous_stride(self.shape) if self.stride is None else self.stride
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,19 @@ class Contents:
     tensors: Mapping[str, StoredTensor]
     container: str | None = None
     notes: tuple[str, ...] = field(default=())
+
+
+def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Steps of a tensor without gaps.
+
+    Example:
+        >>> contiguous_stride((2, 3, 4))
+        (12, 4, 1)
+    """
+    steps = [1]
+    for size in reversed(shape[1:]):
+        steps.append(steps[-1] * size)
+    return tuple(reversed(steps[: len(shape)]))
 
 
 def element_count(shape: tuple[int, ...]) -> int:
@@ -88,42 +110,43 @@ def element_count(shape: tuple[int, ...]) -> int:
 
 def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Copies of ``tensors``, contiguous, on the CPU, in their stored dtype."""
-    with _mapped(path) as mapped:
-        return {name: _view(mapped, stored).clone(memory_format=torch.contiguous_format)
-                for name, stored in tensors.items()}  # fmt: skip
+    with path.open("rb") as file:
+        return {name: _read(file, stored) for name, stored in tensors.items()}
 
 
 def non_finite(path: Path, tensors: Mapping[str, StoredTensor]) -> list[str]:
-    """Names of the tensors that hold NaN or infinity, read in pieces from the mapped file."""
-    with _mapped(path) as mapped:
-        return [name for name, stored in tensors.items() if not _all_finite(mapped, stored)]
+    """Names of the tensors that hold NaN or infinity; a file larger than memory is no obstacle."""
+    with path.open("rb") as file:
+        return [name for name, stored in tensors.items() if not _all_finite(file, stored)]
 
 
-def _all_finite(mapped: mmap.mmap | None, stored: StoredTensor) -> bool:
+def _all_finite(file: BufferedReader, stored: StoredTensor) -> bool:
     if not stored.dtype.is_floating_point and not stored.dtype.is_complex:
         return True
-    view = _view(mapped, stored)
-    flat = view.reshape(-1) if stored.stride is None else view.flatten()
-    pieces = (flat[first : first + _CHUNK] for first in range(0, flat.numel(), _CHUNK))
-    narrow = stored.dtype.itemsize == 1
-    return all(bool(torch.isfinite(piece.float() if narrow else piece).all()) for piece in pieces)
+    if not stored.is_contiguous:
+        return _finite(_read(file, stored))
+    firsts = range(0, stored.count, _CHUNK)
+    return all(_finite(_elements(file, stored, first, min(_CHUNK, stored.count - first))) for first in firsts)
 
 
-def _view(mapped: mmap.mmap | None, stored: StoredTensor) -> Tensor:
-    if mapped is None or stored.count == 0:
+def _finite(values: Tensor) -> bool:
+    # one byte a number: torch has no isfinite for these
+    return bool(torch.isfinite(values.float() if values.dtype.itemsize == 1 else values).all())
+
+
+def _read(file: BufferedReader, stored: StoredTensor) -> Tensor:
+    if stored.count == 0:
         return torch.empty(stored.shape, dtype=stored.dtype)
-    flat = torch.frombuffer(mapped, dtype=stored.dtype, count=stored.elements, offset=stored.offset)
-    if stored.stride is None:
-        return flat[stored.start : stored.start + stored.count].view(stored.shape)
-    return flat.as_strided(stored.shape, stored.stride, stored.start)
+    if stored.is_contiguous:
+        return _elements(file, stored, 0, stored.count).view(stored.shape)
+    span = _elements(file, stored, 0, stored.reach - stored.start + 1)
+    return span.as_strided(stored.shape, stored.stride or ()).contiguous()
 
 
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap | None]:
-    """The file in memory, copy-on-write: torch wants a writable buffer, and the file stays as it is."""
-    if path.stat().st_size == 0:
-        yield None
-        return
-    with path.open("rb") as file:
-        # not closed here: a view may still be alive when an exception passes; the last reference unmaps it
-        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+def _elements(file: BufferedReader, stored: StoredTensor, first: int, count: int) -> Tensor:
+    """``count`` elements of the storage, from the ``first`` one behind the tensor's start."""
+    content = torch.empty(count * stored.dtype.itemsize, dtype=torch.uint8)
+    file.seek(stored.offset + (stored.start + first) * stored.dtype.itemsize)
+    if file.readinto(content.numpy().data) != content.numel():
+        raise CheckpointError("the file ended while it was read", hint="upload it again", code="truncated_file")
+    return content.view(stored.dtype)
