@@ -1,4 +1,7 @@
-"""Quant Lens' engine: what quantization does to a network. Importing it loads no torch; the names below do, when used."""
+"""Quant Lens' engine: what quantization does to a network.
+
+Importing it loads no torch; the names below do, when used.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -29,7 +29,7 @@ from quant_lens_engine.schema import (
     FormatFacts,
     LineOptions,
 )
-from quant_lens_engine.schema.run_spec import Task
+from quant_lens_engine.subject import AVAILABLE_TASKS
 from quant_lens_engine.version import __version__
 
 
@@ -56,7 +56,7 @@ def capabilities(plugins: Path | None = None) -> tuple[Capabilities, list[str]]:
         formats=_formats(),
         architectures=architectures,
         analyses=_analyses(),
-        tasks=list(get_args(Task)),
+        tasks=list(AVAILABLE_TASKS),
     )
     return facts, problems
 
