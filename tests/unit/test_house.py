@@ -8,7 +8,9 @@ from importlinter.cli import lint_imports
 
 
 def test_no_import_breaks_a_rule_of_the_house() -> None:
-    assert lint_imports() == 0, "an import breaks a rule of [tool.importlinter] in pyproject.toml; `lint-imports` shows it"
+    assert lint_imports() == 0, (
+        "an import breaks a rule of [tool.importlinter] in pyproject.toml; `lint-imports` shows it"
+    )
 
 
 TORCH_FREE = [
