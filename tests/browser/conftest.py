@@ -109,7 +109,8 @@ def server(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="module")  # Playwright keeps an event loop running: no longer than a module, for other tests' sake
+# Playwright keeps an event loop running in this thread: no longer than a module, for the sake of other tests.
+@pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.fail("there is no Chromium here: tests/browser/install_chromium.sh gets one")
