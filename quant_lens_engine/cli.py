@@ -89,6 +89,7 @@ def analyze(
     }
     given["data"] |= {key: value for key, value in (("limit", limit), ("batch_size", batch_size)) if value is not None}
     spec = parse_run_spec(given)
+    _check_writable(json_path, html_path)
     from quant_lens_engine.analysis import analyze as run
 
     with _progress(spec) as progress:
@@ -164,6 +165,14 @@ def _json(option: str, text: str | None) -> Any:
         raise SpecError(
             f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
         ) from None
+
+
+def _check_writable(*paths: Path | None) -> None:
+    """Found out before the work, not after it."""
+    for path in paths:
+        if path is not None and path != Path("-") and (path.is_dir() or not path.absolute().parent.is_dir()):
+            reason = "it is a folder" if path.is_dir() else f"there is no folder {str(path.parent)!r}"
+            raise InputError(f"{path} cannot be written", hint=reason, code="cannot_write")
 
 
 def _tell(result: RunResult, json_path: Path | None, html_path: Path | None, title: str) -> None:

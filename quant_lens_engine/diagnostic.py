@@ -18,6 +18,7 @@ from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.model_call import Forward
 from quant_lens_engine.objective.sample import Sample
 from quant_lens_engine.objective.task_inference import count_classes, infer_task
+from quant_lens_engine.objective.tasks import TASKS
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import QuantizedVariant, custom_variant, float_variant, quantize
 from quant_lens_engine.report import written_report
@@ -99,7 +100,7 @@ class QuantDiagnostic:
         self._sample = Sample.read(dataloader)
         self._criterion = criterion
         self._forward = forward
-        self._task = task or infer_task(self._sample, criterion)
+        self._task = TASKS[task].name if task else infer_task(self._sample, criterion)
         self._builders: dict[str, tuple[object, Callable[[], QuantizedVariant]]] = {}
         self._measured: dict[str, QuantizedVariant] = {}
         self._result: RunResult | None = None
@@ -118,10 +119,12 @@ class QuantDiagnostic:
 
         Raises:
             SchemeError: no such number of bits.
-            InputError: ``duplicate_variant``: another variant has the name.
+            InputError: ``duplicate_variant``: another variant has the name; ``no_model``.
         """
         scheme = parse_scheme(f"int{num_bits}")
         label = f"Int{num_bits}" if name is None else name
+        if model_int8 is not None and not isinstance(model_int8, nn.Module):
+            raise InputError(f"model_int8 is a model, not a {type(model_int8).__name__}", code="no_model")
         if model_int8 is None:
             self.add_variant(scheme, label)
         else:
@@ -223,7 +226,7 @@ class QuantDiagnostic:
             the path that was written, or the figure.
 
         Raises:
-            InputError: ``unknown_image_format``.
+            InputError: ``unknown_image_format``, ``unknown_landscape``, ``cannot_write``.
         """
         from quant_lens_engine.diagnostic_figure import draw_diagnostic, write_diagnostic
 

@@ -46,19 +46,22 @@ def write_diagnostic(result: RunResult, path: Path, *, landscape: Landscape = "s
     """The picture as a file; ``.html`` is the self-contained interactive report.
 
     Raises:
-        InputError: ``unknown_image_format``.
+        InputError: ``unknown_image_format``, ``unknown_landscape``, ``cannot_write``.
     """
     suffix = path.suffix.lower()
-    if suffix == ".html":
-        path.write_text(html_report(result), encoding="utf-8")
-        return path
-    if suffix not in IMAGE_FORMATS:
+    if suffix not in (*IMAGE_FORMATS, ".html"):
         raise InputError(
             f"a plot cannot be written as {suffix or 'a file without an ending'}",
             hint=f"use {', '.join(IMAGE_FORMATS)} or .html",
             code="unknown_image_format",
         )
-    draw_diagnostic(result, landscape=landscape, mode=mode).savefig(path, dpi=DPI)
+    try:
+        if suffix == ".html":
+            path.write_text(html_report(result), encoding="utf-8")
+        else:
+            draw_diagnostic(result, landscape=landscape, mode=mode).savefig(path, dpi=DPI)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written", hint=error.strerror or "", code="cannot_write") from None
     return path
 
 
@@ -73,6 +76,8 @@ def draw_diagnostic(result: RunResult, *, landscape: Landscape = "smooth", mode:
         2
     """
     colours = _mode(mode)
+    if landscape not in ("deployed", "smooth"):
+        raise InputError(f"unknown landscape {landscape!r}", hint="'deployed' or 'smooth'", code="unknown_landscape")
     ground = GROUND[colours]
     names = [variant.name for variant in result.variants] or [""]
     layout = _Layout(rows=len(names), label=_LETTER * max(map(len, names)))

@@ -107,7 +107,7 @@ class Subject:
         """The loss of these rows as a function of the model's parameters, computed as the execution block says."""
         return Objective(
             self.model,
-            self._batches(),
+            list(self._batches()),
             task=self.spec.task,
             device=block["device"],
             dtype=block["dtype"],

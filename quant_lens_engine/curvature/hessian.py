@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.function import no_weight
 from quant_lens_engine.objective.model_call import plain_paths
 from quant_lens_engine.objective.sample import Batch, tensors
 
@@ -75,6 +76,7 @@ class HessianOperator:
 
         Raises:
             NumericalError: ``not_twice_differentiable``, naming the operator; or ``non_finite_curvature``.
+            DataError: ``nothing_counts``: the sample's weight is zero.
         """
         with twice_differentiable(self.objective.model):
             directions = self._split(vector)
@@ -83,6 +85,8 @@ class HessianOperator:
                 self._check_cancelled()
                 self._add_product(total, gradient, directions)
         self.products += 1
+        if not self.weight:
+            raise no_weight()
         if not bool(torch.isfinite(total).all()):
             raise NumericalError(
                 "the Hessian-vector product is not finite",
@@ -175,13 +179,16 @@ def graph_bytes(objective: Objective, batch: Batch) -> int:
         seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    moved = batch.to(objective.device, objective.dtype)
+    if objective.call.works_in_place is None:  # its first call is given copies, which are not to be counted
+        with torch.no_grad(), plain_paths():
+            objective.output(moved)
     parameters = {name: objective.point[name].detach().requires_grad_() for name in objective.free}
     with (
         twice_differentiable(objective.model),
         _named_operators(),
         saved_tensors_hooks(count, lambda tensor: tensor),
     ):
-        moved = batch.to(objective.device, objective.dtype)
         loss = objective.terms(moved, objective.point | parameters).losses.sum()
         kept = torch.autograd.grad(loss, list(parameters.values()), create_graph=True, allow_unused=True)
     data = (*tensors(moved.content), *tensors(moved.target))  # often a view of the whole sample

@@ -105,14 +105,20 @@ def _measured(
     spread = spread_over_shards(
         objective, vectors, seed=seed, plan=operator.plan, check_cancelled=progress.check_cancelled
     )
-    return _record(spectrum, trace, spread, options, operator.products + len(vectors))
+    precision = torch.finfo(objective.point[objective.free[0]].dtype).eps
+    return _record(spectrum, trace, spread, options, operator.products + len(vectors), precision)
 
 
 def _record(
-    spectrum: Spectrum, trace: Trace, spread: SpreadOverShards, options: CurvatureOptions, products: int
+    spectrum: Spectrum,
+    trace: Trace,
+    spread: SpreadOverShards,
+    options: CurvatureOptions,
+    products: int,
+    precision: float,
 ) -> Curvature:
     ends = [
-        _eigenvalue(bounds, residual, deviation, spectrum.asymmetry, options.confidence)
+        _eigenvalue(bounds, residual, deviation, spectrum.asymmetry + precision * abs(bounds.value), options.confidence)
         for bounds, residual, deviation in zip(
             (spectrum.highest, spectrum.lowest), spread.residuals, spread.deviations, strict=True
         )
@@ -131,7 +137,10 @@ def _record(
 def _eigenvalue(
     bounds: Bounds, residual: float, deviation: float | None, rounding: float, confidence: float
 ) -> Eigenvalue:
-    """A Ritz value bounds the eigenvalue on its inner side, to the rounding of the products; the polynomial beyond."""
+    """A Ritz value bounds the eigenvalue on its inner side, to the rounding of the products; the polynomial beyond.
+
+    Rounding shows as asymmetry, except for what is common to all products: about the precision of their dtype.
+    """
     near, far = sorted((bounds.value, bounds.beyond))
     return Eigenvalue(
         value=bounds.value,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.hessian import HessianOperator, HvpPlan
+from quant_lens_engine.errors import DataError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
 
@@ -48,15 +49,17 @@ def spread_over_shards(
     for shard in rows.tensor_split(min(SHARDS, objective.samples)):
         operator = HessianOperator(objective.select(shard.sort().values), plan, check_cancelled=check_cancelled)
         for index, vector in enumerate(vectors):
-            product = operator.matvec(vector)
+            try:
+                product = operator.matvec(vector)
+            except DataError:  # no row of this shard counts: it has no part in the whole
+                break
             quotients[index].append(float(torch.dot(vector, product)))
             total[index] += product * operator.weight
         weight += operator.weight
     products = total / weight
     values = (products * vectors).sum(1, keepdim=True)
     residuals = torch.linalg.vector_norm(products - values * vectors, dim=1)
-    enough = objective.samples >= SHARDS
     return SpreadOverShards(
         [float(residual) for residual in residuals],
-        [statistics.stdev(values) if enough else None for values in quotients],
+        [statistics.stdev(values) if len(values) == SHARDS else None for values in quotients],
     )

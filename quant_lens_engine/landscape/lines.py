@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import InputError
+from quant_lens_engine.errors import InputError, SpecError
 from quant_lens_engine.landscape.basin import basin_rise, basin_width
 from quant_lens_engine.landscape.directions import moved, random_directions
 from quant_lens_engine.objective import Objective
@@ -121,12 +122,18 @@ def trace_1d_loss(
     Raises:
         InputError: ``no_parameters``: the model has none to move (``quantize_dynamic`` hides them); a flat line would
             say nothing.
+        SpecError: steps or distance out of range.
 
     Example:
         >>> alphas, losses = trace_1d_loss(nn.Linear(2, 2), [(torch.eye(2), torch.tensor([0, 1]))], steps=4)
         >>> alphas.tolist()
         [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
+    try:
+        options = LineOptions(directions=1, steps=steps, distance=distance)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpecError(f"{first['loc'][0]}: {first['msg']}", hint="see help(trace_1d_loss)") from None
     function = Objective(model, loader, criterion, device=device, **objective)
     if not any(function.point[name].ndim >= 2 for name in function.free):
         raise InputError(
@@ -134,7 +141,6 @@ def trace_1d_loss(
             hint="give the float model; a converted INT8 model hides its weights (see QuantDiagnostic.add_int8_model)",
             code="no_parameters",
         )
-    options = LineOptions(directions=1, steps=steps, distance=distance)
     line = measure_lines(
         function, base_point=function.point, variant_point=function.point, requantize=None, options=options, seed=seed
     )[-1]

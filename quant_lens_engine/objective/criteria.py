@@ -108,7 +108,7 @@ class ClassCriterion(_ModuleCriterion):
 
     def terms(self, output: Tensor, target: Any, rows: int) -> Terms:
         """Weighted losses and the weights of the labels, summed over the positions of each row."""
-        output = _at_least_single(output)
+        output, target = _at_least_single(output), _labels(target)
         losses = self.module(output, target).reshape(rows, -1)
         if target.is_floating_point():
             weights = torch.ones_like(losses)
@@ -123,6 +123,7 @@ class ClassCriterion(_ModuleCriterion):
         """Labels are whole numbers within the classes, one a position; or probabilities of the outputs' shape."""
         if not isinstance(target, Tensor):
             raise DataError("the data has no labels", hint="give batches (x, y), or choose another task")
+        target = _labels(target)
         classes = output.shape[1] if output.ndim > 1 else output.shape[0]
         if target.is_floating_point():
             if target.shape != output.shape:
@@ -220,6 +221,11 @@ def as_criterion(criterion: nn.Module | Callable[..., Tensor]) -> Criterion:
     if type(criterion).__module__ == nn.MSELoss.__module__ and isinstance(criterion, nn.Module):
         return ElementwiseCriterion(criterion)
     return CallableCriterion(criterion)
+
+
+def _labels(target: Tensor) -> Tensor:
+    """Whole numbers of any type as torch's losses want them; probabilities as they are."""
+    return target if target.is_floating_point() else target.long()
 
 
 def _at_least_single(output: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ class Objective:
         DataError: no rows, or NaN or infinity in them.
         CheckpointError: NaN or infinity in the weights.
         DeviceError: this machine does not have the device.
+        InputError: ``no_parameters``, ``quantized_model``: there is no float weight to move.
 
     Example:
         >>> data = [(torch.eye(2), torch.tensor([0, 1]))]
@@ -93,6 +94,12 @@ class Objective:
         self.point: dict[str, Tensor] = {name: tensor.detach() for name, tensor in parameters.items()}
         floating = tuple(name for name, tensor in parameters.items() if tensor.is_floating_point())
         self.free: tuple[str, ...] = tuple(name for name in floating if parameters[name].requires_grad) or floating
+        if not self.free:
+            raise InputError(
+                "the model has no floating-point parameter to move",
+                hint="give the float model, and a converted one to QuantDiagnostic.add_int8_model",
+                code="no_parameters",
+            )
         self._checked = False
         self._resident: list[Batch] | None = None
         if self.task.target is not None:
@@ -214,13 +221,15 @@ class Objective:
             shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
             raise DataError(
                 f"the model cannot be run on a batch of {shapes}: {error}",
-                hint="check layout, channels and size of the data, or give forward=",
+                hint="check layout, channels, size and dtype of the data, or give forward=",
                 code="wrong_shape",
             ) from error
 
     def _collect(self, parts: list[tuple[Terms, Tensor | None, Tensor | None]], rowwise: bool) -> RowTerms:
         losses = torch.cat([terms.losses.double() for terms, _, _ in parts]).cpu()
         weights = torch.cat([terms.weights for terms, _, _ in parts]).cpu()
+        if not bool(weights.any()):
+            raise no_weight()
         if not self.criterion.normalised:
             weights = torch.full_like(weights, 1 / self._whole)
         rights = [correct for _, correct, _ in parts if correct is not None]
@@ -269,6 +278,15 @@ class Objective:
         self._resident = None
 
 
+def no_weight() -> DataError:
+    """No row counts: a mean over nothing."""
+    return DataError(
+        "no row of the data counts: every label is ignored, or its class has the weight 0",
+        hint="check the labels, and the criterion's ignore_index and class weights",
+        code="nothing_counts",
+    )
+
+
 def available_device(device: str | torch.device) -> torch.device:
     """The torch device of that name.
 
@@ -279,6 +297,8 @@ def available_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise DeviceError(f"{device!r} is no device", hint="use 'cpu' or 'cuda'") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise DeviceError(f"{str(chosen)!r} is not supported", hint="use 'cpu' or 'cuda'")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"the device {str(chosen)!r} is not on this machine",

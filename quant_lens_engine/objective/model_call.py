@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quant_lens_engine.errors import CheckpointError, InputError
-from quant_lens_engine.objective.sample import inputs_of
+from quant_lens_engine.objective.sample import inputs_of, map_tensors, tensors
 
 Forward = Callable[[nn.Module, Any], Any]
 """``forward(model, batch) -> output``, with the batch as the loader gave it, target included."""
@@ -26,16 +26,30 @@ class ModelCall(nn.Module):
         forward: ``(model, batch) -> output``; by default a mapping without its target is passed by keyword where the
             model's signature has its keys, a tuple without its target by position, and ``logits`` are taken out of
             structured outputs.
+
+    Attributes:
+        works_in_place: whether the model writes into its inputs; it is then given copies, and the sample stays as it
+            is. None until the first call has shown it.
     """
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
         super().__init__()
         self.model = model
         self.custom_forward = forward
+        self.works_in_place: bool | None = None
         self._accepted = _keywords_of(model)
 
     def forward(self, content: Any) -> Any:
-        """The output for one batch."""
+        """The output for one batch, which is not changed."""
+        if self.works_in_place is False:
+            return self._answer(content)
+        copied = map_tensors(content, Tensor.clone)
+        before = [tensor._version for tensor in tensors(copied)]
+        answer = self._answer(copied)
+        self.works_in_place = self.works_in_place or before != [tensor._version for tensor in tensors(copied)]
+        return answer
+
+    def _answer(self, content: Any) -> Any:
         if self.custom_forward is not None:
             return self.custom_forward(self.model, content)
         inputs = inputs_of(content)
@@ -62,8 +76,9 @@ def private_copy(model: nn.Module, device: torch.device, dtype: torch.dtype | No
 
     Raises:
         CheckpointError: ``non_finite_weights``, naming the tensors.
-        InputError: ``model_not_copyable``.
+        InputError: ``quantized_model``; ``model_not_copyable``.
     """
+    _refuse_quantized(model)
     check_finite_weights(model)
     # A cached tensor that is no leaf (old-style weight_norm) cannot be copied by torch: it gets a detached stand-in.
     cached = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
@@ -79,6 +94,18 @@ def private_copy(model: nn.Module, device: torch.device, dtype: torch.dtype | No
     for parameter in duplicate.parameters():
         parameter.grad = None
     return duplicate.to(device=device, dtype=dtype).eval()
+
+
+def _refuse_quantized(model: nn.Module) -> None:
+    """A model of torchao's quantized tensors has no float parameters that a derivative could be taken of."""
+    packed = [name for name, parameter in model.named_parameters() if hasattr(parameter, "__tensor_flatten__")]
+    if packed:
+        raise InputError(
+            f"the model is quantized already: {', '.join(packed[:3])}{' …' if len(packed) > 3 else ''}",
+            hint="give the float model, and this one to QuantDiagnostic.add_int8_model(model_int8=…)",
+            code="quantized_model",
+            details={"tensors": packed},
+        )
 
 
 def check_finite_weights(model: nn.Module) -> None:

@@ -64,10 +64,25 @@ class Sample:
 
     @classmethod
     def read(cls, loader: Iterable[Any]) -> Sample:
-        """Read ``loader`` once, to the CPU."""
+        """Read ``loader`` once, to the CPU.
+
+        A list of batches is shared; what comes one after the other is copied, for a loader may fill one buffer anew.
+        """
+        if not isinstance(loader, Iterable):
+            raise DataError(
+                f"a loader is needed, not a {type(loader).__name__}",
+                hint="give a DataLoader, or a list of batches (x, y)",
+                code="bad_batch",
+            )
+        shared = isinstance(loader, list | tuple)
+
+        def keep(tensor: Tensor) -> Tensor:
+            moved = tensor.detach().cpu()
+            return moved if shared or tensor.device != moved.device else moved.clone()
+
         batches: list[Batch] = []
         for index, raw in enumerate(loader):
-            content = map_tensors(_as_tensors(raw), lambda tensor: tensor.detach().cpu())
+            content = map_tensors(_as_tensors(raw), keep)
             rows = _count_rows(content, index)
             if rows:
                 _check_finite(content, index)

@@ -24,6 +24,9 @@ Granularity = Literal["tensor", "channel", "group"]
 _INTEGER_NAME = re.compile(r"int(?P<bits>\d+)(?P<flags>(?:-[a-z0-9]+)*)")
 
 
+_GRAMMAR = "a scheme is intB with B = 2 to 8 or 16, then -tensor, -gN, -asym or -full: int8, int4-g128"
+
+
 class QuantizationScheme(Request):
     """How weights are rounded. Two schemes are the same when their names are.
 
@@ -97,6 +100,8 @@ def parse_scheme(value: str | QuantizationScheme | dict[str, Any]) -> Quantizati
     """
     if isinstance(value, QuantizationScheme):
         return value
+    if not isinstance(value, str | dict):
+        raise SchemeError(f"a scheme is a name or an object, not a {type(value).__name__}", hint=_GRAMMAR)
     try:
         return QuantizationScheme(**(value if isinstance(value, dict) else _fields_of_name(value)))
     except (ValidationError, ValueError, TypeError) as error:
@@ -105,7 +110,7 @@ def parse_scheme(value: str | QuantizationScheme | dict[str, Any]) -> Quantizati
         shown = value if isinstance(value, str) else dict(value)
         raise SchemeError(
             f"unknown scheme {shown!r}: {reason}",
-            hint="a scheme is intB with B = 2 to 8 or 16, then -tensor, -gN, -asym or -full: int8, int4-g128",
+            hint=_GRAMMAR,
             details={"scheme": shown},
         ) from None
 

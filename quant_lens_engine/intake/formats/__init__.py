@@ -74,16 +74,16 @@ def read_contents(path: Path, filename: str) -> tuple[str, Contents]:
     Raises:
         CheckpointError: ``not_a_checkpoint``, or what the format has against the file.
     """
-    name = recognise(path)
-    if name is None:
-        raise CheckpointError(
-            f"{filename} is not a checkpoint: neither safetensors nor a file of torch.save",
-            hint=SAVE_HINT,
-            code="not_a_checkpoint",
-        )
     try:
-        return name, FORMATS[name].read(path)
+        name = recognise(path)
+        if name is not None:
+            return name, FORMATS[name].read(path)
     except CheckpointError as error:
         error.message = f"{filename}: {error.message}"
         error.args = (error.message,)
         raise
+    raise CheckpointError(
+        f"{filename} is not a checkpoint: neither safetensors nor a file of torch.save",
+        hint=SAVE_HINT,
+        code="not_a_checkpoint",
+    )

@@ -105,6 +105,20 @@ def test_a_file_that_is_no_checkpoint(tmp_path, capsys):
     assert str(tmp_path) not in said
 
 
+def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("quant_lens_engine.analysis.analyze", lambda *_, **__: pytest.fail("it worked first"))
+    for place in (tmp_path / "missing" / "out.json", tmp_path):
+        assert main(["analyze", "digits-mlp", "--data", "digits", *FAST, "--json", str(place)]) == 2
+        assert "cannot be written" in capsys.readouterr().err
+
+
+def test_an_empty_file_is_named(tmp_path, capsys):
+    empty = tmp_path / "empty.pt"
+    empty.touch()
+    assert main(["analyze", str(empty), "--data", "digits", *FAST]) == 2
+    assert "empty.pt" in capsys.readouterr().err
+
+
 def test_schemes_lists_each_with_its_bits_and_loads_no_torch():
     code = "from quant_lens_engine.cli import main; main(['schemes']); import sys; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quant_lens_engine import QuantDiagnostic
+from quant_lens_engine import QuantDiagnostic, power_iteration
 from quant_lens_engine.curvature import top_eigenvalues
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.figures import html_report
@@ -102,3 +102,16 @@ def test_two_custom_models_need_two_names(trained: nn.Module, batches: list) -> 
     diagnostic.add_int8_model(model_int8=copy.deepcopy(trained))
     with pytest.raises(InputError, match="already"):
         diagnostic.add_int8_model(model_int8=copy.deepcopy(trained))
+
+
+@pytest.mark.parametrize(("make", "code"), [(dynamic, "no_parameters"), (weight_only, "quantized_model")])
+def test_a_quantized_model_in_place_of_the_float_one(
+    trained: nn.Module, batches: list, make: object, code: str
+) -> None:
+    for ask in (
+        lambda model: QuantDiagnostic(model, batches).run_analysis(**QUICK),
+        lambda model: power_iteration(model, batches, nn.CrossEntropyLoss()),
+    ):
+        with pytest.raises(InputError) as refused:
+            ask(make(nn.Sequential(trained[0], trained[3])))
+        assert refused.value.code == code

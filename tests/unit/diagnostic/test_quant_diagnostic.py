@@ -3,13 +3,14 @@
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from quant_lens_engine import QuantDiagnostic, fake_quantize
+from quant_lens_engine import QuantDiagnostic, fake_quantize, trace_1d_loss
 from quant_lens_engine.errors import Cancelled, DataError, DeviceError, InputError, SchemeError, SpecError
 from quant_lens_engine.schema import RunResult
 
@@ -405,3 +406,21 @@ def test_names(trained: nn.Module, batches: list) -> None:
 def test_options_out_of_range_are_named(trained: nn.Module, batches: list, options: dict, name: str) -> None:
     with pytest.raises(SpecError, match=name):
         QuantDiagnostic(trained, batches).run_analysis(**options)
+
+
+def test_wrong_arguments_are_typed(
+    trained: nn.Module, batches: list, tmp_path: Path, diagnostic: QuantDiagnostic
+) -> None:
+    for ask, code in (
+        (lambda: QuantDiagnostic(trained, None), "bad_batch"),
+        (lambda: QuantDiagnostic(trained, batches, task="guess"), "unknown_task"),
+        (lambda: QuantDiagnostic(trained, batches).add_int8_model(model_int8="a path"), "no_model"),
+        (lambda: QuantDiagnostic(trained, batches).add_variant(None), "unknown_scheme"),
+        (lambda: trace_1d_loss(trained, batches, steps=1), "bad_spec"),
+        (lambda: diagnostic.plot(tmp_path / "missing" / "plot.png"), "cannot_write"),
+        (lambda: diagnostic.plot(tmp_path / "missing" / "plot.html"), "cannot_write"),
+        (lambda: diagnostic.plot(tmp_path / "plot.png", landscape="rough"), "unknown_landscape"),
+    ):
+        with pytest.raises(InputError) as refused:
+            ask()
+        assert refused.value.code == code

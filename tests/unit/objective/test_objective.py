@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quant_lens_engine.curvature import HessianOperator, measure_curvature
 from quant_lens_engine.errors import CheckpointError, DataError, DeviceError, InputError, SpecError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.sample import Sample
@@ -329,3 +330,74 @@ def test_cuda_gives_the_same_loss() -> None:
         pytest.skip("no CUDA device on this machine")
     loss, on_gpu = (Objective(network(), ragged(*rows()), device=device).loss() for device in ("cpu", "cuda"))
     assert np.isclose(loss, on_gpu, rtol=1e-5)
+
+
+class Centred(nn.Module):
+    """Writes into its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        return self.layer(x)
+
+
+def test_a_model_that_works_in_place_changes_no_data() -> None:
+    x, y = rows()
+    before, model = x.clone(), Centred()
+    objective = Objective(model, ragged(x, y))
+    expected = F.cross_entropy(model.layer(x - 0.5), y).item()
+    assert [objective.loss(), objective.loss()] == pytest.approx([expected] * 2, rel=1e-6)
+    operator = HessianOperator(objective, "reuse")
+    vector = torch.ones(objective.dimension, dtype=torch.float64)
+    assert torch.equal(operator.matvec(vector), operator.matvec(vector))
+    assert torch.equal(x, before)
+
+
+def test_a_loader_may_fill_one_buffer_again_and_again() -> None:
+    x, y = rows(24)
+
+    def loader() -> Iterator[tuple[Tensor, Tensor]]:
+        buffer = torch.empty(8, 4)
+        for start in range(0, 24, 8):
+            yield buffer.copy_(x[start : start + 8]), y[start : start + 8]
+
+    assert Objective(network(), loader()).loss() == Objective(network(), ragged(x, y)).loss()
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_of_any_whole_type(dtype: torch.dtype) -> None:
+    x, y = rows()
+    assert Objective(network(), ragged(x, y.to(dtype))).loss() == Objective(network(), ragged(x, y)).loss()
+
+
+def test_where_every_label_is_ignored_there_is_no_loss() -> None:
+    x, y = rows()
+    ignored = Objective(network(), ragged(x, torch.full_like(y, -100)))
+    for ask in (ignored.loss, lambda: HessianOperator(ignored).matvec(torch.ones(ignored.dimension).double())):
+        with pytest.raises(DataError) as refused:
+            ask()
+        assert refused.value.code == "nothing_counts"
+
+
+def test_a_shard_without_labels_spoils_nothing() -> None:
+    x, y = rows(40)
+    few = torch.where(torch.arange(40) < 5, y, -100)
+    curvature = measure_curvature(Objective(nn.Linear(4, 3), ragged(x, few)))
+    assert curvature.lambda_max.residual is not None
+    assert curvature.lambda_max.residual < 1e-3
+    assert curvature.lambda_max.batch_std is None
+
+
+def test_models_without_float_parameters_are_refused() -> None:
+    with pytest.raises(InputError) as refused:
+        Objective(nn.Flatten(), ragged(*rows()))
+    assert refused.value.code == "no_parameters"
+
+
+@pytest.mark.parametrize("device", ["mps", "meta"])
+def test_other_devices_are_refused(device: str) -> None:
+    with pytest.raises(DeviceError):
+        Objective(network(), ragged(*rows()), device=device)
