@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_documented_with_its_description(name: str) -> None:
     row = next(
-        (line for line in (ROOT / "docs/settings.md").read_text().splitlines() if f"`{PREFIX}{name.upper()}`" in line), ""
+        (line for line in (ROOT / "docs/settings.md").read_text().splitlines() if f"`{PREFIX}{name.upper()}`" in line),
+        "",
     )
     assert Settings.model_fields[name].description, f"the setting {name} describes itself nowhere"
     assert str(Settings.model_fields[name].description) in row, f"docs/settings.md: no row, or an old one, for {name}"
