@@ -59,12 +59,12 @@ class House:
 
     def wait_for_stages(self, run_id: str, count: int):
         """Until so many stages are finished, and one more is being worked on."""
-        return self.wait(
-            run_id,
-            until=lambda run: (
-                run.progress.stages_done >= count and any(stage.state == "running" for stage in run.progress.stages)
-            ),
-        )
+
+        def is_there(run) -> bool:
+            assert run.state not in TERMINAL_STATES, "the run was over before the test could disturb it"
+            return run.progress.stages_done >= count and any(stage.state == "running" for stage in run.progress.stages)
+
+        return self.wait(run_id, until=is_there)
 
     def endings(self, run_id: str) -> list[str]:
         states = [event.data["state"] for event in self.store.events.read(run_id) if event.kind == "state"]
@@ -106,8 +106,16 @@ def spec(**changes) -> RunSpec:
 
 
 def long_spec(**changes) -> dict:
-    """Changes that make a run of a dozen stages which is not over before a test has done its worst to it."""
-    return {"schemes": ["int8", "int4", "int3"], "analyses": {"preset": "quick", "line": {"steps": 401}}, **changes}
+    """Changes that make a run of a dozen stages which is not over before a test has done its worst to it.
+
+    Its architecture waits in each forward pass, so that this does not depend on how fast the engine is.
+    """
+    return {
+        "model": {"example": "digits-mlp", "architecture": "slow"},
+        "schemes": ["int8", "int4"],
+        "analyses": {"preset": "quick", "line": {"steps": 31}},
+        **changes,
+    }
 
 
 def engines_of(worker: subprocess.Popen) -> list[psutil.Process]:

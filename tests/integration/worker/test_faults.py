@@ -52,19 +52,18 @@ def test_f1_engine_killed(house):
     assert_ended_once(house, run_id)
 
 
-@pytest.mark.parametrize("engine_too", [False, True], ids=["f2_worker", "f3_worker_and_engine"])
-def test_worker_killed(house, engine_too):
+def test_f3_worker_and_engine_killed(house):
+    """F2, the worker alone, is in ``test_up``: there it is also started again."""
     worker = house.start_worker("runs")
     run_id = house.submit(**long_spec())
     before = house.wait_for_stages(run_id, 3).progress.stages_done
     engines = engines_of(worker)
     worker.kill()
-    if engine_too:
-        for engine in engines:
-            engine.kill()
+    for engine in engines:
+        engine.kill()
     worker.wait()
-    _, alive = psutil.wait_procs(engines, timeout=2)
-    assert [engine for engine in alive if not has_ended(engine)] == []  # the kernel ends them with their worker
+    psutil.wait_procs(engines, timeout=2)
+    assert [engine for engine in engines if not has_ended(engine)] == []
     house.start_worker("runs")
     assert wait_until_it_goes_on(house, run_id, before) < GOES_ON_WITHIN_S
     run = house.wait(run_id)
@@ -91,15 +90,15 @@ def test_f5_too_much_memory_is_a_typed_error(house, architecture):
     assert house.wait(house.submit()).state == "DONE"
 
 
-@pytest.mark.parametrize("away_s", [1, 2 * 3.0 + 2], ids=["shortly", "longer_than_a_lease"])
-def test_f6_redis_killed_and_restarted(house, away_s):
+def test_f6_redis_away_for_longer_than_a_lease(house):
+    """A short absence is in ``test_up``."""
     house.start_worker("runs")
     run_id = house.submit(**long_spec())
     house.wait_for_stages(run_id, 3)
     finished = set(house.commits(run_id))
     house.redis.process.kill()
     house.redis.process.wait()
-    time.sleep(away_s)
+    time.sleep(2 * house.settings.lease_s)
     house.redis.start()
     house.redis.wait()
     assert finished <= set(house.commits(run_id))  # nothing that was said to be finished is lost
@@ -207,7 +206,7 @@ def test_a_message_that_comes_twice_does_nothing_twice(house):
 
 def test_no_temporary_folder_is_left(house):
     worker = house.start_worker("runs")
-    run_id = house.submit()
+    run_id = house.submit(**long_spec())
     house.wait_for_stages(run_id, 1)
     worker.kill()
     worker.wait()

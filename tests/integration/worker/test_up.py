@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from quant_lens_engine.schema import TERMINAL_STATES
-from tests.integration.worker.conftest import has_ended, long_spec, spec
+from tests.integration.worker.conftest import PLUGINS, has_ended, long_spec, spec
 from tests.web_server import free_port, own_redis
 
 pytestmark = pytest.mark.integration
@@ -28,7 +28,12 @@ class Up:
 
     def __init__(self, data_dir: Path, port: int, **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("QUANT_LENS_")}
-        settings = {"QUANT_LENS_DATA_DIR": str(data_dir), "QUANT_LENS_PORT": str(port), "QUANT_LENS_LEASE_S": "3"}
+        settings = {
+            "QUANT_LENS_DATA_DIR": str(data_dir),
+            "QUANT_LENS_PORT": str(port),
+            "QUANT_LENS_PLUGINS": str(PLUGINS),
+            "QUANT_LENS_LEASE_S": "3",
+        }
         self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "up"], env={**clean, **settings, **environment},
@@ -100,8 +105,19 @@ def is_under_way(run: dict) -> bool:
     return run["progress"]["stages_done"] >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
-def test_it_ends_within_five_seconds_and_goes_on_when_started_again(tmp_path, number):
+def test_ctrl_c_ends_it_before_it_is_ready(tmp_path):
+    with up(tmp_path) as server:
+        while len(server.family()) < 3:
+            time.sleep(0.02)
+        family = server.family()
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 5
+        assert [process for process in family if not has_ended(process)] == []
+
+
+def test_it_ends_within_five_seconds_and_goes_on_when_started_again(tmp_path):
     with up(tmp_path) as first:
         assert first.url in first.wait_until_ready()
         run_id = first.submit()
@@ -110,7 +126,7 @@ def test_it_ends_within_five_seconds_and_goes_on_when_started_again(tmp_path, nu
         with first.api() as api, api.stream("GET", f"/runs/{run_id}/events") as watching:
             next(watching.iter_lines())  # somebody has the run open
             started = time.monotonic()
-            first.process.send_signal(number)
+            first.process.send_signal(signal.SIGTERM)
             assert first.process.wait(10) == 0
             assert time.monotonic() - started < 5
         assert [process for process in family if not has_ended(process)] == []
