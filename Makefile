@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check
 INPUTS := pyproject.toml constraints.txt
+CODE   := quant_lens_engine worker app
 
 .DEFAULT_GOAL := help
 .PHONY: help run test quick fmt lint types bench docs screenshots examples browser clean
@@ -28,11 +29,13 @@ run: $(VENV)/.run  ## start everything on this machine and print the address of 
 browser:  ## a Chromium for the browser tests, installed where it is missing
 	@tests/browser/install_chromium.sh
 
+# What computes runs side by side, one thread each; what drives servers and browsers has the machine to itself.
 test: $(VENV)/.dev browser lint types  ## everything CI checks
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not browser and not integration" --doctest-modules $(CODE) tests
+	$(BIN)/pytest -m "browser or integration" tests
 
-quick: $(VENV)/.dev  ## a developer's loop: unit, analytic and conformance tests without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not browser and not integration" tests
+quick: $(VENV)/.dev  ## a developer's loop: what computes, without the slow tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not browser and not integration" tests/unit tests/analytic
 
 fmt: $(VENV)/.dev  ## format, and mend what can be mended
 	$(BIN)/ruff format .
@@ -55,7 +58,8 @@ docs: $(VENV)/.dev  ## the documentation as a site in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
 screenshots: $(VENV)/.dev browser  ## the pictures of README and docs, taken by the browser tests
-	QUANT_LENS_SCREENSHOTS=docs/screenshots $(BIN)/pytest -q -m browser
+	@mkdir -p docs/screenshots
+	QUANT_LENS_SCREENSHOTS=docs/screenshots $(BIN)/pytest -q tests/browser
 
 examples: $(VENV)/.run  ## train the example models again
 	$(BIN)/python examples/train.py

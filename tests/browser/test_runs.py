@@ -6,6 +6,8 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def tagged(server):
