@@ -31,7 +31,8 @@ browser:  ## a Chromium for the browser tests, installed where it is missing
 
 # What computes runs side by side, one thread each; what drives servers and browsers has the machine to itself.
 test: $(VENV)/.dev browser lint types  ## everything CI checks
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not browser and not integration" --doctest-modules $(CODE) tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --doctest-modules $(CODE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not browser and not integration" tests
 	$(BIN)/pytest -m "browser or integration" tests
 
 quick: $(VENV)/.dev  ## a developer's loop: what computes, without the slow tests
