@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from quant_lens_engine.diagnosis.verdict import SIGNAL_RULES
 from quant_lens_engine.figures.metrics import METRICS, Metric
@@ -28,12 +28,19 @@ def written_report(result: RunResult) -> str:
         >>> written_report(RunResult(variants=[Variant(name="FP32")])).startswith("Quant Lens ─")
         True
     """
-    sections = [_heading(result), *_verdict(result)]
-    for title, keys in _TABLES:
-        sections += _table(result, title, [METRICS[key] for key in keys])
-    sections += [*_ratios(result), *_notes(result)]
+    sections = [_heading(result)]
+    if _is_measured(result):
+        sections += _verdict(result)
+        for title, keys in _TABLES:
+            sections += _table(result, title, [METRICS[key] for key in keys])
+        sections += [*_ratios(result), *_notes(result)]
+    sections += _failures(result)
     lines = "\n\n".join(sections).replace(numbers.THIN_SPACE, " ").splitlines()
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _is_measured(result: RunResult) -> bool:
+    return any(variant.evaluation or variant.curvature or variant.lines for variant in result.variants)
 
 
 def _heading(result: RunResult) -> str:
@@ -141,8 +148,19 @@ def _notes(result: RunResult) -> Iterator[str]:
         if variant.curvature is not None and not variant.curvature.converged and variant.curvature.reason
     ]
     notes += _skipped(result)
-    notes += [f"{item.stage} of {item.variant} failed: {item.message}" for item in result.failures]
-    yield "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)
+    yield _filled(notes)
+
+
+def _failures(result: RunResult) -> Iterator[str]:
+    if result.failures:
+        yield _filled(
+            f"{item.stage}{f' of {item.variant}' if item.variant else ''} failed: {item.message}"
+            for item in result.failures
+        )
+
+
+def _filled(notes: Iterable[str]) -> str:
+    return "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)
 
 
 def _skipped(result: RunResult) -> Iterator[str]:

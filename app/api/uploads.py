@@ -70,12 +70,16 @@ class Uploads:
         """Move a complete upload into the store; its SHA-256. Done again it changes nothing.
 
         Raises:
-            Refusal: ``hash_mismatch``: the bytes are not those that the client announced; the upload is removed.
+            Refusal: ``hash_mismatch``: the bytes are not those that the client announced; or ``not_found``: the file
+                that it became has been deleted. The upload is removed either way, so that the client begins anew.
         """
         async with self.storage.lock(upload_id):
             sidecar = self.storage.sidecar(upload_id) or Sidecar()
             part = self.storage.part_path(upload_id)
             if sidecar.sha256 and not part.exists():
+                if await run_in_threadpool(self._store.files.find, sidecar.sha256) is None:
+                    await self.storage.delete(upload_id)
+                    raise _no_upload()
                 return sidecar.sha256
             found = sidecar.sha256 or await self.storage.digest(upload_id)
             announced = sidecar.metadata.get("sha256", found)
@@ -137,9 +141,7 @@ class Uploads:
     async def _own_sidecar(self, request: Request, upload_id: str) -> Sidecar:
         sidecar = await run_in_threadpool(self.storage.sidecar, upload_id)
         if sidecar is None or sidecar.owner != user_of(request).name:
-            raise Refusal(
-                "not_found", "there is no such upload", hint="it was finished and tidied away, or never begun"
-            )
+            raise _no_upload()
         return sidecar
 
     def _guard_patch(self, request: Request, upload_id: str, sidecar: Sidecar) -> None:
@@ -246,6 +248,10 @@ def display_name(filename: str) -> str:
     if not name.isprintable():
         raise Refusal("bad_filename", "the file's name has control characters in it", hint="rename the file")
     return name
+
+
+def _no_upload() -> Refusal:
+    return Refusal("not_found", "there is no such upload", hint="it was finished and tidied away, or never begun")
 
 
 def _whole_number(text: str | None, header: str) -> int:

@@ -148,6 +148,18 @@ def test_a_deleted_upload_is_gone(server, http):
     assert not list((server.settings.data_dir / "uploads").glob(f"{url.rpartition('/')[2]}*"))
 
 
+def test_an_upload_whose_file_was_deleted_is_not_called_finished(server, http):
+    """A browser that is given the same file again asks for its old upload, and must then send the bytes again."""
+    content = os.urandom(1000)
+    sha256 = hashlib.sha256(content).hexdigest()
+    url = create(http, 1000).headers["Location"]
+    patch(http, url, 0, content)
+    assert head(http, url).headers["Quant-Lens-Sha256"] == sha256
+    assert http.delete(f"/api/v1/files/{sha256}").status_code == 204
+    assert head(http, url).status_code == 404
+    assert not list((server.settings.data_dir / "uploads").glob(f"{url.rpartition('/')[2]}*"))
+
+
 def test_options_say_what_there_is(server, http):
     facts = http.options("/api/v1/uploads").headers
     assert facts["Tus-Version"] == "1.0.0"

@@ -60,5 +60,15 @@ def test_failed_stages_are_named() -> None:
     assert "curvature of int8 failed: no second derivative" in written_report(RunResult(failures=[failure]))
 
 
+def test_a_run_without_any_measurement_says_only_why() -> None:
+    failure = StageFailure(stage="inspect", code="unknown_architecture", message="unknown architecture 'nope'")
+    comparisons = [Comparison(variant="int8")]
+    variants = [Variant(name="FP32"), Variant(name="int8")]
+    report = written_report(RunResult(variants=variants, comparisons=comparisons, failures=[failure]))
+    assert report.splitlines()[-1] == "inspect failed: unknown architecture 'nope'"
+    assert "Sharpness" not in report
+    assert "±" not in report
+
+
 def test_an_empty_result_is_a_report_too() -> None:
     assert written_report(RunResult()).startswith("Quant Lens")
