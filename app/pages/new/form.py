@@ -176,7 +176,7 @@ def _schemes_card(draft: Draft, schemes: Sequence[SchemeFacts]) -> html.Section:
     custom = html.Div(
         [
             dmc.TextInput(
-                id="new-custom", placeholder="int4-g64-asym", w=170, debounce=False,
+                id="new-custom", placeholder="int4-g64-asym", w=170, debounce=True,  # Enter then brings its text along
                 attributes={"input": {"aria-label": "A scheme by its name", "spellCheck": "false"}},
             ),
             html.Button([icon("plus", 14), "Add scheme"], id="new-custom-add", type="button", className="button"),
