@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from rich.progress import (
 )
 
 from app.client import Client
-from quant_lens_engine.errors import InputError, SpecError
+from quant_lens_engine.errors import InputError
 from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, VerdictLevel, parse_run_spec
+from quant_lens_engine.schema.run_spec import parse_json_option
 from quant_lens_engine.schema.summary import failing_variants
 
 _FAULTS = frozenset({"internal_fault", "invalid_result", "engine_crashed", "worker_lost"})
@@ -103,7 +103,10 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
     from quant_lens_engine.cli import DEFAULT_SCHEMES
 
     schemes = request.schemes or DEFAULT_SCHEMES
-    options, transform = _json("options", request.options), _json("transform", request.transform)
+    options, transform = (
+        parse_json_option("options", request.options),
+        parse_json_option("transform", request.transform),
+    )
     known = client.capabilities().examples
     rows = {key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None}
     given: dict[str, Any] = {
@@ -195,14 +198,3 @@ def _ending(run: RunRecord) -> str:
     if run.error is None:
         return f"The run ended as {run.state}."
     return f"{run.error.message} [{run.error.code}]" + (f"\n  {run.error.hint}" if run.error.hint else "")
-
-
-def _json(option: str, text: str | None) -> Any:
-    if text is None:
-        return {}
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise SpecError(
-            f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
-        ) from None

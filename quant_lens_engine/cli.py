@@ -5,7 +5,6 @@ Exit codes: 0 well, 1 a verdict is as bad as ``--fail-on`` or worse, 2 bad input
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from quant_lens_engine.errors import InputError, QuantLensError, SpecError
+from quant_lens_engine.errors import InputError, QuantLensError
 from quant_lens_engine.progress import SILENT
 from quant_lens_engine.progress import Progress as ProgressProtocol
 from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, RunSpec, parse_run_spec, plan_stages
+from quant_lens_engine.schema.run_spec import parse_json_option
 from quant_lens_engine.schema.summary import failing_variants
 
 DEFAULT_SCHEMES = ("int8", "int4")
@@ -79,8 +79,9 @@ def analyze(
     files: dict[str, Path] = {}
     given: dict[str, Any] = {
         "name": name or f"{Path(model).stem}, {', '.join(scheme or DEFAULT_SCHEMES)}",
-        "model": _source(model, files, "model") | {"architecture": architecture, "options": _json("options", options)},
-        "data": _source(data, files, "data") | {"transform": _json("transform", transform)},
+        "model": _source(model, files, "model")
+        | {"architecture": architecture, "options": parse_json_option("options", options)},
+        "data": _source(data, files, "data") | {"transform": parse_json_option("transform", transform)},
         "task": task,
         "schemes": list(scheme or DEFAULT_SCHEMES),
         "analyses": {"preset": preset.value},
@@ -154,17 +155,6 @@ def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
         ) from None
     files[sha256] = path
     return {"file": sha256}
-
-
-def _json(option: str, text: str | None) -> Any:
-    if text is None:
-        return {}
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise SpecError(
-            f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
-        ) from None
 
 
 def _check_writable(*paths: Path | None) -> None:

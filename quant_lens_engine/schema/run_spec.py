@@ -146,6 +146,26 @@ def parse_run_spec(value: Any) -> RunSpec:
         ) from None
 
 
+def parse_json_option(option: str, text: str | None) -> Any:
+    """The value of a command-line option that takes JSON; ``{}`` where it was not given.
+
+    Raises:
+        SpecError: the text is not JSON; the message names the option.
+
+    Example:
+        >>> parse_json_option("transform", '{"layout": "NHWC"}')
+        {'layout': 'NHWC'}
+    """
+    if text is None:
+        return {}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SpecError(
+            f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
+        ) from None
+
+
 def canonical_json(value: Any) -> str:
     """One text for equal values: sorted keys, no spaces. What fingerprints hash."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
