@@ -27,16 +27,16 @@ def figures_of(name: str, objective: Objective) -> dict[str, Any]:
     floor = cpu_ms(lambda: forward_alone(objective), repeats=20)
     smooth, both = (
         cpu_ms(
-            lambda requantize=requantize: measure_lines(
+            lambda redeploy=redeploy: measure_lines(
                 objective,
                 base_point=objective.point,
-                variant_point=variant.point,
-                requantize=requantize,
+                variant=variant.live(objective),
+                redeploy=redeploy,
                 options=options,
             ),
             repeats=3,
         )
-        for requantize in (None, variant.requantize)
+        for redeploy in (None, variant.redeploy)
     )
     return {
         "model": name,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from quant_lens_engine.diagnosis import give_verdict
 from quant_lens_engine.errors import Cancelled, InternalFault, QuantLensError, SpecError
@@ -18,13 +16,14 @@ from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.intake import Rows
 from quant_lens_engine.measurement import VariantMeasurement
 from quant_lens_engine.progress import SILENT, Progress
-from quant_lens_engine.quantization import QuantizedVariant, float_variant, quantize
+from quant_lens_engine.quantization import QuantizedVariant, as_stored, float_variant, quantize
 from quant_lens_engine.schema import (
     ESSENTIAL_STAGES,
     FLOAT_VARIANT,
     DataFacts,
     InspectPayload,
     ModelFacts,
+    Recipe,
     Record,
     RunResult,
     RunSpec,
@@ -57,6 +56,7 @@ class Workbench:
         self._variant: QuantizedVariant | None = None
         with computing(execution):
             objective = subject.objective(execution)
+            self._calibration = subject.calibration_objective(objective, execution)
         self.measurement = VariantMeasurement(
             objective=objective,
             curvature=spec.analyses.curvature,
@@ -111,8 +111,9 @@ class Workbench:
                 samples=len(found.rows.x),
                 available=found.rows.available,
                 batch_size=spec.data.batch_size,
-                calibration_samples=0,  # weights-only schemes look at no data
-                overlap=False,
+                calibration_samples=0 if found.calibration is None else len(found.calibration.rows.x),
+                calibration_sha256=None if found.calibration is None else found.calibration.sha256,
+                overlap=found.calibration is not None and found.calibration.overlap,
                 classes=found.rows.classes,
             ),
             execution=self.execution,
@@ -142,7 +143,7 @@ class Workbench:
             raise InternalFault(f"the stage {key} needs a variant")
         if key.kind == "verdict":
             return self._judge(key.variant, known)
-        variant = self._quantized(key.variant)
+        variant = self._quantized(key.variant, str(key))
         if key.kind == "evaluate":
             return self.measurement.evaluate(variant, self._reference_for(key.variant), str(key))
         if key.kind == "curvature":
@@ -165,27 +166,34 @@ class Workbench:
             self._reference = float_outputs(self.measurement.objective, progress=self._progress)
         return self._reference
 
-    def _quantized(self, name: str) -> QuantizedVariant:
+    def _quantized(self, name: str, stage: str) -> QuantizedVariant:
         """The variant called ``name``; the last one is kept, its stages come one after the other."""
         if self._variant is None or self._variant.name != name:
             self._variant = None
-            self._variant = self._make(name)
+            self._variant = self._make(name, stage)
         return self._variant
 
-    def _make(self, name: str) -> QuantizedVariant:
-        variant = self._rounded(self.measurement.objective.model, name)
-        if self.execution["dtype"] == "float32":
-            return variant
-        stored = self._rounded(self.subject.model, name)  # what is computed in float64 is not stored in it
-        return replace(variant, effective_bits=stored.effective_bits, size_bytes=stored.size_bytes)
-
-    def _rounded(self, model: nn.Module, name: str) -> QuantizedVariant:
+    def _make(self, name: str, stage: str) -> QuantizedVariant:
+        objective = self.measurement.objective
         if name == FLOAT_VARIANT:
-            return float_variant(model)
-        scheme = next((scheme for scheme in self.spec.schemes if scheme.name == name), None)
-        if scheme is None:
+            variant = float_variant(objective.model)
+        else:
+            variant = quantize(
+                objective.model,
+                self._recipe(name),
+                self._calibration or objective,
+                overlap=self.subject.calibration is None or self.subject.calibration.overlap,
+                seed=self.spec.seed,
+                progress=self._progress,
+                stage=stage,
+            )
+        return as_stored(variant, self.subject.model)
+
+    def _recipe(self, name: str) -> Recipe:
+        recipe = next((recipe for recipe in self.spec.schemes if recipe.name == name), None)
+        if recipe is None:
             raise SpecError(f"the run has no variant {name!r}", code="unknown_variant")
-        return quantize(model, scheme)
+        return recipe
 
 
 def analyze(

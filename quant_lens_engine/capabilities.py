@@ -18,7 +18,7 @@ from quant_lens_engine.intake import (
     inspect_file,
     load_plugins,
 )
-from quant_lens_engine.quantization.catalog import available_schemes
+from quant_lens_engine.quantization.catalog import available_algorithms, available_observers, available_schemes
 from quant_lens_engine.schema import (
     PRESET_DESCRIPTIONS,
     Analyses,
@@ -53,6 +53,8 @@ def capabilities(plugins: Path | None = None) -> tuple[Capabilities, list[str]]:
         engine_version=__version__,
         examples=_examples(),
         schemes=available_schemes(),
+        observers=available_observers(),
+        algorithms=available_algorithms(),
         formats=_formats(),
         architectures=architectures,
         analyses=_analyses(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,14 @@ from quant_lens_engine.objective.sample import Sample
 from quant_lens_engine.objective.task_inference import count_classes, infer_task
 from quant_lens_engine.objective.tasks import TASKS
 from quant_lens_engine.progress import SILENT, Progress
-from quant_lens_engine.quantization import QuantizedVariant, custom_variant, float_variant, quantize
+from quant_lens_engine.quantization import (
+    QuantizedVariant,
+    calibrated_by,
+    check_recipe,
+    custom_variant,
+    float_variant,
+    quantize,
+)
 from quant_lens_engine.report import written_report
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
@@ -32,7 +40,9 @@ from quant_lens_engine.schema import (
     LineOptions,
     ModelFacts,
     QuantizationScheme,
+    Recipe,
     RunResult,
+    parse_recipe,
     parse_scheme,
 )
 
@@ -56,6 +66,8 @@ class QuantDiagnostic:
         criterion: the loss; None for the task's own.
         seed: of directions, start vectors and probes.
         forward: ``(model, batch) -> output``, for models that are called in their own way.
+        calibration: batches of other rows, for static activation ranges and algorithms such as GPTQ; None: the rows
+            that are evaluated are looked at too, and the result says so.
         task: ``"classification"``, ``"regression"``, ``"causal-lm"``, ``"masked-lm"`` or ``"self-distillation"``; None
             for classification where the targets are whole numbers, and regression where they are not.
 
@@ -87,6 +99,7 @@ class QuantDiagnostic:
         seed: int = 0,
         forward: Forward | None = None,
         task: str | None = None,
+        calibration: Iterable[Any] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(
@@ -98,10 +111,11 @@ class QuantDiagnostic:
         self.seed = seed
         self._model = model
         self._sample = Sample.read(dataloader)
+        self._calibration = None if calibration is None else Sample.read(calibration)
         self._criterion = criterion
         self._forward = forward
         self._task = TASKS[task].name if task else infer_task(self._sample, criterion)
-        self._builders: dict[str, tuple[object, Callable[[], QuantizedVariant]]] = {}
+        self._builders: dict[str, tuple[object, Callable[[Objective], QuantizedVariant]]] = {}
         self._measured: dict[str, QuantizedVariant] = {}
         self._result: RunResult | None = None
 
@@ -128,21 +142,24 @@ class QuantDiagnostic:
         if model_int8 is None:
             self.add_variant(scheme, label)
         else:
-            self._add(label, model_int8, lambda: custom_variant(self._model, model_int8, label))
+            self._add(label, model_int8, lambda _: custom_variant(self._model, model_int8, label))
 
-    def add_variant(self, scheme: str | QuantizationScheme | dict[str, Any], name: str | None = None) -> None:
-        """Add a variant in any scheme, such as ``"int4-g128"``.
+    def add_variant(self, scheme: str | QuantizationScheme | Recipe | dict[str, Any], name: str | None = None) -> None:
+        """Add a variant in any scheme, by any algorithm: ``"int4-g128"``, ``"w8a8+smoothquant"``,
+        ``"int3+gptq+skip:head"``.
 
         Args:
-            scheme: its name, its JSON, or itself.
-            name: of the variant; None for the scheme's.
+            scheme: the name of a scheme or a recipe, its JSON, or itself.
+            name: of the variant; None for the recipe's.
 
         Raises:
-            SchemeError: an unknown scheme.
+            SchemeError: an unknown scheme or algorithm, or one that has no meaning for the scheme.
             InputError: ``duplicate_variant``: another variant has the name.
         """
-        parsed = parse_scheme(scheme)
-        self._add(name or parsed.name, parsed, lambda: quantize(self._model, parsed))
+        parsed = parse_recipe(scheme)
+        check_recipe(parsed)
+        label = name or parsed.name
+        self._add(label, parsed, lambda objective: self._quantized(objective, parsed, label))
 
     def run_analysis(
         self,
@@ -180,11 +197,12 @@ class QuantDiagnostic:
             {"steps": landscape_steps, "distance": distance, "directions": directions},
         )
         block = self._execution()
-        variants = {FLOAT_VARIANT: float_variant(self._model)}
-        variants |= {name: build() for name, (_, build) in self._builders.items()}
         with computing(block):
+            objective = self._objective(block)
+            variants = {FLOAT_VARIANT: float_variant(objective.model)}
+            variants |= {name: build(objective) for name, (_, build) in self._builders.items()}
             measurement = VariantMeasurement(
-                objective=self._objective(block),
+                objective=objective,
                 curvature=curvature,
                 line=line,
                 seed=self.seed,
@@ -254,9 +272,10 @@ class QuantDiagnostic:
                 hint="quantize the float model itself, without folding layers",
                 code="no_dequantized_weights",
             )
-        return {key: tensor.detach().clone() for key, tensor in variant.point.items()}
+        device = _device_of(self._model)
+        return {key: tensor.detach().to(device, copy=True) for key, tensor in variant.point.items()}
 
-    def _add(self, name: str, source: object, build: Callable[[], QuantizedVariant]) -> None:
+    def _add(self, name: str, source: object, build: Callable[[Objective], QuantizedVariant]) -> None:
         taken = self._builders.get(name, (None, None))[0]
         if name == FLOAT_VARIANT or (taken is not None and taken != source):
             raise InputError(
@@ -274,7 +293,16 @@ class QuantDiagnostic:
                 hint=f"there are {', '.join([FLOAT_VARIANT, *self._builders])}",
                 code="unknown_variant",
             )
-        return self._builders[name][1]()
+        block = self._execution()
+        with computing(block):
+            return self._builders[name][1](self._objective(block))
+
+    def _quantized(self, objective: Objective, recipe: Recipe, name: str) -> QuantizedVariant:
+        """The variant, made on the calibration rows where it looks at any."""
+        largest = max(batch.rows for batch in objective.sample.batches)
+        rows = objective if self._calibration is None else objective.over(self._calibration, largest)
+        variant = quantize(objective.model, recipe, rows, overlap=self._calibration is None, seed=self.seed)
+        return replace(variant, name=name)
 
     def _execution(self) -> dict[str, Any]:
         """How it is computed: the caller's threads, the model's dtype, the loader's batches where they fit."""
@@ -298,6 +326,13 @@ class QuantDiagnostic:
             micro_batch=block["micro_batch"],
         )
 
+    def _calibrating_rows(self) -> int:
+        """Rows that a recipe has looked at."""
+        recipes = [source for source, _ in self._builders.values() if isinstance(source, Recipe)]
+        if not any(calibrated_by(recipe) for recipe in recipes):
+            return 0
+        return self._sample.rows if self._calibration is None else self._calibration.rows
+
     def _inspect(self, block: dict[str, Any]) -> InspectPayload:
         parameters = list(self._model.parameters())
         return InspectPayload(
@@ -310,8 +345,8 @@ class QuantDiagnostic:
                 samples=self._sample.rows,
                 available=self._sample.rows,
                 batch_size=max(batch.rows for batch in self._sample.batches),
-                calibration_samples=0,
-                overlap=False,
+                calibration_samples=self._calibrating_rows(),
+                overlap=bool(self._calibrating_rows()) and self._calibration is None,
                 classes=count_classes(self._sample),
             ),
             execution=block,

@@ -62,9 +62,7 @@ class VariantMeasurement:
     def evaluate(self, variant: QuantizedVariant, reference: FloatOutputs | None, stage: str) -> EvaluatePayload:
         """Loss, accuracy and distance from the float model; by a custom model's own kernels where there is one."""
         if variant.own_model is None:
-            measured = evaluate(
-                self.objective.at(variant.point), reference=reference, progress=self.progress, stage=stage
-            )
+            measured = evaluate(variant.live(self.objective), reference=reference, progress=self.progress, stage=stage)
         else:
             measured = self._evaluate_own(variant.own_model, reference, stage)
         return EvaluatePayload(
@@ -73,6 +71,8 @@ class VariantMeasurement:
             quantized_layers=variant.quantized_layers,
             skipped_layers=variant.skipped,
             layers=[layer.as_record() for layer in variant.layers],
+            activations=[activation.as_record() for activation in variant.activations],
+            notes=variant.notes,
             evaluation=measured,
             elapsed_s=measured.elapsed_s,
         )
@@ -82,7 +82,7 @@ class VariantMeasurement:
         if variant.unmapped is not None:
             return CurvaturePayload(curvature=Curvature(reason=variant.unmapped))
         measured = measure_curvature(
-            self.objective.at(variant.point),
+            variant.live(self.objective),
             self.curvature,
             seed=self.seed,
             hvp_plan=self.hvp_plan,
@@ -99,8 +99,9 @@ class VariantMeasurement:
         lines = measure_lines(
             self.objective,
             base_point=self.objective.point,
-            variant_point=variant.point,
-            requantize=variant.requantize,
+            variant=None if variant.name == FLOAT_VARIANT else variant.live(self.objective),
+            smooth=variant.smooth(self.objective),
+            redeploy=variant.redeploy,
             options=self.line,
             seed=self.seed,
             progress=self.progress,
@@ -125,7 +126,7 @@ def measure_variants(
     """
     stages: dict[StageKey, Record] = {StageKey("inspect"): inspect}
     failures: list[StageFailure] = []
-    schemes = {name: variant.scheme for name, variant in variants.items() if name != FLOAT_VARIANT}
+    recipes = {name: variant.recipe for name, variant in variants.items() if name != FLOAT_VARIANT}
     reference: FloatOutputs | None = None
     for name, variant in variants.items():
         evaluate_key, curvature_key, line_key = (StageKey(kind, name) for kind in ("evaluate", "curvature", "line"))
@@ -136,11 +137,11 @@ def measure_variants(
         with _listed(failures, line_key):
             stages[line_key] = measurement.walk(variant, str(line_key))
     task = measurement.objective.task.name
-    result = assemble_variants(schemes, stages, failures, seed=measurement.seed, task=task)
+    result = assemble_variants(recipes, stages, failures, seed=measurement.seed, task=task)
     for comparison in result.comparisons:
         verdict = give_verdict(result.variant(FLOAT_VARIANT), result.variant(comparison.variant), comparison)
         stages[StageKey("verdict", comparison.variant)] = VerdictPayload(verdict=verdict)
-    return assemble_variants(schemes, stages, failures, seed=measurement.seed, task=task)
+    return assemble_variants(recipes, stages, failures, seed=measurement.seed, task=task)
 
 
 @contextmanager

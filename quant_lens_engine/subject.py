@@ -21,6 +21,7 @@ from quant_lens_engine.intake import (
     Rows,
     build_model,
     choose_architecture,
+    draw_calibration,
     example_path,
     load_plugins,
     open_checkpoint,
@@ -29,6 +30,7 @@ from quant_lens_engine.intake import (
 )
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
+from quant_lens_engine.quantization import calibrated_by
 from quant_lens_engine.schema import DataSource, ModelSource, RunSpec, Transform
 
 Files = Mapping[str, Path]
@@ -38,6 +40,21 @@ AVAILABLE_TASKS = ("classification", "regression", "self-distillation")
 """What a file of rows and labels can be measured for."""
 
 _TRIED_ROWS = 2
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """Rows that static activation ranges and algorithms look at.
+
+    Attributes:
+        rows: transformed like those of the evaluation.
+        overlap: whether some of them are evaluated too: there were too few others.
+        sha256: of their file, where it is not the data's own.
+    """
+
+    rows: Rows
+    overlap: bool = False
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,7 @@ class Subject:
         data_sha256: of the data file's bytes, or of an example's arrays.
         outputs: width of the model's answer; None where it has none.
         notes: sentences on what was recognised.
+        calibration: rows for ranges and algorithms; None where no scheme of the run needs them.
     """
 
     spec: RunSpec
@@ -65,6 +83,7 @@ class Subject:
     data_sha256: str
     outputs: int | None = None
     notes: tuple[str, ...] = ()
+    calibration: CalibrationRows | None = None
 
     @classmethod
     def read(cls, spec: RunSpec, files: Files, plugins: Path | None = None, progress: Progress = SILENT) -> Subject:
@@ -75,7 +94,9 @@ class Subject:
             CheckpointError: the model file; ``non_finite_weights``.
             ArchitectureError: nothing fits, or not what was chosen.
             DataError: the data file, its labels, or rows that the model does not take.
+            SchemeError: an algorithm that is unknown, or not defined for its scheme.
         """
+        calibrated = [recipe for recipe in spec.schemes if calibrated_by(recipe)]
         if spec.task not in AVAILABLE_TASKS:
             raise SpecError(
                 f"the task {spec.task!r} needs text, which cannot be given yet",
@@ -101,24 +122,71 @@ class Subject:
             shown=shown,
         )
         found = cls(spec, checkpoint, architecture, model, rows, model_sha256, data_sha256, notes=arrays.notes)
-        return found._tried(shown)
+        found = found._tried(shown)
+        return replace(found, calibration=found._calibration(arrays, shown, files)) if calibrated else found
 
     def objective(self, block: Mapping[str, Any]) -> Objective:
         """The loss of these rows as a function of the model's parameters, computed as the execution block says."""
         return Objective(
             self.model,
-            list(self._batches()),
+            list(self._batches(self.rows)),
             task=self.spec.task,
             device=block["device"],
             dtype=block["dtype"],
             micro_batch=block["micro_batch"],
         )
 
-    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+    def calibration_objective(self, evaluated: Objective, block: Mapping[str, Any]) -> Objective | None:
+        """The loss of the calibration rows, computed like ``evaluated``; None where there are none."""
+        if self.calibration is None:
+            return None
+        return evaluated.over(list(self._batches(self.calibration.rows)), block["micro_batch"])
+
+    def _batches(self, rows: Rows) -> Iterator[tuple[Tensor, ...]]:
         size = self.spec.data.batch_size
-        columns = [self.rows.x] if self.rows.y is None else [self.rows.x, self.rows.y]
-        for first in range(0, len(self.rows.x), size):
+        columns = [rows.x] if rows.y is None else [rows.x, rows.y]
+        for first in range(0, len(rows.x), size):
             yield tuple(torch.from_numpy(column[first : first + size]) for column in columns)
+
+    def _calibration(self, arrays: Arrays, shown: str, files: Files) -> CalibrationRows:
+        """Rows that the evaluation has not: from a file of their own, from what came along, or from the same file."""
+        wanted = self.spec.data.calibration
+        evaluated: np.ndarray | None = None
+        sha256 = None
+        if wanted.file is not None:
+            path, shown, sha256 = _find(wanted.file, None, files, "calibration")
+            arrays = read_arrays(path, shown)[1]
+        elif arrays.calibration is not None:
+            arrays = arrays.calibration
+        else:
+            evaluated = self.rows.indices
+        drawn, overlap = draw_calibration(len(arrays.x), wanted.limit, self.spec.seed, evaluated)
+        rows = select_rows(
+            arrays,
+            self.spec.data.transform,
+            seed=self.spec.seed,
+            task=self.spec.task,
+            tokens=self.rows.x.dtype.kind == "i",
+            dtype=self.spec.execution.dtype,
+            shown=shown,
+            indices=drawn,
+        )
+        return CalibrationRows(self._fitting(rows, shown), overlap, sha256)
+
+    def _fitting(self, rows: Rows, shown: str) -> Rows:
+        """Calibration rows that the model can take and whose labels it has."""
+        if rows.x.shape[1:] != self.rows.x.shape[1:]:
+            raise DataError(
+                f"{shown}: a calibration row has the shape {list(rows.x.shape[1:])}, a row of the data "
+                f"{list(self.rows.x.shape[1:])}",
+                hint="calibrate on rows like those that are measured",
+                code="wrong_shape",
+            )
+        if self.rows.y is not None and self.rows.y.dtype.kind == "i":
+            _check_label_range(rows, self.outputs or 0, shown)
+        elif self.rows.y is not None and rows.y is not None:
+            return replace(rows, y=rows.y.reshape(len(rows.y), *self.rows.y.shape[1:]))
+        return rows
 
     def _tried(self, shown: str) -> Subject:
         """The same, once the model has taken the first rows and its answer goes with the labels."""
@@ -178,17 +246,20 @@ def _open_data(source: DataSource, files: Files) -> tuple[str, Arrays, str]:
 
 def _place(source: ModelSource | DataSource, files: Files, what: str) -> tuple[Path, str, str | None]:
     """Path, the name for messages, and the SHA-256 where the name is one."""
-    name = source.file or source.path or ""
-    path = files.get(name)
+    return _find(source.file, source.path, files, what)
+
+
+def _find(sha256: str | None, name: str | None, files: Files, what: str) -> tuple[Path, str, str | None]:
+    path = files.get(sha256 or name or "")
     if path is None or not path.is_file():
-        shown = f"with the SHA-256 {name[:12]}…" if source.file else f"{Path(name).name!r}"
+        shown = f"with the SHA-256 {sha256[:12]}…" if sha256 else f"{Path(name or '').name!r}"
         raise SpecError(
             f"the {what} file {shown} is not there",
-            hint="upload it first" if source.file else "only files on the administrator's list of paths can be used",
+            hint="upload it first" if sha256 else "only files on the administrator's list of paths can be used",
             code="file_not_found",
         )
-    anonymous = source.file is not None and path.name.startswith(source.file)  # a store's own name for it
-    return path, f"the {what} file" if anonymous else path.name, source.file
+    anonymous = sha256 is not None and path.name.startswith(sha256)  # a store's own name for it
+    return path, f"the {what} file" if anonymous else path.name, sha256
 
 
 def _holds_tokens(model: nn.Module, arrays: Arrays, transform: Transform) -> bool:

@@ -11,7 +11,7 @@ from app.components.variant_name import variant_swatch
 from app.routing import Page, Visit
 from quant_lens_engine.diagnosis.verdict import LEVEL_RULES, LEVELS, SIGNAL_RULES, LevelRule
 from quant_lens_engine.figures import METRICS, scheme_styles
-from quant_lens_engine.schema import numbers, parse_scheme
+from quant_lens_engine.schema import numbers, parse_recipe
 
 _BETTER = {"lower": "lower", "higher": "higher", None: "neither"}
 
@@ -139,7 +139,7 @@ def _signals() -> html.Table:
 
 def _colours() -> html.Div:
     names = ["int16", "int8", "int8-tensor", "int6", "int4", "int4-g128", "int3", "int2"]
-    styles = scheme_styles([parse_scheme(name) for name in names])
+    styles = scheme_styles([parse_recipe(name) for name in names])
     swatches = [html.Span([variant_swatch(style), style.name], className="variant-name") for style in styles.values()]
     return html.Div(swatches, className="swatches")
 

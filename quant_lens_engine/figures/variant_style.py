@@ -21,7 +21,7 @@ from quant_lens_engine.figures.tokens import (
     Mode,
     mix,
 )
-from quant_lens_engine.schema import FLOAT_VARIANT, QuantizationScheme, Variant
+from quant_lens_engine.schema import FLOAT_VARIANT, Recipe, Variant
 
 _SHADES = (0.0, 0.34, 0.18, 0.5, 0.26, 0.42)
 """How far the second, third … scheme of a class moves towards the text colour; towards it contrast only grows."""
@@ -53,7 +53,7 @@ def bit_class(bits: float | None, number_format: str = "integer") -> str:
     """
     if bits is None:
         return "float"
-    if number_format.startswith("float8"):
+    if number_format.startswith("fp8"):
         return "float8"
     for name, most in (("2-bit", 2.5), ("3-bit", 3.5), ("4-bit", 4.75), ("6-bit", 7.5), ("8-bit", 12)):
         if bits < most:
@@ -67,16 +67,17 @@ def variant_styles(variants: Sequence[Variant]) -> dict[str, VariantStyle]:
     return _styles(facts)
 
 
-def scheme_styles(schemes: Sequence[QuantizationScheme]) -> dict[str, VariantStyle]:
-    """The same for schemes that are only chosen yet, the float model included.
+def scheme_styles(recipes: Sequence[Recipe]) -> dict[str, VariantStyle]:
+    """The same for recipes that are only chosen yet, the float model included.
 
     Example:
-        >>> from quant_lens_engine.schema import parse_scheme
-        >>> styles = scheme_styles([parse_scheme("int4"), parse_scheme("int4-g128")])
+        >>> from quant_lens_engine.schema import parse_recipe
+        >>> styles = scheme_styles([parse_recipe("int4"), parse_recipe("int4-g128")])
         >>> styles["int4"].dash == styles["int4-g128"].dash
         False
     """
-    return _styles([(FLOAT_VARIANT, None, "")] + [(item.name, item.bits, item.format) for item in schemes])
+    facts = [(item.name, float(item.scheme.bits), item.scheme.format) for item in recipes]
+    return _styles([(FLOAT_VARIANT, None, ""), *facts])
 
 
 def _bits_and_format(variant: Variant) -> tuple[float | None, str]:

@@ -8,7 +8,7 @@ from quant_lens_engine.intake.formats import FORMATS
 from quant_lens_engine.intake.inspection import describe_arrays, inspect_file
 from quant_lens_engine.intake.matching import build_model, choose_architecture, match_architecture, rank_architectures
 from quant_lens_engine.intake.plugins import PluginFile, load_plugins
-from quant_lens_engine.intake.rows import Rows, apply_transform, draw_indices, select_rows
+from quant_lens_engine.intake.rows import Rows, apply_transform, draw_calibration, draw_indices, select_rows
 
 __all__ = [
     "ARCHITECTURES",
@@ -27,6 +27,7 @@ __all__ = [
     "choose_architecture",
     "dataset",
     "describe_arrays",
+    "draw_calibration",
     "draw_indices",
     "example_path",
     "inspect_file",

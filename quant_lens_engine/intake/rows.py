@@ -13,6 +13,11 @@ from quant_lens_engine.schema import Transform
 _SAMPLE_STREAM = 1
 """Keeps the draw of rows apart from whatever else a run draws from its seed."""
 
+_CALIBRATION_STREAM = 2
+
+FEWEST_CALIBRATION_ROWS = 32
+"""Fewer rows than this (or than are asked for) say too little of activations: those of the evaluation are used too."""
+
 LABELLED_TASKS = frozenset({"classification", "regression"})
 
 
@@ -47,9 +52,34 @@ def draw_indices(available: int, limit: int | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng([seed, _SAMPLE_STREAM]).choice(available, limit, replace=False))
 
 
+def draw_calibration(available: int, limit: int, seed: int, evaluated: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """Rows for ranges and algorithms, ascending, and whether some of them are evaluated too.
+
+    Args:
+        available: rows in the file.
+        limit: at most so many.
+        seed: of the draw.
+        evaluated: rows of the same file that the evaluation has taken; None where it is another file.
+
+    Example:
+        >>> rows, overlap = draw_calibration(100, 40, 0, np.arange(50))
+        >>> len(rows), int(rows.min()) >= 50, overlap
+        (40, True, False)
+        >>> draw_calibration(60, 40, 0, np.arange(50))[1]  # ten others are too few
+        True
+    """
+    free = np.arange(available) if evaluated is None else np.setdiff1d(np.arange(available), evaluated)
+    overlap = evaluated is not None and len(free) < min(limit, FEWEST_CALIBRATION_ROWS)
+    pool = np.arange(available) if overlap else free
+    if limit >= len(pool):
+        return pool, overlap
+    drawn = np.random.default_rng([seed, _CALIBRATION_STREAM]).choice(pool, limit, replace=False)
+    return np.sort(drawn), overlap
+
+
 def select_rows(
-    arrays: Arrays, transform: Transform, *, limit: int | None, seed: int, task: str, tokens: bool = False,
-    dtype: str = "float32", shown: str = "the data",
+    arrays: Arrays, transform: Transform, *, limit: int | None = None, seed: int, task: str, tokens: bool = False,
+    dtype: str = "float32", shown: str = "the data", indices: np.ndarray | None = None,
 ) -> Rows:  # fmt: skip
     """Draw, check and transform the rows of a run.
 
@@ -62,6 +92,7 @@ def select_rows(
         tokens: x holds token numbers for an embedding: they stay integers and are not transformed.
         dtype: of the transformed x.
         shown: what messages call the data.
+        indices: these rows, rather than a draw.
 
     Raises:
         DataError: ``empty_data``, ``length_mismatch``, ``missing_array``, ``bad_labels``, ``non_integer_labels``,
@@ -69,7 +100,7 @@ def select_rows(
     """
     available = _count(arrays, shown)
     labels = _labels(arrays.y, task, shown)
-    indices = draw_indices(available, limit, seed)
+    indices = draw_indices(available, limit, seed) if indices is None else indices
     x = np.ascontiguousarray(arrays.x[indices])
     x = x.astype(np.int64) if tokens else apply_transform(x, transform, dtype)
     _check_finite("x", x, indices, shown)

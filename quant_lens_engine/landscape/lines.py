@@ -18,19 +18,22 @@ from quant_lens_engine.landscape.basin import basin_rise, basin_width
 from quant_lens_engine.landscape.directions import moved, random_directions
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
+from quant_lens_engine.objective.model_call import Computation
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema.analyses import LineOptions
 from quant_lens_engine.schema.run_result import Band, Landscape, Line
 
-Requantize = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+Redeploy = Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Computation | None]]
+"""w ↦ the network as it is deployed at w: the rounded parameters, and how activations are rounded there."""
 
 
 def measure_lines(
     objective: Objective,
     *,
     base_point: Point,
-    variant_point: Point,
-    requantize: Requantize | None,
+    variant: Objective | None = None,
+    smooth: Objective | None = None,
+    redeploy: Redeploy | None = None,
     options: LineOptions | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -39,15 +42,17 @@ def measure_lines(
     """The loss of a variant along shared random directions d, filter-normalised at the float parameters w.
 
     *Smooth* is L(Q(w) + αd), the landscape that curvature describes. *Deployed* is L(Q(w + αd)), the staircase that
-    quantization makes; scales are observed anew at each α. At α = 0 both are the variant's evaluated loss, digit for
+    quantization makes; ranges are observed anew at each α. At α = 0 both are the variant's evaluated loss, digit for
     digit.
 
     Args:
         objective: of the model; its point does not matter.
         base_point: the float parameters w: they set directions and scale, for every variant.
-        variant_point: the variant's dequantized parameters Q(w).
-        requantize: w ↦ Q(w). None for the float model, whose two landscapes are one (given twice), and for a variant
-            that cannot be quantized again (smooth only).
+        variant: the variant's loss, at its own point; None for the float model, whose two landscapes are one (given
+            twice).
+        smooth: the same, with activations that keep their rounding offsets; None where they are not rounded.
+        redeploy: the network as it is deployed at other float parameters. None for a variant that cannot be quantized
+            again (smooth only).
         options: grid and directions.
         seed: of the run.
         progress: told after each point.
@@ -59,8 +64,7 @@ def measure_lines(
     Example:
         >>> data = [(torch.eye(2), torch.zeros(2, 1))]
         >>> objective = Objective(nn.Linear(2, 1, bias=False), data, task="regression")
-        >>> lines = measure_lines(objective, base_point=objective.point, variant_point=objective.point, requantize=None,
-        ...                       options=LineOptions(steps=3, directions=1))
+        >>> lines = measure_lines(objective, base_point=objective.point, options=LineOptions(steps=3, directions=1))
         >>> [line.landscape for line in lines], lines[0].alphas, lines[0].loss[1] == objective.loss()
         (['deployed', 'smooth'], [-1.0, 0.0, 1.0], True)
     """
@@ -68,19 +72,13 @@ def measure_lines(
     base = objective.at(base_point)
     directions = random_directions(objective, base.point, options.directions, seed)
     rise = basin_rise(base.loss())
-    is_float = requantize is None and _same(base.point, objective.at(variant_point).point)
-    landscapes: list[Landscape] = ["smooth"] if requantize is None else ["deployed", "smooth"]
-    walk = _Walk(objective, options, directions, progress, stage, len(landscapes))
-    lines = []
-    for landscape in landscapes:
-        if landscape == "deployed" and requantize is not None:
-            line = walk.line(landscape, base.point, rise, requantize)
-        else:
-            line = walk.line(landscape, objective.at(variant_point).point, rise, None)
-        lines.append(line)
-    if is_float:
-        lines.insert(0, lines[0].model_copy(deep=True, update={"landscape": "deployed"}))
-    return lines
+    walk = _Walk(variant or base, options, directions, progress, stage, 1 if redeploy is None else 2)
+    smooth_line = walk.line("smooth", rise, _smooth_function(smooth or variant or base))
+    if redeploy is not None:
+        return [walk.line("deployed", rise, _deployed_function(base, redeploy)), smooth_line]
+    if variant is None:
+        return [smooth_line.model_copy(deep=True, update={"landscape": "deployed"}), smooth_line]
+    return [smooth_line]
 
 
 def symmetric_grid(points: int, distance: float) -> list[float]:
@@ -141,9 +139,7 @@ def trace_1d_loss(
             hint="give the float model; a converted INT8 model hides its weights (see QuantDiagnostic.add_int8_model)",
             code="no_parameters",
         )
-    line = measure_lines(
-        function, base_point=function.point, variant_point=function.point, requantize=None, options=options, seed=seed
-    )[-1]
+    line = measure_lines(function, base_point=function.point, options=options, seed=seed)[-1]
     losses = [math.nan if loss is None else loss for loss in line.loss]
     return np.array(line.alphas), np.array(losses)
 
@@ -153,34 +149,48 @@ class _Reading(NamedTuple):
     accuracy: float | None
 
 
+LossAlong = Callable[[Point, float], Objective]
+"""``(direction, α) -> the objective at that place``"""
+
+
+def _smooth_function(function: Objective) -> LossAlong:
+    return lambda direction, alpha: function.at(moved(function.point, direction, alpha))
+
+
+def _deployed_function(base: Objective, redeploy: Redeploy) -> LossAlong:
+    def at(direction: Point, alpha: float) -> Objective:
+        point, computation = redeploy(moved(base.point, direction, alpha))
+        return base.through(computation).at(point)
+
+    return at
+
+
 class _Walk:
     """Steps along the directions, and tells how far it is."""
 
     def __init__(
         self,
-        objective: Objective,
+        origin: Objective,
         options: LineOptions,
         directions: Sequence[Point],
         progress: Progress,
         stage: str,
         landscapes: int,
     ) -> None:
-        self.objective, self.directions = objective, directions
+        self.origin, self.directions = origin, directions
         self.alphas = symmetric_grid(options.points, options.distance)
         self.progress, self.stage = progress, stage
         self.done = 0
-        # α = 0 lies on every direction and is measured once a landscape.
-        self.total = landscapes * (len(directions) * (len(self.alphas) - 1) + 1)
+        # α = 0 lies on every direction of both landscapes, and is measured once.
+        self.total = landscapes * len(directions) * (len(self.alphas) - 1) + 1
+        self.centre: _Reading | None = None
 
-    def line(self, landscape: Landscape, origin: Point, rise: float, requantize: Requantize | None) -> Line:
-        """One landscape along all directions from ``origin``."""
+    def line(self, landscape: Landscape, rise: float, along: LossAlong) -> Line:
+        """One landscape along all directions."""
         started = time.perf_counter()
-        centre = self._read(origin, requantize, landscape)
+        self.centre = centre = self.centre or self._read(self.origin, landscape)
         readings = [
-            [
-                centre if alpha == 0 else self._read(moved(origin, direction, alpha), requantize, landscape)
-                for alpha in self.alphas
-            ]
+            [centre if alpha == 0 else self._read(along(direction, alpha), landscape) for alpha in self.alphas]
             for direction in self.directions
         ]
         line = _summarised(landscape, self.alphas, readings)
@@ -189,11 +199,8 @@ class _Walk:
         line.elapsed_s = time.perf_counter() - started
         return line
 
-    def _read(self, point: Point, requantize: Requantize | None, landscape: Landscape) -> _Reading:
-        terms = self.objective.measure(
-            point if requantize is None else self.objective.at(requantize(point)).point,
-            check_cancelled=self.progress.check_cancelled,
-        )
+    def _read(self, objective: Objective, landscape: Landscape) -> _Reading:
+        terms = objective.measure(check_cancelled=self.progress.check_cancelled)
         self.done += 1
         self.progress.report(self.stage, self.done, self.total, landscape)
         accuracy = terms.accuracy
@@ -232,7 +239,3 @@ def _mean_accuracy(readings: list[list[_Reading]]) -> list[float | None] | None:
 
 def _with_gaps(values: NDArray[np.float64], present: NDArray[np.bool_]) -> list[float | None]:
     return [float(value) if there else None for value, there in zip(values, present, strict=True)]
-
-
-def _same(one: Point, other: Point) -> bool:
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())

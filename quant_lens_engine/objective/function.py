@@ -15,6 +15,7 @@ from quant_lens_engine.errors import DataError, DeviceError, InputError
 from quant_lens_engine.objective.categories import categories
 from quant_lens_engine.objective.criteria import Terms, as_criterion
 from quant_lens_engine.objective.model_call import (
+    Computation,
     Forward,
     ModelCall,
     evaluation_mode,
@@ -85,6 +86,7 @@ class Objective:
         self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self.task = TASKS[task]
         self.call = ModelCall(private_copy(model, self.device, self.dtype), forward)
+        self.computation: Computation | None = None
         self.criterion = as_criterion(self.task.criterion() if criterion is None else criterion)
         self.criterion.to(self.device, self.dtype)
         sample = batches if isinstance(batches, Sample) else Sample.read(batches)
@@ -130,11 +132,37 @@ class Objective:
         moved.point = self.point | {name: self._fitted(name, tensor) for name, tensor in point.items()}
         return moved
 
+    def through(self, computation: Computation | None) -> Objective:
+        """The same loss of another computation of the same model; None: of the plain one.
+
+        Raises:
+            InputError: its parameters are others.
+        """
+        if computation is None:
+            return self
+        own = {name: tensor.shape for name, tensor in self.point.items()}
+        if {name: tensor.shape for name, tensor in computation.model.named_parameters()} != own:
+            raise InputError("the computation is one of another model", code="wrong_point")
+        moved = copy.copy(self)
+        moved.call = ModelCall(computation.model, self.call.custom_forward)
+        moved.computation = computation
+        return moved
+
     def select(self, rows: Tensor) -> Objective:
         """The same function on some rows, by index ``(n,)``."""
         part = copy.copy(self)
         part.sample, part._resident = self.sample.select(rows), None
         return part
+
+    def over(self, batches: Iterable[Any] | Sample, micro_batch: int | None = None) -> Objective:
+        """The same model and loss on other rows: calibration rows, say."""
+        other = copy.copy(self)
+        sample = batches if isinstance(batches, Sample) else Sample.read(batches)
+        other.sample, other._resident = sample.regroup(micro_batch), None
+        other._whole = other.sample.rows
+        if self.task.target is not None:
+            other._distil(self.task.target)
+        return other
 
     def batches(self) -> Iterator[Batch]:
         """The micro-batches, on the device."""
@@ -148,6 +176,13 @@ class Objective:
     def output(self, batch: Batch, point: Point | None = None) -> Any:
         """The model's output for one micro-batch at ``point``, as the model gives it; differentiable in ``point``."""
         values = self.point if point is None else point
+        if self.computation is None:
+            return self._output(batch, values)
+        self.computation.prepare(batch.index, lambda other: self._output(batch, self.point | dict(other)))
+        with self.computation.around(batch.index):
+            return self._output(batch, values)
+
+    def _output(self, batch: Batch, values: Point) -> Any:
         parameters = {f"model.{name}": value for name, value in values.items()}
         with self._fitting(batch):
             return functional_call(self.call, parameters, (batch.content,))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,22 @@ from quant_lens_engine.objective.sample import inputs_of, map_tensors, tensors
 
 Forward = Callable[[nn.Module, Any], Any]
 """``forward(model, batch) -> output``, with the batch as the loader gave it, target included."""
+
+
+class Computation(Protocol):
+    """How a model's forward pass is computed: with some activations rounded, say.
+
+    Attributes:
+        model: computes the same function of the same parameters, by name and shape, but for what is rounded.
+    """
+
+    model: nn.Module
+
+    def prepare(self, batch: int, at: Callable[[Mapping[str, Tensor]], Any]) -> None:
+        """Called before each pass over micro-batch number ``batch``; ``at(point)`` runs it at other parameters."""
+
+    def around(self, batch: int) -> AbstractContextManager[None]:
+        """Entered for the pass itself."""
 
 
 class ModelCall(nn.Module):

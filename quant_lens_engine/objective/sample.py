@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ class Batch:
         content: the batch as the loader gave it: a tensor, a tuple or a dict of tensors with rows first.
         target: what the criterion compares the output with; None for a loss that needs none.
         rows: how many.
+        index: its place in the sample.
     """
 
     content: Any
     target: Any
     rows: int
+    index: int = 0
 
     def to(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
         """The batch on ``device``, its floating tensors in ``dtype`` (None: as they are)."""
@@ -36,7 +38,7 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        return Batch(map_tensors(self.content, move), map_tensors(self.target, move), self.rows)
+        return Batch(map_tensors(self.content, move), map_tensors(self.target, move), self.rows, self.index)
 
     def select(self, rows: Tensor | slice) -> Batch:
         """Some of the rows; what has no row axis is kept whole."""
@@ -59,7 +61,7 @@ class Sample:
     """
 
     def __init__(self, batches: Sequence[Batch]) -> None:
-        self.batches = tuple(batches)
+        self.batches = tuple(replace(batch, index=index) for index, batch in enumerate(batches))
         self.rows = sum(batch.rows for batch in batches)
 
     @classmethod

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from quant_lens_engine.errors import CheckpointError
 from quant_lens_engine.quantization.layers import survey_weights
+from quant_lens_engine.quantization.model_quantization import measure_rounding
 from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
-from quant_lens_engine.quantization.weight_only import measure_rounding
 from quant_lens_engine.schema import SkippedLayer
 
 _PACKED_MODULES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
@@ -76,7 +76,7 @@ def custom_variant(float_model: nn.Module, quantized_model: nn.Module, name: str
     total_bits = sum(item.bits for item in stored.values())
     return QuantizedVariant(
         name=name,
-        scheme=None,
+        recipe=None,
         point=point,
         requantize=None,
         own_model=quantized_model,

@@ -27,8 +27,8 @@ def fake_quantize(tensor: Tensor, scheme: str | QuantizationScheme, layout: Filt
         layout: which weights form a channel, where it is not the first axis (a transposed convolution).
 
     Returns:
-        A tensor of the same shape and dtype: Q(w), computed in float64 and rounded once. Its derivative with respect
-        to ``tensor`` is the identity.
+        A tensor of the same shape and dtype: Q(w), computed in float32 (float64 where ``tensor`` is) and rounded once.
+        Its derivative with respect to ``tensor`` is the identity.
 
     Raises:
         SchemeError: an unknown scheme, or a tensor that is not floating point.
@@ -44,11 +44,18 @@ def fake_quantize(tensor: Tensor, scheme: str | QuantizationScheme, layout: Filt
         raise SchemeError(f"only floating-point tensors can be quantized, not {tensor.dtype}", code="not_floating")
     if _known_non_finite(tensor):
         raise NumericalError("the tensor holds NaN or infinite values", code="non_finite_weights")
-    return round_trip(tensor, parsed, layout).detach() + (tensor - tensor.detach())
+    return straight_through(round_trip(tensor, parsed, layout), tensor)
+
+
+def straight_through(rounded: Tensor, tensor: Tensor) -> Tensor:
+    """The value of ``rounded`` with the derivative of ``tensor``."""
+    return rounded.detach() + (tensor - tensor.detach())
 
 
 class FakeQuantize(nn.Module):
     """:func:`fake_quantize` as a module, for ``torch.nn.utils.parametrize``: the layer computes with Q(weight).
+
+    A weight is not rounded again while it does not change.
 
     Example:
         >>> from torch.nn.utils import parametrize
@@ -62,14 +69,29 @@ class FakeQuantize(nn.Module):
         super().__init__()
         self.scheme = parse_scheme(scheme)
         self.layout = layout
+        self._rounded: tuple[object, Tensor] | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
         """Q(weight), with the identity's derivative."""
-        return fake_quantize(weight, self.scheme, self.layout)
+        seen = _identity(weight)
+        if seen is None:  # a functional transform's tensor has no memory of its own
+            return fake_quantize(weight, self.scheme, self.layout)
+        if self._rounded is None or self._rounded[0] != seen:
+            self._rounded = seen, fake_quantize(weight.detach(), self.scheme, self.layout)
+        rounded = self._rounded[1]
+        return straight_through(rounded, weight) if weight.requires_grad and torch.is_grad_enabled() else rounded
 
     def extra_repr(self) -> str:
         """The scheme's name."""
         return self.scheme.name
+
+
+def _identity(tensor: Tensor) -> object | None:
+    """What changes when a tensor's values do; None where that cannot be told."""
+    try:
+        return tensor.data_ptr(), tensor._version, tensor.shape, tensor.dtype, tensor.device
+    except RuntimeError:
+        return None
 
 
 def _known_non_finite(tensor: Tensor) -> bool:

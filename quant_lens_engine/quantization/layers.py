@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from torch import nn
 
-from quant_lens_engine.filters import FilterLayout, layout_of
-from quant_lens_engine.schema import SkippedLayer
+from quant_lens_engine.errors import SchemeError
+from quant_lens_engine.filters import FilterLayout, is_columns_linear, is_expert_tensor, layout_of
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.schema import LayerChoice, SkippedLayer
 
-_WEIGHTS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Linear: ("weight",),
-    nn.Conv1d: ("weight",),
-    nn.Conv2d: ("weight",),
-    nn.Conv3d: ("weight",),
-    nn.ConvTranspose1d: ("weight",),
-    nn.ConvTranspose2d: ("weight",),
-    nn.ConvTranspose3d: ("weight",),
-    nn.Embedding: ("weight",),
-    nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
-}
-"""The parameters that each kind of layer has rounded. An attention's out_proj is a Linear of its own."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+_ONE_WEIGHT = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *EMBEDDINGS)
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_EVERY_LAYER = LayerChoice()
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,15 @@ class WeightSite:
     """One weight tensor to round, and the layer it belongs to.
 
     Attributes:
-        layer: the layer's name (``in_proj`` and the like appended for attention).
-        kind: the layer's class.
+        layer: the layer's name (``in_proj`` and the like appended where a layer has several).
+        module: the name of the module that owns it, in ``named_modules()``.
+        kind: the module's class.
         parameter: the weight's name in ``named_parameters()``.
         layout: its channels.
     """
 
     layer: str
+    module: str
     kind: str
     parameter: str
     layout: FilterLayout
@@ -47,17 +48,32 @@ class WeightSurvey:
 
     Attributes:
         sites: each tensor to round, once.
-        layers: how many layers compute with those tensors (tied ones count each).
+        modules: names of the modules that compute with those tensors; tied ones each.
         skipped: layers with weights that stay in float.
     """
 
     sites: list[WeightSite]
-    layers: int
+    modules: list[str]
     skipped: list[SkippedLayer]
 
+    @property
+    def layers(self) -> int:
+        """How many layers compute with rounded weights."""
+        return len(self.modules)
 
-def survey_weights(model: nn.Module) -> WeightSurvey:
-    """Every weight of ``model`` that a weight-only scheme rounds, in the order of ``named_modules()``.
+
+def survey_weights(
+    model: nn.Module, choice: LayerChoice = _EVERY_LAYER, order: Sequence[str] | None = None
+) -> WeightSurvey:
+    """Every weight of ``model`` that a scheme rounds, in the order of ``named_modules()``.
+
+    Args:
+        model: any module.
+        choice: which layers; a tensor that a chosen and a skipped layer share stays in float.
+        order: names of modules in the order in which they run, for ``first`` and ``head``; None: as they are named.
+
+    Raises:
+        SchemeError: ``no_such_layer``: a pattern of the choice matches none.
 
     Example:
         >>> survey = survey_weights(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
@@ -65,28 +81,116 @@ def survey_weights(model: nn.Module) -> WeightSurvey:
         (['0.weight'], 'BatchNorm1d has only vectors (scales and shifts), which stay in float')
     """
     first_names = {parameter: name for name, parameter in model.named_parameters()}
-    sites: dict[str, WeightSite] = {}
-    skipped: list[SkippedLayer] = []
-    layers = 0
+    sites: list[WeightSite] = []
+    unquantized: list[SkippedLayer] = []
     for name, module in model.named_modules():
         own = dict(module.named_parameters(recurse=False))
-        rounded = [key for key in _quantized_parameters(module) if key in own and _can_be_rounded(own[key])]
-        layers += bool(rounded)
+        rounded = [key for key in quantized_parameters(module) if key in own and _can_be_rounded(own[key])]
         for key in rounded:
-            parameter = first_names[own[key]]
             label = name if key == "weight" else ".".join(filter(None, (name, key.removesuffix("_weight"))))
-            site = WeightSite(label, type(module).__name__, parameter, layout_of(module, key))
-            sites.setdefault(parameter, site)
+            layout = layout_of(module, key)
+            sites.append(WeightSite(label, name, type(module).__name__, first_names[own[key]], layout))
         left = {key: value for key, value in own.items() if key not in rounded}
-        skipped += [SkippedLayer(name=name or "(model)", reason=reason) for reason in _reasons(module, left, rounded)]
-    return WeightSurvey(list(sites.values()), layers, skipped)
+        unquantized += [
+            SkippedLayer(name=name or "(model)", reason=reason) for reason in _reasons(module, left, rounded)
+        ]
+    return _chosen(sites, unquantized, choice, order)
 
 
-def _quantized_parameters(module: nn.Module) -> tuple[str, ...]:
-    for kind, names in _WEIGHTS.items():
-        if isinstance(module, kind):
-            return names
-    return ()
+def run_order(objective: Objective) -> list[str]:
+    """Names of the modules that a pass calls, in the order in which their first calls end.
+
+    Example:
+        >>> import torch
+        >>> run_order(Objective(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), [(torch.eye(2), torch.tensor([0, 1]))]))
+        ['0', '1', '']
+    """
+    ended: dict[str, None] = {}
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: ended.setdefault(name))
+        for name, module in objective.model.named_modules()
+    ]
+    try:
+        first = next(iter(objective.batches()))
+        objective.scores(first.select(slice(0, min(2, first.rows))))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(ended)
+
+
+def quantized_parameters(module: nn.Module) -> tuple[str, ...]:
+    """The names of a module's own parameters that are rounded. An attention's out_proj is a Linear of its own."""
+    if isinstance(module, _ONE_WEIGHT) or is_columns_linear(module):
+        return ("weight",)
+    if isinstance(module, nn.MultiheadAttention):
+        return _ATTENTION_WEIGHTS
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return tuple(name for name in own if name.startswith("weight_"))
+    return tuple(name for name in own if is_expert_tensor(module, name))
+
+
+def _chosen(
+    sites: list[WeightSite], unquantized: list[SkippedLayer], choice: LayerChoice, order: Sequence[str] | None
+) -> WeightSurvey:
+    ends = _ends(sites, order)
+    _require_matches(sites, ends, choice)
+    reasons: dict[str, str] = {}
+    for site in sites:
+        skipping = next((pattern for pattern in choice.skip if _matches(site, pattern, ends)), None)
+        if skipping is not None:
+            reasons[site.layer] = f"left in float by +skip:{skipping}"
+        elif choice.only and not any(_matches(site, pattern, ends) for pattern in choice.only):
+            reasons[site.layer] = "left in float: it is not among +only:" + ":".join(choice.only)
+    floating = {site.parameter for site in sites if site.layer in reasons}
+    kept: dict[str, WeightSite] = {}
+    for site in sites:
+        if site.parameter in floating:
+            reasons.setdefault(site.layer, "left in float: it shares its weight with a layer that was skipped")
+        else:
+            kept.setdefault(site.parameter, site)
+    skipped = [SkippedLayer(name=name, reason=reason) for name, reason in reasons.items()] + unquantized
+    modules = dict.fromkeys(site.module for site in sites if site.parameter in kept)
+    return WeightSurvey(list(kept.values()), list(modules), skipped)
+
+
+def _ends(sites: list[WeightSite], order: Sequence[str] | None) -> dict[str, str]:
+    """The layers that ``first`` and ``head`` mean."""
+    if not sites:
+        return {}
+    places = {name: place for place, name in enumerate(order or ())}
+
+    def ended(site: WeightSite) -> int:
+        """A module that its owner calls by function (attention's out_proj) runs when the owner does."""
+        name = site.module
+        while name and name not in places:
+            name = name.rpartition(".")[0]
+        return places.get(name, len(places))
+
+    ordered = sorted(sites, key=ended) if order else sites
+    return {"first": ordered[0].module, "head": ordered[-1].module}
+
+
+def _matches(site: WeightSite, pattern: str, ends: dict[str, str]) -> bool:
+    if pattern in ends:
+        return site.module == ends[pattern]
+    if pattern.startswith("kind."):
+        return fnmatchcase(site.kind, pattern.removeprefix("kind."))
+    return fnmatchcase(site.layer, pattern) or fnmatchcase(site.module, pattern)
+
+
+def _require_matches(sites: list[WeightSite], ends: dict[str, str], choice: LayerChoice) -> None:
+    for pattern in (*choice.only, *choice.skip):
+        if not any(_matches(site, pattern, ends) for site in sites):
+            names = [site.layer for site in sites] + [f"kind.{site.kind}" for site in sites]
+            near = difflib.get_close_matches(pattern, names, n=3) or list(dict.fromkeys(names))[:3]
+            raise SchemeError(
+                f"no layer with weights matches {pattern!r}",
+                hint=f"such as {', '.join(near)}, a pattern with *, kind.Linear, first or head",
+                code="no_such_layer",
+                details={"pattern": pattern, "layers": [site.layer for site in sites]},
+            )
 
 
 def _can_be_rounded(weight: nn.Parameter) -> bool:
@@ -100,7 +204,7 @@ def _reasons(module: nn.Module, left: dict[str, nn.Parameter], rounded: list[str
         return
     if rounded or not left:
         return
-    if any(key in left for key in _quantized_parameters(module)):
+    if any(key in left for key in quantized_parameters(module)):
         yield f"the weight of {kind} is empty, or already quantized"
     elif _owner_is_parametrized(module):
         return
@@ -112,7 +216,7 @@ def _reasons(module: nn.Module, left: dict[str, nn.Parameter], rounded: list[str
 
 
 def _is_parametrized(module: nn.Module) -> bool:
-    return bool(_quantized_parameters(module)) and hasattr(module, "parametrizations")
+    return bool(quantized_parameters(module)) and hasattr(module, "parametrizations")
 
 
 def _owner_is_parametrized(module: nn.Module) -> bool:

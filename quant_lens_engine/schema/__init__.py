@@ -4,10 +4,12 @@ from quant_lens_engine.schema.analyses import PRESET_DESCRIPTIONS, Analyses, Cur
 from quant_lens_engine.schema.assemble import assemble, assemble_variants, compare_to_float, sharpness_ratio
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
 from quant_lens_engine.schema.capabilities import (
+    AlgorithmFacts,
     ArchitectureFacts,
     Capabilities,
     Examples,
     FormatFacts,
+    ObserverFacts,
     SchemeFacts,
     WorkerFacts,
 )
@@ -20,6 +22,8 @@ from quant_lens_engine.schema.inspection import (
     KeyDifference,
     TensorFacts,
 )
+from quant_lens_engine.schema.number_format import ActivationFormat, NumberFormat
+from quant_lens_engine.schema.recipe import AlgorithmStep, LayerChoice, Recipe, parse_recipe
 from quant_lens_engine.schema.run_record import (
     TERMINAL_STATES,
     ErrorBody,
@@ -33,6 +37,7 @@ from quant_lens_engine.schema.run_record import (
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     SCHEMA_VERSION,
+    Activation,
     Band,
     Comparison,
     Curvature,
@@ -83,14 +88,15 @@ from quant_lens_engine.schema.stages import (
 
 __all__ = [
     "ESSENTIAL_STAGES", "FLOAT_VARIANT", "PAYLOADS", "PRESET_DESCRIPTIONS", "SCHEMA_VERSION", "TERMINAL_STATES",
-    "VARIANT_STAGES", "Analyses", "ArchitectureFacts", "ArchitectureMatch", "Band", "Calibration", "Capabilities",
-    "CheckpointInspection", "Comparison", "Curvature", "CurvatureOptions", "CurvaturePayload", "DataFacts",
-    "DataInspection", "DataSource", "Density", "Eigenvalue", "ErrorBody", "EvaluatePayload", "Evaluation", "Examples",
-    "Execution", "FormatFacts", "InspectPayload", "Inspection", "KeyDifference", "Landscape", "Layer", "Line",
-    "LineOptions", "LinePayload", "MaybeFloat", "ModelFacts", "ModelSource", "Plane", "PlanePoint",
-    "QuantizationScheme", "Record", "Request", "RunEvent", "RunProgress", "RunRecord", "RunResult", "RunSpec",
-    "RunState", "SchemeFacts", "SkippedLayer", "StageFailure", "StageKey", "StageProgress", "StageState",
+    "VARIANT_STAGES", "Activation", "ActivationFormat", "AlgorithmFacts", "AlgorithmStep", "Analyses",
+    "ArchitectureFacts", "ArchitectureMatch", "Band", "Calibration", "Capabilities", "CheckpointInspection",
+    "Comparison", "Curvature", "CurvatureOptions", "CurvaturePayload", "DataFacts", "DataInspection", "DataSource",
+    "Density", "Eigenvalue", "ErrorBody", "EvaluatePayload", "Evaluation", "Examples", "Execution", "FormatFacts",
+    "InspectPayload", "Inspection", "KeyDifference", "Landscape", "Layer", "LayerChoice", "Line", "LineOptions",
+    "LinePayload", "MaybeFloat", "ModelFacts", "ModelSource", "NumberFormat", "ObserverFacts", "Plane", "PlanePoint",
+    "QuantizationScheme", "Recipe", "Record", "Request", "RunEvent", "RunProgress", "RunRecord", "RunResult",
+    "RunSpec", "RunState", "SchemeFacts", "SkippedLayer", "StageFailure", "StageKey", "StageProgress", "StageState",
     "TensorFacts", "TraceEstimate", "Transform", "Unit", "Variant", "Verdict", "VerdictLevel", "VerdictPayload",
-    "WorkerFacts", "assemble", "assemble_variants", "canonical_json", "compare_to_float", "digest", "parse_run_spec",
-    "parse_scheme", "plan_stages", "plan_units", "sharpness_ratio", "stage_fingerprint",
+    "WorkerFacts", "assemble", "assemble_variants", "canonical_json", "compare_to_float", "digest", "parse_recipe",
+    "parse_run_spec", "parse_scheme", "plan_stages", "plan_units", "sharpness_ratio", "stage_fingerprint",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from quant_lens_engine.schema.base import Record
+from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     Comparison,
@@ -16,7 +17,6 @@ from quant_lens_engine.schema.run_result import (
     Variant,
 )
 from quant_lens_engine.schema.run_spec import RunSpec
-from quant_lens_engine.schema.scheme import QuantizationScheme
 from quant_lens_engine.schema.stages import (
     CurvaturePayload,
     EvaluatePayload,
@@ -41,22 +41,22 @@ def assemble(spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequenc
         stages: the payload of each finished stage.
         failures: the stages that have none, and why.
     """
-    schemes = {scheme.name: scheme for scheme in spec.schemes}
-    return assemble_variants(schemes, stages, failures, seed=spec.seed, task=spec.task)
+    recipes = {recipe.name: recipe for recipe in spec.schemes}
+    return assemble_variants(recipes, stages, failures, seed=spec.seed, task=spec.task)
 
 
 def assemble_variants(
-    schemes: Mapping[str, QuantizationScheme | None],
+    recipes: Mapping[str, Recipe | None],
     stages: Mapping[StageKey, Record],
     failures: Sequence[StageFailure] = (),
     *,
     seed: int,
     task: str,
 ) -> RunResult:
-    """:func:`assemble` where variants have names of their own, and a custom model has no scheme (a notebook)."""
+    """:func:`assemble` where variants have names of their own, and a custom model has no recipe (a notebook)."""
     inspect = _payload(stages, StageKey("inspect"), InspectPayload)
     variants = [_variant(FLOAT_VARIANT, None, stages)]
-    variants += [_variant(name, scheme, stages) for name, scheme in schemes.items()]
+    variants += [_variant(name, recipe, stages) for name, recipe in recipes.items()]
     result = RunResult(engine_version=__version__, seed=seed, task=task, variants=variants, failures=list(failures))
     if inspect is not None:
         result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
@@ -92,14 +92,20 @@ def sharpness_ratio(baseline: Curvature, variant: Curvature) -> float | None:
     return None if reference <= uncertainty else value / reference
 
 
-def _variant(name: str, scheme: QuantizationScheme | None, stages: Mapping[StageKey, Record]) -> Variant:
-    variant = Variant(name=name, scheme=None if scheme is None else {"name": scheme.name, **scheme.model_dump()})
+def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]) -> Variant:
+    variant = Variant(name=name)
+    if recipe is not None:
+        variant.scheme = {"name": recipe.scheme.name, **recipe.scheme.model_dump(mode="json")}
+        variant.algorithms = [step.model_dump() for step in recipe.algorithms]
+        variant.layer_choice = {key: list(value) for key, value in recipe.layers.model_dump().items() if value}
     if (evaluate := _payload(stages, StageKey("evaluate", name), EvaluatePayload)) is not None:
         variant.effective_bits = evaluate.effective_bits
         variant.size_bytes = evaluate.size_bytes
         variant.quantized_layers = evaluate.quantized_layers
         variant.skipped_layers = evaluate.skipped_layers
         variant.layers = evaluate.layers
+        variant.activations = evaluate.activations
+        variant.notes = evaluate.notes
         variant.evaluation = evaluate.evaluation
     if (curvature := _payload(stages, StageKey("curvature", name), CurvaturePayload)) is not None:
         variant.curvature = curvature.curvature

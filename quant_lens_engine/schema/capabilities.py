@@ -19,13 +19,31 @@ class Examples(Record):
 
 
 class SchemeFacts(Record):
-    """A scheme that the New page offers."""
+    """A scheme that the New page offers; ``needs_calibration`` where static activation ranges come from rows."""
 
     name: str
     family: str
     bits: float
     effective_bits: float
     description: str
+    needs_calibration: bool = False
+
+
+class ObserverFacts(Record):
+    """How static activation ranges can be chosen; the name is a flag of a scheme."""
+
+    name: str
+    description: str = ""
+
+
+class AlgorithmFacts(Record):
+    """An algorithm that a recipe can name, its options with their usual values, and when it runs."""
+
+    name: str
+    description: str = ""
+    phase: str = ""
+    needs_calibration: bool = False
+    options: dict[str, Any] = {}
 
 
 class ArchitectureFacts(Record):
@@ -68,6 +86,8 @@ class Capabilities(Record):
     engine_version: str = ""
     examples: Examples = Examples()
     schemes: list[SchemeFacts] = []
+    observers: list[ObserverFacts] = []
+    algorithms: list[AlgorithmFacts] = []
     formats: list[FormatFacts] = []
     architectures: list[ArchitectureFacts] = []
     analyses: dict[str, Any] = {}

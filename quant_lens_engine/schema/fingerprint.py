@@ -16,15 +16,17 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
     """
     options = {"curvature": spec.analyses.curvature, "line": spec.analyses.line}
     read = ("curvature",) if key.kind == "verdict" else (key.kind,)
-    scheme = next((scheme for scheme in spec.schemes if scheme.name == key.variant), None)
+    recipe = next((recipe for recipe in spec.schemes if recipe.name == key.variant), None)
     return digest(
         {
             "stage": key.kind,
-            "scheme": None if scheme is None or key.variant == FLOAT_VARIANT else scheme.name,
+            "scheme": None if recipe is None or key.variant == FLOAT_VARIANT else recipe.name,
             "options": {kind: options[kind].model_dump(mode="json") for kind in read if kind in options},
             "model": inspect.model.model_dump(mode="json", include={"sha256", "architecture"}),
             "architecture": {"source": inspect.architecture_source, "options": spec.model.options},
-            "data": inspect.data.model_dump(mode="json", include={"sha256", "samples", "batch_size"}),
+            "data": inspect.data.model_dump(
+                mode="json", include={"sha256", "samples", "batch_size", "calibration_sha256", "calibration_samples"}
+            ),
             "limit": spec.data.limit,
             "transform": spec.data.transform.model_dump(mode="json"),
             "calibration": spec.data.calibration.model_dump(mode="json"),

@@ -184,11 +184,37 @@ class Layer(Record):
     measured_delta_loss: MaybeFloat = None
 
 
+class Activation(Record):
+    """One activation that is rounded while the network runs.
+
+    Attributes:
+        name: the layer whose input it is, or a factor of attention's products.
+        format: how, in the grammar of schemes.
+        low: lower end of its static range; null where the range comes from the values at each pass.
+        high: upper end.
+    """
+
+    name: str
+    format: str = ""
+    low: MaybeFloat = None
+    high: MaybeFloat = None
+
+
 class Variant(Record):
-    """The model in one scheme. ``evaluation`` and ``curvature`` are null until their stage is finished."""
+    """The model as one recipe says. ``evaluation`` and ``curvature`` are null until their stage is finished.
+
+    Attributes:
+        scheme: the fields of the scheme, with its name; null for the float model and for a custom one.
+        algorithms: those that were used, each with its options; empty: weights went to the nearest code.
+        layer_choice: which layers were left in float on request.
+        notes: what a reader should know of how the variant was made.
+    """
 
     name: str
     scheme: dict[str, Any] | None = None
+    algorithms: list[dict[str, Any]] = []
+    layer_choice: dict[str, list[str]] = {}
+    notes: list[str] = []
     effective_bits: MaybeFloat = None
     size_bytes: int | None = None
     quantized_layers: int | None = None
@@ -198,6 +224,7 @@ class Variant(Record):
     lines: list[Line] = []
     planes: list[Plane] = []
     layers: list[Layer] = []
+    activations: list[Activation] = []
 
 
 class Verdict(Record):
@@ -234,13 +261,22 @@ class ModelFacts(Record):
 
 
 class DataFacts(Record):
-    """The rows that were measured on."""
+    """The rows that were measured on, and those that ranges and algorithms looked at.
+
+    Attributes:
+        samples: rows that every variant is measured on.
+        available: rows in the file.
+        calibration_samples: rows that static activation ranges and algorithms looked at; 0 where nothing did.
+        calibration_sha256: the file that they come from, where it is another one.
+        overlap: whether some of them are among the rows that were measured on: there were too few others.
+    """
 
     sha256: str | None = None
     samples: int | None = None
     available: int | None = None
     batch_size: int | None = None
     calibration_samples: int | None = None
+    calibration_sha256: str | None = None
     overlap: bool | None = None
     classes: int | None = None
 

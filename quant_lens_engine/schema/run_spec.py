@@ -11,17 +11,17 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, f
 from quant_lens_engine.errors import QuantLensError, SpecError
 from quant_lens_engine.schema.analyses import Analyses
 from quant_lens_engine.schema.base import Request
-from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme
+from quant_lens_engine.schema.recipe import Recipe, parse_recipe
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Task = Literal["classification", "causal-lm", "masked-lm", "regression", "self-distillation"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-SchemeField = Annotated[
-    QuantizationScheme,
-    BeforeValidator(parse_scheme),
-    PlainSerializer(lambda scheme: scheme.name, return_type=str),
+RecipeField = Annotated[
+    Recipe,
+    BeforeValidator(parse_recipe),
+    PlainSerializer(lambda recipe: recipe.name, return_type=str),
 ]
-"""A scheme by its name or in full; written as its name, which says all of it."""
+"""A scheme or a recipe, by its name or in full; written as its name, which says all of it."""
 
 
 class ModelSource(Request):
@@ -56,7 +56,12 @@ class Transform(Request):
 
 
 class Calibration(Request):
-    """Rows for observers and fine-tuning, never used for evaluation."""
+    """Rows that static activation ranges and algorithms look at, never used for evaluation.
+
+    Attributes:
+        limit: at most so many; drawn by the seed from the rows that the evaluation leaves.
+        file: another file to take them from.
+    """
 
     limit: int = Field(default=256, ge=1)
     file: Sha256 | None = None
@@ -107,14 +112,14 @@ class RunSpec(Request):
     model: ModelSource
     data: DataSource
     task: Task = "classification"
-    schemes: tuple[SchemeField, ...] = Field(min_length=1, max_length=64)
+    schemes: tuple[RecipeField, ...] = Field(min_length=1, max_length=64)
     analyses: Analyses = Analyses()
     execution: Execution = Execution()
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @field_validator("schemes")
     @classmethod
-    def _no_scheme_twice(cls, schemes: tuple[QuantizationScheme, ...]) -> tuple[QuantizationScheme, ...]:
+    def _no_scheme_twice(cls, schemes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
         names = [scheme.name for scheme in schemes]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

@@ -1,141 +1,143 @@
-"""A quantization scheme as data, and the grammar of its name.
+"""A quantization scheme as data: how weights are rounded and, where it says so, activations.
 
-``intB`` is symmetric, narrow range, per-channel, weights only::
-
-    scale = amax / (2**(B-1) - 1)        codes in [-(2**(B-1) - 1), 2**(B-1) - 1]
-
-``-tensor`` has one scale for the whole tensor. ``-gN`` has one scale for every N consecutive weights of a
-channel, stored in fp16. ``-full`` uses the code −2**(B−1) too, with scale = amax / ((2**B − 1) / 2).
-``-asym`` adds a zero point. So ``int8``, ``int8-tensor``, ``int4-g128``, ``int4-g128-asym``.
+A name holds all of it: ``parse_scheme(scheme.name) == scheme`` (:mod:`quant_lens_engine.schema.scheme_name`).
 """
 
 from __future__ import annotations
 
-import re
+import difflib
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from quant_lens_engine.errors import SchemeError
-from quant_lens_engine.schema.base import Request
+from quant_lens_engine.quantizers import QUANTIZERS
+from quant_lens_engine.schema.number_format import ActivationFormat, NumberFormat
+from quant_lens_engine.schema.scheme_name import GRAMMAR, fields_of_name, weight_flags
 
-Granularity = Literal["tensor", "channel", "group"]
+Granularity = Literal["tensor", "channel", "group", "block"]
 
-_INTEGER_NAME = re.compile(r"int(?P<bits>\d+)(?P<flags>(?:-[a-z0-9]+)*)")
+OFFERED_WITH_ACTIVATIONS: tuple[str, ...] = (
+    "w8a8", "w8a8-dynamic", "w8a8-percentile", "w8a8-mse", "w8a8-entropy", "w8a8-histogram",
+    "w4a8", "w4a8-dynamic", "w4a8-g128-dynamic", "w4a4", "w4a4-dynamic", "w8a8-fp8", "w8a8-fp8-dynamic",
+    "w8a8-mxfp8-e4m3", "w4a4-mxfp4", "w4a4-nvfp4", "w8a8-dynamic-kv8", "w4a8-dynamic-kv4", "w8a8-dynamic-attn", "w16a8",
+)  # fmt: skip
+"""The schemes for weights and activations that a user is offered; more can be named."""
 
 
-_GRAMMAR = "a scheme is intB with B = 2 to 8 or 16, then -tensor, -gN, -asym or -full: int8, int4-g128"
-
-
-class QuantizationScheme(Request):
-    """How weights are rounded. Two schemes are the same when their names are.
+class QuantizationScheme(NumberFormat):
+    """How weights are rounded, and activations. Two schemes are the same when their names are.
 
     Attributes:
-        format: the number format's family; each family is one quantizer of ``quant_lens_engine.quantization``.
-        bits: stored bits of one weight, scales not counted.
-        symmetric: no zero point; zero stays zero.
-        full_range: the most negative code is used too.
-        granularity: what shares one scale.
-        group_size: weights that share one scale, for ``granularity="group"``.
-        scale_dtype: how a scale is stored, and therefore rounded.
+        granularity: what shares one scale: the ``tensor``, each ``channel``, a ``group`` of consecutive weights of one
+            channel, or a square ``block`` of the matrix.
+        activations: how the input of each quantized layer is rounded; None: it stays in float.
+        kv: how keys and values of attention are rounded, as in a quantized cache; None: as ``attention`` says.
+        attention: the matrix products of attention (queries, keys, probabilities, values) are rounded as activations.
 
     Example:
         >>> parse_scheme("int4-g128").group_size
         128
-        >>> QuantizationScheme(bits=8, granularity="tensor").name
-        'int8-tensor'
+        >>> QuantizationScheme(bits=8, granularity="tensor").name, parse_scheme("w8a8").activations.name
+        ('int8-tensor', 'int8')
     """
 
-    format: Literal["integer"] = "integer"
-    bits: int = Field(ge=2, le=16)
-    symmetric: bool = True
-    full_range: bool = False
-    granularity: Granularity = "channel"
-    group_size: int | None = Field(default=None, ge=2)
-    scale_dtype: Literal["float32", "float16"] = "float32"
+    granularity: Granularity
+    activations: ActivationFormat | None = None
+    kv: ActivationFormat | None = None
+    attention: bool = False
 
-    @model_validator(mode="before")
     @classmethod
-    def _accept_and_complete(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        value = {key: item for key, item in value.items() if key != "name"}
-        if value.get("group_size") is not None:
-            value.setdefault("granularity", "group")
-            value.setdefault("scale_dtype", "float16")
-        return value
+    def usual(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """One scale a channel, where the format has none of its own."""
+        return {"granularity": "channel"} | super().usual(given)
+
+    @field_validator("kv")
+    @classmethod
+    def _cached_by_token(cls, kv: ActivationFormat | None) -> ActivationFormat | None:
+        if kv is not None and not kv.dynamic:
+            raise ValueError("keys and values are rounded as they enter the cache: their format is dynamic")
+        return kv
 
     @model_validator(mode="after")
-    def _consistent(self) -> QuantizationScheme:
-        if (self.granularity == "group") != (self.group_size is not None):
-            raise ValueError("group_size goes with granularity 'group', and only with it")
-        if self.bits > 8 and self.bits != 16:
-            raise ValueError("integer schemes have 2 to 8 bits, or 16")
-        if not self.symmetric and self.full_range:
-            raise ValueError("asymmetric schemes always use the full range: leave full_range out")
-        if self.scale_dtype != ("float16" if self.granularity == "group" else "float32"):
-            raise ValueError("group scales are stored in float16, others in float32")
+    def _attention_has_a_format(self) -> QuantizationScheme:
+        if self.attention and self.activations is None:
+            raise ValueError("-attn rounds what attention multiplies as activations are rounded: the scheme has none")
         return self
 
     @property
     def name(self) -> str:
-        """The scheme in its grammar; ``parse_scheme(scheme.name) == scheme``."""
-        parts = [f"int{self.bits}"]
-        if self.granularity == "tensor":
-            parts.append("tensor")
-        if self.group_size is not None:
-            parts.append(f"g{self.group_size}")
-        if not self.symmetric:
-            parts.append("asym")
-        if self.full_range:
-            parts.append("full")
-        return "-".join(parts)
+        """The scheme in its grammar."""
+        weights = "-".join([self.stem, *weight_flags(self)])
+        behind = [f"kv{self.kv.bits}" if self.kv.format == "integer" else f"kv-{self.kv.stem}"] if self.kv else []
+        behind += ["attn"] if self.attention else []
+        if self.activations is None:
+            return "-".join([weights, *behind])
+        if (short := self._short_name(self.activations)) is not None:
+            return "-".join([short, *weight_flags(self), *self.activations.range_flags(), *behind])
+        return "-".join([weights, "act", self.activations.name, *behind])
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activation ranges come from calibration rows."""
+        return self.activations is not None and not self.activations.dynamic
+
+    @property
+    def rounds_activations(self) -> bool:
+        """Whether anything but weights is rounded."""
+        return self.activations is not None or self.kv is not None
+
+    def weights_only(self) -> QuantizationScheme:
+        """The same for weights alone."""
+        return self.model_copy(update={"activations": None, "kv": None, "attention": False})
+
+    def _short_name(self, activations: ActivationFormat) -> str | None:
+        """``w4a8``, or ``w4a4-mxfp4`` where both have one format; None where a shorter name would not say all."""
+        said = {key: getattr(activations, key) for key in ("format", "bits", "levels", "dynamic", "observer")}
+        if ActivationFormat(**said) != activations or self.levels or self.bits == 16:
+            return None
+        bits = f"w{16 if self.format == 'float' else self.bits}a{activations.bits}"
+        if activations.format == "integer" and self.format in ("integer", "float"):
+            return bits
+        shared = "fp8" if self.format == "fp8-e4m3" else self.stem
+        return f"{bits}-{shared}" if self.format == activations.format else None
 
 
 def parse_scheme(value: str | QuantizationScheme | dict[str, Any]) -> QuantizationScheme:
     """A scheme from its name, its JSON, or itself.
 
     Raises:
-        SchemeError: ``unknown_scheme``, with the grammar in its hint.
+        SchemeError: ``unknown_scheme``, with the nearest names and the grammar in its hint.
     """
     if isinstance(value, QuantizationScheme):
         return value
     if not isinstance(value, str | dict):
-        raise SchemeError(f"a scheme is a name or an object, not a {type(value).__name__}", hint=_GRAMMAR)
+        raise SchemeError(f"a scheme is a name or an object, not a {type(value).__name__}", hint=GRAMMAR)
     try:
-        return QuantizationScheme(**(value if isinstance(value, dict) else _fields_of_name(value)))
+        fields = value if isinstance(value, dict) else fields_of_name(value)
+        return QuantizationScheme.model_validate(fields)
     except (ValidationError, ValueError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        reason = reason.removeprefix("Value error, ")
-        shown = value if isinstance(value, str) else dict(value)
-        raise SchemeError(
-            f"unknown scheme {shown!r}: {reason}",
-            hint=_GRAMMAR,
-            details={"scheme": shown},
-        ) from None
+        raise unknown_scheme(value, reason.removeprefix("Value error, ")) from None
 
 
-def _fields_of_name(name: str) -> dict[str, Any]:
-    match = _INTEGER_NAME.fullmatch(name)
-    if match is None:
-        raise ValueError("the name does not follow the grammar")
-    fields: dict[str, Any] = {"bits": int(match["bits"])}
-    for flag in filter(None, match["flags"].split("-")):
-        key, value = _field_of_flag(flag)
-        if key in fields:
-            raise ValueError(f"-{flag} contradicts or repeats another part")
-        fields[key] = value
-    return fields
+def unknown_scheme(value: str | dict[str, Any], reason: str) -> SchemeError:
+    """The error for what is no scheme: why, and what is near it."""
+    near = nearest_schemes(value) if isinstance(value, str) else []
+    suggestion = f"did you mean {' or '.join(near)}? " if near else ""
+    return SchemeError(
+        f"unknown scheme {value!r}: {reason}",
+        hint=suggestion + GRAMMAR,
+        details={"scheme": value if isinstance(value, str) else dict(value), "nearest": near},
+    )
 
 
-def _field_of_flag(flag: str) -> tuple[str, Any]:
-    fixed: dict[str, tuple[str, Any]] = {
-        "tensor": ("granularity", "tensor"),
-        "asym": ("symmetric", False),
-        "full": ("full_range", True),
-    }
-    if flag in fixed:
-        return fixed[flag]
-    if group := re.fullmatch(r"g([1-9]\d*)", flag):
-        return "group_size", int(group[1])
-    raise ValueError(f"-{flag} is not part of the grammar")
+def nearest_schemes(name: str, most: int = 3) -> list[str]:
+    """Offered names that are spelled like ``name``, the nearest first.
+
+    Example:
+        >>> nearest_schemes("nvpf4", most=1)
+        ['nvfp4']
+    """
+    offered = [known for quantizer in QUANTIZERS.values() for known in quantizer.offered()]
+    return difflib.get_close_matches(name.strip().lower(), [*offered, *OFFERED_WITH_ACTIVATIONS], n=most)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from quant_lens_engine.schema.base import MaybeFloat, Record
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
+    Activation,
     Curvature,
     DataFacts,
     Evaluation,
@@ -67,6 +68,8 @@ class EvaluatePayload(Record):
     quantized_layers: int | None = None
     skipped_layers: list[SkippedLayer] = []
     layers: list[Layer] = []
+    activations: list[Activation] = []
+    notes: list[str] = []
     evaluation: Evaluation
     elapsed_s: float = 0.0
 

@@ -26,10 +26,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def float_lines(objective: Objective, **options: float) -> list[Line]:
-    point = objective.point
-    return measure_lines(
-        objective, base_point=point, variant_point=point, requantize=None, options=LineOptions(**options), seed=3
-    )
+    return measure_lines(objective, base_point=objective.point, options=LineOptions(**options), seed=3)
 
 
 def test_a_quadratic_loss_gives_exact_parabolas() -> None:
@@ -108,7 +105,7 @@ def test_sixteen_bits_and_float_share_their_directions(digits_cnn: nn.Module, di
     options = LineOptions(directions=2, steps=11)
     float_line = float_lines(objective, directions=2, steps=11)[-1]
     lines = measure_lines(
-        objective, base_point=objective.point, variant_point=variant.point, requantize=variant.requantize,
+        objective, base_point=objective.point, variant=variant.live(objective), redeploy=variant.redeploy,
         options=options, seed=3,
     )  # fmt: skip
     assert [line.landscape for line in lines] == ["deployed", "smooth"]
@@ -126,7 +123,7 @@ def test_zero_is_on_the_grid_and_is_the_evaluated_loss(
     variant = quantize(digits_cnn, scheme)
     evaluated = evaluate(objective.at(variant.point))
     lines = measure_lines(
-        objective, base_point=objective.point, variant_point=variant.point, requantize=variant.requantize,
+        objective, base_point=objective.point, variant=variant.live(objective), redeploy=variant.redeploy,
         options=LineOptions(directions=2, steps=4),
     )  # fmt: skip
     for line in lines:
@@ -141,11 +138,11 @@ def test_the_deployed_line_is_a_staircase_and_the_smooth_one_is_not() -> None:
     nn.init.constant_(model.weight, 0.6)
     objective = Objective(model, [(torch.ones(1, 1), torch.full((1, 1), 0.6))], task="regression")
 
-    def whole(point: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.round() for name, tensor in point.items()}
+    def whole(point: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], None]:
+        return {name: tensor.round() for name, tensor in point.items()}, None
 
     deployed, smooth = measure_lines(
-        objective, base_point=objective.point, variant_point=whole(objective.point), requantize=whole,
+        objective, base_point=objective.point, variant=objective.at(whole(objective.point)[0]), redeploy=whole,
         options=LineOptions(directions=1, steps=9, distance=1.0),
     )  # fmt: skip
     moved = [0.6 * (1 + alpha) for alpha in deployed.alphas]
@@ -168,7 +165,7 @@ def test_a_variant_that_cannot_be_quantized_again_has_no_deployed_line(
 ) -> None:
     objective = Objective(digits_mlp, digits_batches)
     lines = measure_lines(
-        objective, base_point=objective.point, variant_point=quantize(digits_mlp, "int4").point, requantize=None,
+        objective, base_point=objective.point, variant=objective.at(quantize(digits_mlp, "int4").point),
         options=LineOptions(directions=1, steps=3),
     )  # fmt: skip
     assert [line.landscape for line in lines] == ["smooth"]
@@ -292,8 +289,6 @@ def test_lines_stop_when_asked() -> None:
     progress = Impatient()
     objective = Objective(nn.Linear(2, 2), [(torch.eye(2), torch.tensor([0, 1]))])
     with pytest.raises(Cancelled):
-        measure_lines(
-            objective, base_point=objective.point, variant_point=objective.point, requantize=None, progress=progress
-        )
+        measure_lines(objective, base_point=objective.point, progress=progress)
     assert progress.reports == [(1, 91), (2, 91), (3, 91)]
     assert math.isfinite(objective.loss())

@@ -9,11 +9,21 @@ from torch import nn
 from quant_lens_engine.errors import CheckpointError, NumericalError
 from quant_lens_engine.filters import filter_layouts
 from quant_lens_engine.quantization import available_schemes, fake_quantize, quantize
-from quant_lens_engine.quantization.blocks import count_blocks, join_blocks, round_trip, split_blocks
-from quant_lens_engine.quantization.quantizers import QUANTIZERS
+from quant_lens_engine.quantization.blocks import (
+    block_qparams,
+    count_blocks,
+    join_blocks,
+    round_trip,
+    split_blocks,
+    tensor_span,
+)
+from quant_lens_engine.quantization.grid import observe_grid
+from quant_lens_engine.quantizers import QUANTIZERS
 from quant_lens_engine.schema import QuantizationScheme, parse_scheme
 
-SCHEMES = [facts.name for facts in available_schemes()]
+NAMED = ["codebook[-1:-0.25:0:0.5:1]-g8", "int4-g32-e8m0scales", "int4-g32-fp32scales", "int8-fp16scales", "nf4"]
+OFFERED = [facts.name for facts in available_schemes() if facts.family != "activations"]
+SCHEMES = [*OFFERED, "fp8-e4m3-b4", "fp8-e5m2-g32", "int4-b8-asym", *NAMED]
 LAYERS = {
     "linear": lambda: nn.Linear(37, 5),
     "conv1d": lambda: nn.Conv1d(6, 4, 3, groups=2),
@@ -39,8 +49,20 @@ def layer(request: pytest.FixtureRequest) -> nn.Module:
     return LAYERS[request.param]()
 
 
-def levels(scheme: QuantizationScheme) -> int:
-    return 2**scheme.bits - (1 if scheme.symmetric and not scheme.full_range else 0)
+def step_of(scheme: QuantizationScheme, span: torch.Tensor) -> torch.Tensor:
+    """The widest distance between two neighbouring values of a format that holds ``span`` (amax, or high − low)."""
+    if scheme.format == "integer":
+        steps = 2**scheme.bits - (2 if scheme.symmetric and not scheme.full_range else 1)
+        step = span / (steps / (2 if scheme.symmetric else 1))
+        return step * (2 if scheme.scale_dtype == "e8m0" else 1)
+    if scheme.levels:
+        reach = max(abs(level) for level in scheme.levels)
+        widest = max(high - low for low, high in zip(scheme.levels, scheme.levels[1:], strict=False))
+        return span * widest / reach
+    # a float's widest step is that of its top binade; MX's floor rule clips up to a quarter of the range beyond it
+    mantissa = {"fp8-e4m3": 3, "fp8-e5m2": 2, "mxfp4": 1, "mxfp6-e2m3": 3, "mxfp6-e3m2": 2, "mxfp8-e4m3": 3,
+                "mxfp8-e5m2": 2, "mxint8": 6, "nvfp4": 1}[scheme.format]  # fmt: skip
+    return span * 2.0 ** (-mantissa + (1 if scheme.scale_dtype in ("e8m0", "e4m3") else 0))
 
 
 def test_a_layer_is_rounded_and_nothing_else_changes(layer: nn.Module, scheme: QuantizationScheme) -> None:
@@ -56,25 +78,24 @@ def test_a_layer_is_rounded_and_nothing_else_changes(layer: nn.Module, scheme: Q
         assert torch.equal(value, parameter) != (name in rounded)
 
 
-def test_each_channel_uses_no_more_levels_than_it_has(layer: nn.Module, scheme: QuantizationScheme) -> None:
+def test_each_weight_goes_to_a_level_near_it(layer: nn.Module, scheme: QuantizationScheme) -> None:
     variant, layouts = quantize(layer, scheme), filter_layouts(layer)
     for item in variant.layers:
-        weight = dict(layer.named_parameters())[item.parameter]
-        rows = layouts[item.parameter].rows(variant.point[item.parameter])
-        source = layouts[item.parameter].rows(weight)
-        blocks = zip(split_blocks(rows, scheme), split_blocks(source, scheme), strict=True)
-        seen = 0
-        for values, original in blocks:
-            for value, before in zip(values.flatten(0, -2), original.flatten(0, -2), strict=True):
-                seen += 1
-                assert len(value.unique()) <= levels(scheme)
-                span = before.abs().max() if scheme.symmetric else before.clamp(min=0).max() - before.clamp(max=0).min()
-                steps = (levels(scheme) - 1) / (2 if scheme.symmetric else 1)
-                # half a step, the rounding of the scale itself (fp16 in groups), and one step where a zero point clips
-                slack = {"float16": 2.0**-10, "float32": 2.0**-22}[scheme.scale_dtype] * span
-                worst = (0.5 if scheme.symmetric else 1.0) * span / steps
-                assert (value - before).abs().max() <= worst * (1 + 1e-3) + slack
-        assert seen == count_blocks(*rows.shape, scheme)
+        source = layouts[item.parameter].rows(dict(layer.named_parameters())[item.parameter].detach())
+        values = layouts[item.parameter].rows(variant.point[item.parameter])
+        blocks = list(zip(split_blocks(values, scheme), split_blocks(source, scheme), strict=True))
+        for value, before in blocks:
+            if scheme.granularity != "block":
+                assert max(len(block.unique()) for block in value.flatten(0, -2)) <= 2**scheme.bits
+            low, high = before.amin(-1).clamp(max=0), before.amax(-1).clamp(min=0)
+            span = high - low if not scheme.symmetric else torch.maximum(-low, high)
+            if scheme.granularity == "block" or scheme.format == "nvfp4":
+                span = torch.full_like(span, float(source.abs().max()) * (1 if scheme.symmetric else 2))
+            step = step_of(scheme, span)
+            # half a step, and one where a zero point clips; what the scale's own rounding adds
+            slack = {"float16": 2.0**-10, "float32": 2.0**-22, "e8m0": 2.0**-22, "e4m3": 2.0**-3}[scheme.scale_dtype]
+            worst = step * (0.5 if scheme.symmetric else 1.0) * (1 + 1e-3) + slack * span
+            assert ((value - before).abs().amax(-1) <= worst).all()
 
 
 def test_effective_bits_and_size_count_what_is_stored(layer: nn.Module, scheme: QuantizationScheme) -> None:
@@ -83,11 +104,14 @@ def test_effective_bits_and_size_count_what_is_stored(layer: nn.Module, scheme: 
     stored = total = 0.0
     for item in variant.layers:
         channels, elements = layouts[item.parameter].rows(variant.point[item.parameter]).shape
-        groups = -(-elements // scheme.group_size) if scheme.group_size else 1
-        blocks = 1 if scheme.granularity == "tensor" else channels * groups
-        scale = 16 if scheme.granularity == "group" else 32
+        size = scheme.group_size or 1
+        blocks = {"tensor": 1, "channel": channels, "group": channels * -(-elements // size),
+                  "block": -(-channels // size) * -(-elements // size)}[scheme.granularity]  # fmt: skip
+        assert blocks == count_blocks(channels, elements, scheme)
+        scale = {"float32": 32, "float16": 16, "e8m0": 8, "e4m3": 8}[scheme.scale_dtype]
         zero_point = 0 if scheme.symmetric else scheme.bits
-        stored += scheme.bits * item.parameters + blocks * (scale + zero_point)
+        second_level = 32 if scheme.format == "nvfp4" else 0
+        stored += scheme.bits * item.parameters + blocks * (scale + zero_point) + second_level
         total += item.parameters
     assert variant.effective_bits == pytest.approx(stored / total)
     rest = sum(p.nbytes for p in layer.parameters()) - 4 * total
@@ -106,20 +130,33 @@ def test_observed_anew_at_the_point_it_gives_the_same_variant(layer: nn.Module, 
 
 def test_encoding_is_a_projection(scheme: QuantizationScheme) -> None:
     quantizer = QUANTIZERS[scheme.format]
-    for block in split_blocks(torch.randn(7, 301, dtype=torch.float64), scheme):
-        qparams = quantizer.observe(block, scheme)
+    rows = torch.randn(7, 301)
+    whole = tensor_span(rows, scheme)
+    for block in split_blocks(rows, scheme):
+        qparams = block_qparams(block, scheme, whole)
         codes = quantizer.encode(block, qparams, scheme)
-        assert torch.equal(codes, codes.round())
-        assert torch.equal(quantizer.encode(quantizer.decode(codes, qparams), qparams, scheme), codes)
+        values = quantizer.decode(codes, qparams, scheme)
+        assert torch.equal(quantizer.encode(values, qparams, scheme), codes)
+        edges = quantizer.edges(qparams, scheme)
+        assert ((values >= edges.low) & (values <= edges.high)).all()
+
+
+def test_a_grid_rounds_as_the_round_trip_does(scheme: QuantizationScheme) -> None:
+    rows = torch.randn(9, 70)
+    grid = observe_grid(rows, scheme)
+    assert torch.equal(grid.nearest(rows), round_trip(rows, scheme))
+    some = torch.tensor([3, 40, 69])
+    assert torch.equal(grid.nearest(rows[:, some], some), round_trip(rows, scheme)[:, some])
 
 
 def test_quantizing_twice_changes_no_more_than_a_rounding(scheme: QuantizationScheme) -> None:
     once = fake_quantize(torch.randn(7, 301), scheme)
     twice = fake_quantize(once, scheme)
-    if scheme.full_range:  # its amax lies half a step beyond the last code, so a second min-max shrinks the grid
-        assert twice.abs().max() <= once.abs().max()
-    else:
+    narrow = scheme.format == "integer" and scheme.symmetric and not scheme.full_range
+    if narrow and scheme.scale_dtype != "e8m0":
         assert (twice - once).abs().max() <= 2 * torch.finfo(torch.float32).eps * once.abs().max()
+    else:  # its amax lies off the last code, so a second range is another one, by half a step at most
+        assert (twice - once).abs().max() <= step_of(scheme, 2 * once.abs().max())
 
 
 def test_zero_stays_zero(scheme: QuantizationScheme) -> None:
@@ -133,7 +170,7 @@ def test_weights_of_one_sign(scheme: QuantizationScheme, sign: int) -> None:
     weight = sign * (torch.rand(4, 64) + 0.5)
     rounded = fake_quantize(weight, scheme)
     assert torch.all(rounded * sign >= 0)
-    assert (rounded - weight).norm() < 0.5 * weight.norm()
+    assert (rounded - weight).norm() < 0.55 * weight.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -154,10 +191,22 @@ def test_extreme_channels_stay_finite(scheme: QuantizationScheme, dtype: torch.d
         assert (rounded[5] - weight[5]).abs().max() <= weight[5].abs().max()
 
 
-def test_values_are_rounded_once_to_a_short_dtype(scheme: QuantizationScheme) -> None:
+def test_short_dtypes_are_computed_in_float32_and_rounded_once(scheme: QuantizationScheme) -> None:
     for dtype in (torch.bfloat16, torch.float16):
         weight = torch.randn(5, 64).to(dtype)
-        assert torch.equal(fake_quantize(weight, scheme), round_trip(weight.double(), scheme).to(dtype))
+        assert torch.equal(fake_quantize(weight, scheme), round_trip(weight.float(), scheme).to(dtype))
+
+
+def test_the_answer_can_be_written_in_place(layer: nn.Module) -> None:
+    for name in ("int4", "int4-tensor", "int4-g8-asym", "fp8-e4m3-b4"):
+        for key, layout in filter_layouts(layer).items():
+            weight = layer.get_parameter(key).detach()
+            expected = round_trip(weight, parse_scheme(name), layout)
+            into = torch.empty_like(weight)
+            assert round_trip(weight, parse_scheme(name), layout, out=into) is into
+            assert torch.equal(into, expected)
+            itself = weight.clone()
+            assert torch.equal(round_trip(itself, parse_scheme(name), layout, out=itself), expected)
 
 
 def test_the_derivative_is_the_identity_in_every_mode(scheme: QuantizationScheme) -> None:

@@ -20,7 +20,7 @@ from app.pages.new.schemes import known_schemes, scheme_groups
 from app.pages.new.source_callbacks import register_sources
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.errors import QuantLensError
-from quant_lens_engine.schema import ErrorBody, parse_scheme
+from quant_lens_engine.schema import ErrorBody, parse_recipe
 from worker import queue
 
 FIELDS = {
@@ -148,7 +148,7 @@ def _register_schemes(app: Dash, services: Services) -> None:
         if not text or not text.strip():
             return no_update, no_update, no_update, "Write a scheme's name, such as int4-g64-asym."
         try:
-            name = parse_scheme(text.strip().lower()).name
+            name = parse_recipe(text.strip().lower()).name
         except QuantLensError as error:
             return no_update, no_update, no_update, f"{error.message}. {error.hint}."
         offered = services.store.capabilities.read().schemes

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from quant_lens_engine.errors import QuantLensError
-from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Analyses, RunSpec, Transform, parse_run_spec, parse_scheme
+from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Analyses, RunSpec, Transform, parse_recipe, parse_run_spec
 
 DEFAULT_SCHEMES = ("int8", "int4")
 DEFAULT_LIMIT = 1024
@@ -129,7 +129,7 @@ class Draft:
             found["schemes"] = "Choose at least one scheme."
         for name in self.schemes:
             try:
-                parse_scheme(name)
+                parse_recipe(name)
             except QuantLensError as error:
                 found["schemes"] = f"{error.message}. {error.hint}"
         try:

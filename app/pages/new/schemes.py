@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 from dash import html
 
 from quant_lens_engine.errors import QuantLensError
-from quant_lens_engine.schema import QuantizationScheme, SchemeFacts, numbers, parse_scheme
+from quant_lens_engine.schema import Recipe, SchemeFacts, numbers, parse_recipe
 
 FAMILY_WORDS = {"float8": "Float", "codebook": "Block and codebook"}
 GRANULARITY_WORDS = {"channel": "One scale a channel", "group": "One scale a group", "tensor": "One scale a tensor"}
@@ -48,7 +48,7 @@ def _column(facts: SchemeFacts) -> str:
     """The family's words; the many integer schemes stand by what shares one scale."""
     if facts.family != "integer":
         return FAMILY_WORDS.get(facts.family, facts.family)
-    scheme = parse_scheme(facts.name)
+    scheme = parse_recipe(facts.name).scheme
     uneven = not scheme.symmetric or scheme.full_range
     return UNEVEN if uneven else GRANULARITY_WORDS[scheme.granularity]
 
@@ -58,12 +58,12 @@ def swatch_id(name: str) -> dict[str, str]:
     return {"type": "new-swatch", "scheme": name}
 
 
-def known_schemes(names: Iterable[str]) -> list[QuantizationScheme]:
+def known_schemes(names: Iterable[str]) -> list[Recipe]:
     """Those of the names that are schemes."""
     found = []
     for name in names:
         try:
-            found.append(parse_scheme(name))
+            found.append(parse_recipe(name))
         except QuantLensError:
             continue
     return found
@@ -87,5 +87,9 @@ def _option(facts: SchemeFacts) -> dmc.CheckboxCard:
 def _facts_of(name: str) -> SchemeFacts:
     parsed = next(iter(known_schemes([name])), None)
     return SchemeFacts(
-        name=name, family=CUSTOM_FAMILY, bits=parsed.bits if parsed else 0, effective_bits=0, description="named by you"
+        name=name,
+        family=CUSTOM_FAMILY,
+        bits=parsed.scheme.bits if parsed else 0,
+        effective_bits=0,
+        description="named by you",
     )

@@ -25,11 +25,13 @@ class Arrays:
         x: ``(rows, …)`` numbers; mapped from the file where it can be, so that only the rows used are read.
         y: ``(rows,)`` labels; None where the file has none.
         notes: sentences on what was recognised.
+        calibration: other rows of the same kind that come along, for ranges and algorithms.
     """
 
     x: np.ndarray
     y: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    calibration: Arrays | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from quant_lens_engine.intake.datasets import Arrays, dataset
@@ -33,5 +35,6 @@ def digits_split() -> tuple[Arrays, Arrays]:
 
 @dataset("digits", description="scikit-learn's digits, the 360 rows that the examples were not trained on")
 def held_out_digits() -> Arrays:
-    """The rows that the example models have not seen."""
-    return digits_split()[1]
+    """The rows that the example models have not seen; those that they have calibrate."""
+    training, held_out = digits_split()
+    return replace(held_out, calibration=training)

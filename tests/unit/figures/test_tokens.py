@@ -6,7 +6,7 @@ import pytest
 
 from quant_lens_engine.figures.tokens import BIT_CLASSES, GROUND, MODES, VERDICTS, Mode
 from quant_lens_engine.figures.variant_style import scheme_styles
-from quant_lens_engine.schema import parse_scheme
+from quant_lens_engine.schema import parse_recipe
 
 
 def luminance(colour: str) -> float:
@@ -50,7 +50,7 @@ def test_lines_are_seen_and_labels_are_read(mode: Mode) -> None:
 
 def test_every_scheme_of_a_run_is_told_apart_by_dash_and_by_colour() -> None:
     names = ["int8", "int8-tensor", "int8-asym", "int4", "int4-g32", "int4-g128", "int6", "int7", "int3", "int2"]
-    styles = scheme_styles([parse_scheme(name) for name in [*names, "int16"]])
+    styles = scheme_styles([parse_recipe(name) for name in [*names, "int16"]])
     for one, other in itertools.combinations(styles.values(), 2):
         if one.bit_class == other.bit_class:
             assert one.dash != other.dash, (one.name, other.name)
@@ -58,13 +58,13 @@ def test_every_scheme_of_a_run_is_told_apart_by_dash_and_by_colour() -> None:
 
 
 def test_a_shade_never_loses_contrast() -> None:
-    for style in scheme_styles([parse_scheme(f"int4-g{2**power}") for power in range(1, 7)]).values():
+    for style in scheme_styles([parse_recipe(f"int4-g{2**power}") for power in range(1, 7)]).values():
         for mode in MODES:
             assert contrast(style.fill[mode], GROUND[mode].surface) >= 3, style.name
 
 
 def test_a_style_does_not_change_when_variants_join_behind() -> None:
-    few = scheme_styles([parse_scheme("int4"), parse_scheme("int4-g32")])
-    more = scheme_styles([parse_scheme("int4"), parse_scheme("int4-g32"), parse_scheme("int4-g64")])
+    few = scheme_styles([parse_recipe("int4"), parse_recipe("int4-g32")])
+    more = scheme_styles([parse_recipe("int4"), parse_recipe("int4-g32"), parse_recipe("int4-g64")])
     assert all(more[name] == style for name, style in few.items())
     assert few["FP32"].dash == "solid"

@@ -22,7 +22,7 @@ def test_effective_bits_are_those_of_the_vocabulary() -> None:
 
 def test_descriptions_hold_the_scale_formula() -> None:
     descriptions = {facts.name: facts.description for facts in available_schemes()}
-    assert descriptions["int4-g128"].endswith("one fp16 scale for 128 weights; scale = amax / 7")
+    assert descriptions["int4-g128"].endswith("fp16 scale = amax / 7, one for 128 weights of a channel")
     assert "amax / 7.5" in descriptions["int4-full"]
 
 

@@ -66,7 +66,6 @@ def test_frozen_parameters_are_rounded_and_stay_frozen() -> None:
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (nn.LSTM(4, 3), "no quantizer for weight_ih_l0, weight_hh_l0 of LSTM"),
         (nn.Bilinear(2, 3, 4), "no quantizer for weight of Bilinear"),
         (nn.LayerNorm(4), "LayerNorm has only vectors"),
         (parametrizations.weight_norm(nn.Linear(3, 2)), "computed from other parameters"),

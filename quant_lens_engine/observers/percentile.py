@@ -1,0 +1,51 @@
+"""The range that holds all but the outermost ten-thousandth of the values at each end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quant_lens_engine.observers import OBSERVERS
+from quant_lens_engine.observers._histogram import BINS, RunningHistogram
+from quant_lens_engine.quantizers import NumberFormat, Range
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PERCENTILE = 99.99
+
+
+class PercentileObserver:
+    """Percentiles of a histogram, interpolated within a bin; of the magnitude where the format is symmetric."""
+
+    description = f"the {PERCENTILE} % percentile at each end"
+
+    def __init__(self) -> None:
+        self._histogram = RunningHistogram()
+
+    def update(self, values: Tensor) -> None:
+        """Count."""
+        self._histogram.update(values)
+
+    def span(self, fmt: NumberFormat) -> Range:
+        """Both percentiles, never beyond what was seen."""
+        ends = self._histogram.ends.span(fmt)
+        counts = self._histogram.counts
+        assert counts is not None
+        if fmt.symmetric:
+            reach = self._quantile((counts + counts.flip(0)) / 2, (1 + PERCENTILE / 100) / 2)
+            return Range(ends.low.clamp(min=-reach), ends.high.clamp(max=reach))
+        low = -self._quantile(counts.flip(0), PERCENTILE / 100)
+        high = self._quantile(counts, PERCENTILE / 100)
+        return Range(ends.low.clamp(min=low), ends.high.clamp(max=high))
+
+    def _quantile(self, counts: Tensor, share: float) -> float:
+        below = counts.cumsum(0)
+        wanted = share * float(below[-1])
+        place = int((below < wanted).sum())
+        before = float(below[place - 1]) if place else 0.0
+        inside = (wanted - before) / max(float(counts[place]), 1.0)
+        width = 2 * self._histogram.reach / BINS
+        return -self._histogram.reach + (place + min(inside, 1.0)) * width
+
+
+OBSERVERS.add("percentile", PercentileObserver)

@@ -1,0 +1,132 @@
+"""How a network is brought into a scheme: one file an algorithm, each registers itself.
+
+An algorithm works on a :class:`~quant_lens_engine.quantization.draft.Draft` in one of five phases. Several are combined
+by naming them (``w4a8+smoothquant+gptq+bias-correction``); they run in the order of their phases:
+
+=========  =======================================================================================================
+prepare    rescale the network without changing its function: what is rounded becomes easier to round
+range      choose which range of weights a grid holds
+round      choose the codes
+correct    change parameters that are not rounded, to make up for what rounding does on average
+train      change all parameters by gradient descent through the rounding
+=========  =======================================================================================================
+
+Activation ranges are calibrated between *prepare* and *range*. Without an algorithm weights go to the nearest code
+(RTN).
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import ValidationError
+
+from quant_lens_engine.errors import SchemeError
+from quant_lens_engine.quantization.draft import Draft
+from quant_lens_engine.registry import Registry, load_rooms
+from quant_lens_engine.schema import QuantizationScheme, Recipe, Request
+
+Phase = Literal["prepare", "range", "round", "correct", "train"]
+PHASES: tuple[Phase, ...] = ("prepare", "range", "round", "correct", "train")
+
+
+class NoOptions(Request):
+    """There is nothing to choose."""
+
+
+class Algorithm(Protocol):
+    """One algorithm.
+
+    Attributes:
+        description: one line, with its paper.
+        phase: when it runs.
+        place: before others of its phase that have a higher one.
+        needs_calibration: whether it looks at calibration rows.
+        options: a record of what can be chosen, with the usual values.
+    """
+
+    description: str
+    phase: Phase
+    place: int
+    needs_calibration: bool
+    options: ClassVar[type[Request]]
+
+    def check(self, scheme: QuantizationScheme) -> None:
+        """Raise SchemeError ``not_defined`` if it has no meaning for a scheme."""
+
+    def apply(self, draft: Draft, options: Any) -> None:
+        """Do it: whatever is decided is left in ``draft``."""
+
+
+ALGORITHMS: Registry[Algorithm] = Registry("algorithm", SchemeError)
+
+
+def check_recipe(recipe: Recipe) -> list[tuple[str, Algorithm, Any]]:
+    """The algorithms of a recipe in the order in which they run, each with its options.
+
+    Raises:
+        SchemeError: ``unknown_algorithm``, ``bad_option``, ``not_defined``, or two that exclude each other.
+
+    Example:
+        >>> from quant_lens_engine.schema import parse_recipe
+        >>> [name for name, _, _ in check_recipe(parse_recipe("int4+bias-correction+gptq:act_order=true"))]
+        ['gptq', 'bias-correction']
+    """
+    found = []
+    for step in recipe.algorithms:
+        if step.name not in ALGORITHMS:
+            near = difflib.get_close_matches(step.name, list(ALGORITHMS), n=2)
+            raise SchemeError(
+                f"unknown algorithm {step.name!r} in {recipe.name!r}",
+                hint=(f"did you mean {' or '.join(near)}? " if near else "")
+                + f"known: {', '.join(sorted(ALGORITHMS))}",
+                code="unknown_algorithm",
+                details={"algorithm": step.name, "nearest": near},
+            )
+        algorithm = ALGORITHMS[step.name]
+        algorithm.check(recipe.scheme)
+        found.append((step.name, algorithm, _options(step.name, algorithm, step.options)))
+    found.sort(key=lambda item: (PHASES.index(item[1].phase), item[1].place))
+    for phase in ("range", "round", "train"):
+        names = [name for name, algorithm, _ in found if algorithm.phase == phase]
+        if len(names) > 1:
+            raise SchemeError(
+                f"{' and '.join(names)} clash in {recipe.name!r}: each would do the same work",
+                hint="name one of them",
+                code="clashing_algorithms",
+            )
+    return found
+
+
+def not_defined(algorithm: str, scheme: QuantizationScheme, reason: str, hint: str) -> SchemeError:
+    """An algorithm has no meaning for a scheme."""
+    return SchemeError(
+        f"{algorithm} is not defined for {scheme.name}: {reason}",
+        hint=hint,
+        code="not_defined",
+        details={"algorithm": algorithm, "scheme": scheme.name},
+    )
+
+
+def refuse_float(algorithm: str, scheme: QuantizationScheme) -> None:
+    """Raise where no weight is rounded."""
+    if scheme.format == "float":
+        raise not_defined(algorithm, scheme, "its weights stay in float", "name a scheme that rounds weights")
+
+
+def _options(name: str, algorithm: Algorithm, given: dict[str, Any]) -> Request:
+    try:
+        return algorithm.options.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(f"{key}={value.default}" for key, value in algorithm.options.model_fields.items()) or "none"
+        raise SchemeError(
+            f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            hint=f"its options, with their usual values: {known}",
+            code="bad_option",
+        ) from None
+
+
+load_rooms(sys.modules[__name__])

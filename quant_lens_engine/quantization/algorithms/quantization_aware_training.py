@@ -1,0 +1,174 @@
+"""Quantization-aware fine-tuning (QAT): gradient descent through the rounding, straight through (Jacob et al. 2018,
+arXiv:1712.05877); plain, or with sharpness-aware minimisation (SAM; Foret et al. 2021, arXiv:2010.01412).
+
+Every trainable parameter moves, in ``eval()`` mode: normalisation keeps its statistics and nothing is dropped out, so
+the function that is trained is the one that is measured. The rows are the calibration rows; those of the evaluation
+are held out, and where there are no others training is refused. ``float+qat`` trains the float model alike, as the
+control of a
+comparison: the same rows, steps and order, without rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from quant_lens_engine.errors import NumericalError, SchemeError
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.randomness import generator
+from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase
+from quant_lens_engine.quantization.draft import Draft
+from quant_lens_engine.quantization.fake_quant import straight_through
+from quant_lens_engine.schema import QuantizationScheme, Request
+
+
+class QatOptions(Request):
+    """How it trains.
+
+    Attributes:
+        steps: of Adam, each on one batch.
+        batch: rows of a batch.
+        learning_rate: at the first step; it falls to 0 along half a cosine.
+    """
+
+    steps: int = Field(default=200, ge=1, le=1_000_000)
+    batch: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+
+
+class SamOptions(QatOptions):
+    """How it trains, and how far the worst neighbour is looked for.
+
+    Attributes:
+        rho: radius of the neighbourhood.
+    """
+
+    rho: float = Field(default=0.05, gt=0)
+
+
+class QuantizationAwareTraining:
+    """Train through the rounding."""
+
+    phase: Phase = "train"
+    place = 0
+    needs_calibration = True
+    options: ClassVar[type[Request]] = QatOptions
+    description = "a short fine-tune through the rounding (QAT, arXiv:1712.05877)"
+
+    def check(self, scheme: QuantizationScheme) -> None:
+        """Any scheme, and none: the float model is the control."""
+
+    def apply(self, draft: Draft, options: QatOptions) -> None:
+        """Train, and leave how far each parameter has moved."""
+        if draft.overlap:
+            raise SchemeError(
+                "there are no rows to train on: calibration rows are among those that are evaluated",
+                hint="lower data.limit, or give a calibration file: what is measured on must be held out",
+                code="no_rows_to_train_on",
+            )
+        training = _Training(draft, options)
+        before = training.loss()
+        training.run()
+        floats = draft.weights
+        for name, leaf in training.leaves.items():
+            draft.shifts[name] = leaf.detach().double() - floats[name].double()
+        draft.notes.append(
+            f"{options.steps} steps on {draft.rows.samples} rows: the loss on them went from {before:.4g} to "
+            f"{training.loss():.4g}"
+        )
+
+
+class SharpnessAware(QuantizationAwareTraining):
+    """Train at the worst point of a neighbourhood."""
+
+    options: ClassVar[type[Request]] = SamOptions
+    description = "the same with sharpness-aware minimisation (SAM, arXiv:2010.01412)"
+
+
+class _Training:
+    """Parameters on their way. A weight whose codes were chosen by another algorithm starts from these."""
+
+    def __init__(self, draft: Draft, options: QatOptions) -> None:
+        self.draft, self.options = draft, options
+        point, floats = draft.point(), draft.weights
+        plain = {site.parameter for site in draft.survey.sites} - set(draft.decided)
+        draft.decided.clear()
+        self.objective = draft.rows.through(draft.forward).at(point)
+        start = {name: (floats if name in plain else point)[name] for name in self.objective.free}
+        self.leaves = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+        self.roundings = {site.parameter: draft.rounding(site) for site in draft.survey.sites}
+        self.optimizer = torch.optim.Adam(list(self.leaves.values()), lr=options.learning_rate)
+
+    def run(self) -> None:
+        """Every step."""
+        rho = getattr(self.options, "rho", 0.0)
+        for step, rows in enumerate(self._batches()):
+            if step % 10 == 0:
+                self.draft.tell("training", step, self.options.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.options.learning_rate * (1 + math.cos(math.pi * step / self.options.steps)) / 2
+            gradients = self._gradients(rows)
+            if rho:
+                gradients = self._at_the_worst_neighbour(rows, gradients, rho)
+            for leaf, gradient in zip(self.leaves.values(), gradients, strict=True):
+                leaf.grad = gradient
+            self.optimizer.step()
+
+    def loss(self) -> float:
+        """Of all rows, as the parameters are now."""
+        with torch.no_grad():
+            return self.objective.at(self._point()).loss()
+
+    def _at_the_worst_neighbour(self, rows: Objective, gradients: list[Tensor], rho: float) -> list[Tensor]:
+        length = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+        steps = [gradient * (rho / (length + 1e-12)) for gradient in gradients]
+        with torch.no_grad():
+            for leaf, step in zip(self.leaves.values(), steps, strict=True):
+                leaf += step
+        worst = self._gradients(rows)
+        with torch.no_grad():
+            for leaf, step in zip(self.leaves.values(), steps, strict=True):
+                leaf -= step
+        return worst
+
+    def _gradients(self, rows: Objective) -> list[Tensor]:
+        self.draft.progress.check_cancelled()
+        totals, weight = [torch.zeros_like(leaf) for leaf in self.leaves.values()], 0.0
+        for batch in rows.batches():
+            with torch.enable_grad():
+                terms = rows.terms(batch, rows.point | self._point())
+                total = terms.losses.sum()
+            gradients = torch.autograd.grad(total, list(self.leaves.values()), allow_unused=True)
+            weight += float(terms.weights.sum())
+            totals = [sofar if part is None else sofar + part for sofar, part in zip(totals, gradients, strict=True)]
+        if not all(bool(torch.isfinite(part).all()) for part in totals):
+            raise NumericalError(
+                "training diverged: a gradient is not finite", hint="lower learning_rate", code="training_diverged"
+            )
+        return [part / weight for part in totals]
+
+    def _point(self) -> dict[str, Tensor]:
+        """Rounded weights with the derivative of the identity; other parameters as they are."""
+        return {
+            name: straight_through(self.roundings[name](leaf), leaf) if name in self.roundings else leaf
+            for name, leaf in self.leaves.items()
+        }
+
+    def _batches(self) -> Iterator[Objective]:
+        """Rows drawn without replacement, epoch after epoch."""
+        count, size = self.objective.samples, min(self.options.batch, self.objective.samples)
+        order = torch.empty(0, dtype=torch.long)
+        for step in range(self.options.steps):
+            if len(order) < size:
+                order = torch.randperm(count, generator=generator(self.draft.seed, "training", step))
+            rows, order = order[:size], order[size:]
+            yield self.objective.select(rows.sort().values)
+
+
+ALGORITHMS.add("qat", QuantizationAwareTraining())
+ALGORITHMS.add("qat-sam", SharpnessAware())

@@ -1,0 +1,182 @@
+"""A forward pass with a place to look at, and to change, each activation: hooks at layers, attention written out."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from quant_lens_engine.objective.function import Point
+from quant_lens_engine.quantization.attention import multihead_attention, scaled_dot_product
+from quant_lens_engine.quantization.layers import CONVOLUTIONS, EMBEDDINGS, TRANSPOSED_CONVOLUTIONS
+
+_SPATIAL = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS)
+_MATRIX_PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Where an activation is met.
+
+    Attributes:
+        layer: the layer whose input it is; of what attention multiplies, the attention's name or number.
+        module: the name of the module whose weight it is multiplied with; of attention's products, the same as layer.
+        role: ``input``; for the projections of attention ``input``, or ``query``, ``key`` and ``value`` where they
+            differ; for its products ``queries``, ``keys``, ``values``, ``probabilities``, ``left`` and ``right``.
+        spatial: it enters a convolution: features lie on axis 1, elsewhere on the last.
+    """
+
+    layer: str
+    module: str
+    role: str = "input"
+    spatial: bool = False
+
+    @property
+    def name(self) -> str:
+        """The layer's, with the role where that is not its only input."""
+        return self.layer if self.role == "input" else f"{self.layer}.{self.role}"
+
+    @property
+    def inside_attention(self) -> bool:
+        """Whether it is a factor of attention's products, not the input of a layer with weights."""
+        return self.role in ("queries", "keys", "values", "probabilities", "left", "right")
+
+
+Visit = Callable[[Activation, Tensor], Tensor]
+"""``(activation, values) -> values`` as the layer behind gets them."""
+
+ATTENTION_ROLES = {"query": "queries", "key": "keys", "value": "values", "probabilities": "probabilities"}
+
+
+class InstrumentedForward:
+    """A network with the same parameters whose activations pass by ``visit``.
+
+    Args:
+        model: its modules are copied, its parameters and buffers shared.
+        modules: names of the layers whose inputs are visited.
+        visit: sees each activation, and gives back what the layer behind gets.
+        products: also visit what attention multiplies, in ``nn.MultiheadAttention`` and wherever
+            ``F.scaled_dot_product_attention`` is called.
+        written_out: take matrix products of two activations for attention, too.
+
+    Attributes:
+        model: the network with its hooks; names and shapes of its parameters are those of the original.
+    """
+
+    def __init__(
+        self, model: nn.Module, modules: Collection[str], visit: Visit, *, products: bool = False,
+        written_out: bool = False,
+    ) -> None:  # fmt: skip
+        self.model = structural_copy(model)
+        self.visit = visit
+        self._mode = _AttentionMode(self, written_out) if products else None
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.MultiheadAttention):
+                owners = {"in_proj": name, "out_proj": _joined(name, "out_proj")}
+                visited = {part: owner for part, owner in owners.items() if owner in modules}
+                if visited or products:
+                    self._write_out(name, module, visited, products)
+            elif name in modules and not isinstance(module, EMBEDDINGS) and not self._is_inside_attention(name):
+                self._hook(Activation(name, name, spatial=isinstance(module, _SPATIAL)), module)
+
+    def prepare(self, batch: int, at: Callable[[Point], Any]) -> None:
+        """Nothing: each pass stands by itself."""
+
+    @contextmanager
+    def around(self, batch: int) -> Iterator[None]:  # noqa: ARG002
+        """Watch for calls of attention."""
+        if self._mode is None:
+            yield
+            return
+        self._mode.begin()
+        with self._mode:
+            yield
+
+    def _hook(self, activation: Activation, module: nn.Module) -> None:
+        def visit_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if not inputs or not isinstance(inputs[0], Tensor):
+                return None
+            return (self.visit(activation, inputs[0]), *inputs[1:])
+
+        module.register_forward_pre_hook(visit_input)
+
+    def _write_out(self, name: str, module: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
+        """Attention whose parts can be seen, in place of the fused function."""
+
+        def seen(role: str, values: Tensor) -> Tensor:
+            projection, _, part = role.partition(".")
+            if projection in visited:
+                place = Activation(_joined(name, projection), visited[projection], part or "input")
+                return self.visit(place, values)
+            if role in ATTENTION_ROLES and products:
+                return self.visit(Activation(name or "attention", name, ATTENTION_ROLES[role]), values)
+            return values
+
+        module.forward = functools.partial(multihead_attention, module, seen)  # type: ignore[method-assign]
+
+    def _is_inside_attention(self, name: str) -> bool:
+        return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
+
+
+class _AttentionMode(TorchFunctionMode):
+    """Shows what ``F.scaled_dot_product_attention`` takes, and products of two activations."""
+
+    def __init__(self, forward: InstrumentedForward, written_out: bool) -> None:
+        super().__init__()
+        self._forward, self._written_out = forward, written_out
+        self._calls = 0
+        self._parameters: set[int] | None = None
+
+    def begin(self) -> None:
+        """A new pass: calls are counted from 1, so that the same call has the same name in each."""
+        self._calls, self._parameters = 0, None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the arguments of attention; everything else passes."""
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            label = self._label("attention")
+            return scaled_dot_product(lambda role, x: self._seen(label, ATTENTION_ROLES[role], x), *args, **kwargs)
+        if self._written_out and func in _MATRIX_PRODUCTS and self._multiplies_activations(args):
+            label = self._label("matmul")
+            return func(self._seen(label, "left", args[0]), self._seen(label, "right", args[1]))
+        return func(*args, **kwargs)
+
+    def _seen(self, label: str, role: str, values: Tensor) -> Tensor:
+        return self._forward.visit(Activation(label, label, role), values)
+
+    def _multiplies_activations(self, args: tuple[Any, ...]) -> bool:
+        return len(args) == 2 and all(
+            isinstance(arg, Tensor) and arg.dim() >= 3 and arg.is_floating_point() and not self._is_parameter(arg)
+            for arg in args
+        )
+
+    def _is_parameter(self, tensor: Tensor) -> bool:
+        """A weight, or a view of one (the experts of a mixture have three axes)."""
+        if self._parameters is None:
+            self._parameters = {id(parameter) for parameter in self._forward.model.parameters()}
+        return id(tensor) in self._parameters or (tensor._base is not None and id(tensor._base) in self._parameters)
+
+    def _label(self, kind: str) -> str:
+        self._calls += 1
+        return f"{kind}{self._calls}"
+
+
+def structural_copy(model: nn.Module) -> nn.Module:
+    """The modules copied, their parameters and buffers shared."""
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared)
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(filter(None, parts))

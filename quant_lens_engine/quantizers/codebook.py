@@ -1,0 +1,118 @@
+"""Codebooks: a code is the number of a level; real value = level · scale, scale = amax / max |level|.
+
+``nf4`` holds the quantiles of a normal distribution after Dettmers et al. 2023 (QLoRA, arXiv:2305.14314). Any other
+codebook is given by its levels: ``codebook[-1:-0.5:0:0.5:1]-g64``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
+from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NF4_LEVELS = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+MOST_LEVELS = 256
+
+
+class CodebookQuantizer:
+    """The nearest of some levels; a tie goes to the lower one."""
+
+    family = "block"
+
+    def __init__(self, name: str, levels: tuple[float, ...] | None) -> None:
+        self._known = levels
+        self.stem = re.compile(name if levels else rf"{name}\[(?P<levels>[^\[\]]*)\]")
+        self.defaults: Mapping[str, Any] = {"bits": _bits(levels), "levels": levels} if levels else {}
+
+    def fields(self, match: re.Match[str]) -> dict[str, Any]:
+        """The levels, where the name holds them."""
+        if self._known is not None:
+            return {}
+        try:
+            levels = tuple(float(part) for part in match["levels"].split(":"))
+        except ValueError:
+            raise ValueError("a codebook is a list of numbers: codebook[-1:0:1]") from None
+        return {"levels": levels, "bits": _bits(levels)}
+
+    def stem_of(self, fmt: NumberFormat) -> str:
+        """``nf4``, or the levels."""
+        if self._known is not None:
+            return fmt.format
+        return f"codebook[{':'.join(repr(level).removesuffix('.0') for level in fmt.levels)}]"
+
+    def check(self, fmt: NumberFormat) -> None:
+        """Ascending levels, with as many bits as their number needs."""
+        levels = fmt.levels
+        if self._known is not None and levels != self._known:
+            raise ValueError(f"{fmt.format} has levels of its own: name another codebook codebook[…]")
+        if not 2 <= len(levels) <= MOST_LEVELS:
+            raise ValueError(f"a codebook has 2 to {MOST_LEVELS} levels, not {len(levels)}")
+        if not all(low < high for low, high in pairwise(levels)):
+            raise ValueError("the levels of a codebook ascend")
+        if fmt.bits != _bits(levels):
+            raise ValueError(f"{len(levels)} levels take {_bits(levels)} bits, not {fmt.bits}")
+        if not fmt.symmetric or fmt.full_range:
+            raise ValueError(f"-asym and -full clash with {fmt.format}: its levels say where it reaches")
+        if fmt.scale_dtype == "e4m3":
+            raise ValueError(f"{fmt.format} has scales of fp32, fp16 or e8m0; scales of e4m3 belong to nvfp4")
+
+    def offered(self) -> Sequence[str]:
+        """NF4 at the block sizes in use; another codebook is named by its user."""
+        return ("nf4-g64", "nf4-g128") if self._known else ()
+
+    def describe(self, fmt: NumberFormat) -> str:
+        """For example ``NF4, quantiles of a normal distribution; fp16 scale = amax``."""
+        what = "NF4, quantiles of a normal distribution" if self._known else f"a codebook of {len(fmt.levels)} levels"
+        reach = _reach(fmt)
+        return f"{what}; {SCALE_WORDS[fmt.scale_dtype]} scale = amax{'' if reach == 1 else f' / {reach:g}'}"
+
+    def stored_bits(self, fmt: NumberFormat) -> StoredBits:
+        """A level's number, and a scale a block; the levels themselves are the scheme's."""
+        return StoredBits(fmt.bits, SCALE_BITS[fmt.scale_dtype])
+
+    def qparams(self, span: Range, fmt: NumberFormat, whole: Range | None = None) -> QParams:  # noqa: ARG002
+        """The largest magnitude becomes the level of the largest magnitude."""
+        return QParams(stored_scale(span.amax / _reach(fmt), fmt.scale_dtype))
+
+    def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:
+        """How many midpoints between levels lie below."""
+        scaled = blocks / qparams.scale
+        codes = (scaled > scaled.new_tensor((fmt.levels[0] + fmt.levels[1]) / 2)).to(scaled.dtype)
+        for low, high in pairwise(fmt.levels[1:]):
+            codes += scaled > (low + high) / 2
+        return codes
+
+    def decode(self, codes: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:
+        """Level times scale."""
+        levels = codes.new_tensor(fmt.levels)
+        return levels[codes.long()] * qparams.scale
+
+    def edges(self, qparams: QParams, fmt: NumberFormat) -> Range:
+        """The outermost levels, and half the step before each."""
+        first, second, *_ = fmt.levels
+        *_, before, last = fmt.levels
+        return Range((first - (second - first) / 2) * qparams.scale, (last + (last - before) / 2) * qparams.scale)
+
+
+def _bits(levels: Sequence[float]) -> int:
+    return max(1, (len(levels) - 1).bit_length())
+
+
+def _reach(fmt: NumberFormat) -> float:
+    return max(abs(fmt.levels[0]), abs(fmt.levels[-1]))
+
+
+QUANTIZERS.add("nf4", CodebookQuantizer("nf4", NF4_LEVELS))
+QUANTIZERS.add("codebook", CodebookQuantizer("codebook", None))

@@ -1,0 +1,155 @@
+"""A recipe: a scheme, the algorithms that bring a network into it, and the layers that it is for.
+
+Its name holds all of it, so it can stand wherever a scheme's name can::
+
+    recipe := scheme ( "+" algorithm ( ":" option "=" value )* | "+only" ( ":" pattern )+ | "+skip" ( ":" pattern )+ )*
+
+    int4-g128   int3+gptq   int3-g64+gptq:act_order=true   w8a8+smoothquant+gptq   int4+skip:first:head
+    int4+fold-batchnorm+equalize+adaround:steps=2000+skip:kind.Embedding:blocks.*.proj
+
+Without an algorithm weights are rounded to nearest (RTN). A pattern is a layer's name with ``*`` and ``?``,
+``kind.X`` for layers of the class X, ``first`` for the layer that runs first, or ``head`` for the one that runs last.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from quant_lens_engine.errors import SchemeError
+from quant_lens_engine.schema.base import Request
+from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme, unknown_scheme
+
+OptionValue = bool | int | float | str
+Pattern = Annotated[str, Field(pattern=r"^[\w.*?\[\]-]+$", max_length=200)]
+
+RECIPE_GRAMMAR = (
+    "a recipe is a scheme, then +algorithm or +skip:layer: int3+gptq, w8a8+smoothquant, int4+skip:first:head"
+)
+
+_STEP = re.compile(r"[a-z][a-z0-9-]*(:[A-Za-z_][A-Za-z0-9_]*=[^:+=]+)*")
+_WORDS: dict[str, bool] = {"true": True, "false": False}
+
+
+class AlgorithmStep(Request):
+    """One algorithm, with the options that are not its usual ones."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=60)
+    options: dict[str, OptionValue] = {}
+
+    @property
+    def text(self) -> str:
+        """As a name says it: ``gptq:act_order=true``."""
+        return ":".join([self.name, *(f"{key}={_written(value)}" for key, value in sorted(self.options.items()))])
+
+
+class LayerChoice(Request):
+    """Which layers are quantized: those that match ``only`` (all, where it is empty) and do not match ``skip``."""
+
+    only: tuple[Pattern, ...] = ()
+    skip: tuple[Pattern, ...] = ()
+
+
+class Recipe(Request):
+    """How one variant is made. Two recipes are the same when their names are.
+
+    Example:
+        >>> recipe = parse_recipe("int3-g64+gptq:act_order=true+skip:head")
+        >>> recipe.scheme.group_size, recipe.algorithms[0].options, recipe.layers.skip
+        (64, {'act_order': True}, ('head',))
+        >>> parse_recipe(recipe.name) == recipe
+        True
+    """
+
+    scheme: QuantizationScheme
+    algorithms: tuple[AlgorithmStep, ...] = ()
+    layers: LayerChoice = LayerChoice()
+
+    @field_validator("scheme", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> QuantizationScheme:
+        return parse_scheme(value)
+
+    @field_validator("algorithms", mode="before")
+    @classmethod
+    def _named_steps(cls, value: Any) -> Any:
+        return [_step(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+    @field_validator("algorithms")
+    @classmethod
+    def _each_once(cls, steps: tuple[AlgorithmStep, ...]) -> tuple[AlgorithmStep, ...]:
+        names = [step.name for step in steps]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"+{repeated[0]} is said twice")
+        return steps
+
+    @property
+    def name(self) -> str:
+        """The recipe in its grammar."""
+        layers = [":".join([word, *patterns]) for word in ("only", "skip") if (patterns := getattr(self.layers, word))]
+        return "+".join([self.scheme.name, *(step.text for step in self.algorithms), *layers])
+
+
+def parse_recipe(value: str | Recipe | QuantizationScheme | dict[str, Any]) -> Recipe:
+    """A recipe from its name, its JSON, a scheme, or itself.
+
+    Raises:
+        SchemeError: ``unknown_scheme``, with the grammar in its hint. Whether there are algorithms of these names, and
+            whether they are defined for the scheme, is known where they are: when the run is inspected.
+    """
+    if isinstance(value, Recipe):
+        return value
+    if isinstance(value, QuantizationScheme) or (isinstance(value, dict) and "scheme" not in value):
+        return Recipe(scheme=parse_scheme(value))
+    if not isinstance(value, str | dict):
+        raise SchemeError(f"a scheme is a name or an object, not a {type(value).__name__}", hint=RECIPE_GRAMMAR)
+    try:
+        fields = {key: item for key, item in value.items() if key != "name"} if isinstance(value, dict) else None
+        return Recipe.model_validate(fields or _fields(str(value)))
+    except SchemeError:
+        raise
+    except (ValidationError, ValueError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        found = unknown_scheme(value, reason.removeprefix("Value error, "))
+        raise SchemeError(found.message, hint=RECIPE_GRAMMAR, details=found.details) from None
+
+
+def _fields(name: str) -> dict[str, Any]:
+    scheme, *steps = name.split("+")
+    algorithms: list[AlgorithmStep] = []
+    layers: dict[str, tuple[str, ...]] = {}
+    for text in steps:
+        word, *patterns = text.split(":")
+        if word not in ("only", "skip"):
+            algorithms.append(_step(text))
+        elif word in layers or not patterns:
+            raise ValueError(f"+{word} takes patterns, and is said once: +{word}:first:head")
+        else:
+            layers[word] = tuple(patterns)
+    return {"scheme": parse_scheme(scheme), "algorithms": algorithms, "layers": layers}
+
+
+def _step(text: str) -> AlgorithmStep:
+    if _STEP.fullmatch(text) is None:
+        raise ValueError(f"+{text} is no algorithm with options: +gptq:act_order=true")
+    name, *options = text.split(":")
+    pairs = (option.split("=", 1) for option in options)
+    return AlgorithmStep(name=name, options={key: _read(value) for key, value in pairs})
+
+
+def _read(text: str) -> OptionValue:
+    if text in _WORDS:
+        return _WORDS[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _written(value: OptionValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
