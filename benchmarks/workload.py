@@ -49,11 +49,16 @@ def gradient(objective: Objective) -> None:
         torch.autograd.grad(objective.terms(batch, leaves).losses.sum(), list(leaves.values()))
 
 
-def record(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print ``rows`` as a table, and keep them in ``benchmarks/results``."""
-    machine = {"torch": torch.__version__, "python": platform.python_version(), "cpu": platform.machine(), "threads": 1}
-    figures = {"machine": machine, "rows": ROWS, "micro_batch": MICRO_BATCH, "figures": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+def record(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
+    """Print ``rows`` as a table, and keep them in ``benchmarks/results``, with the ``facts`` that they depend on."""
+    machine = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    figures = {"machine": machine, **(facts or {"rows": ROWS, "micro_batch": MICRO_BATCH}), "figures": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     headings = list(rows[0])
     table = [headings, ["---"] * len(headings), *[[_text(row[heading]) for heading in headings] for row in rows]]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
@@ -62,4 +67,6 @@ def record(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -100,7 +100,7 @@ def round_trip(
         return answer
     target = layout.rows(answer)
     whole = tensor_span(rows, fmt, clip)
-    for chunk in row_chunks(rows.shape, fmt):
+    for chunk in chunks(rows.shape, fmt):
         part = working(rows[chunk])
         blocks = split_blocks(part, fmt)
         rounded = [_rounded(block, fmt, whole, clip) for block in blocks]
@@ -112,13 +112,15 @@ def round_trip(
     return answer
 
 
-def row_chunks(shape: torch.Size, fmt: NumberFormat) -> Iterator[slice]:
-    """Slices of rows of about :data:`CHUNK` weights that cut no tile apart."""
-    step = max(1, CHUNK // max(1, shape[1]))
-    if fmt.granularity == "block" and fmt.group_size is not None:
-        step = -(-step // fmt.group_size) * fmt.group_size
-    for first in range(0, shape[0], step):
-        yield slice(first, min(first + step, shape[0]))
+def chunks(shape: torch.Size, fmt: NumberFormat) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of parts of about :data:`CHUNK` weights that cut nothing apart that shares qparams."""
+    rows, columns = shape
+    height = fmt.group_size if fmt.granularity == "block" and fmt.group_size is not None else 1
+    width = columns if fmt.group_size is None else fmt.group_size * max(1, CHUNK // (height * fmt.group_size))
+    tall = height * max(1, CHUNK // (height * max(1, min(width, columns))))
+    for first in range(0, rows, tall):
+        for left in range(0, columns, width):
+            yield slice(first, min(first + tall, rows)), slice(left, min(left + width, columns))
 
 
 def working(rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from quant_lens_engine.quantization.blocks import block_qparams, row_chunks, split_blocks, tensor_span, working
+from quant_lens_engine.quantization.blocks import block_qparams, chunks, split_blocks, tensor_span, working
 from quant_lens_engine.quantizers import QUANTIZERS, QParams, Quantizer
 from quant_lens_engine.schema.number_format import NumberFormat
 
@@ -75,11 +75,13 @@ def observe_grid(rows: Tensor, fmt: NumberFormat, clip: float = 1.0) -> Grid:
     whole = tensor_span(rows, fmt, clip)
     if fmt.granularity == "tensor" and whole is not None:
         return Grid(fmt, QUANTIZERS[fmt.format].qparams(whole, fmt, whole))
-    parts = []
-    for chunk in row_chunks(rows.shape, fmt):
+    bands: dict[int, list[QParams]] = {}
+    for chunk in chunks(rows.shape, fmt):
         blocks = split_blocks(working(rows[chunk]), fmt)
-        parts.append(_by_channel([block_qparams(block, fmt, whole, clip) for block in blocks], fmt))
-    return Grid(fmt, combined(torch.cat, parts), fmt.group_size)
+        found = _by_channel([block_qparams(block, fmt, whole, clip) for block in blocks], fmt)
+        bands.setdefault(chunk[0].start, []).append(found)
+    whole_rows = [combined(lambda parts: torch.cat(parts, dim=1), band) for band in bands.values()]
+    return Grid(fmt, combined(torch.cat, whole_rows), fmt.group_size)
 
 
 def mapped(qparams: QParams, change: Callable[[Tensor], Tensor]) -> QParams:

@@ -6,10 +6,12 @@ codebook is given by its levels: ``codebook[-1:-0.5:0:0.5:1]-g64``.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
 from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
@@ -24,6 +26,9 @@ NF4_LEVELS = (
 )  # fmt: skip
 
 MOST_LEVELS = 256
+
+NARROWEST = 1e-5
+"""Levels of a codebook are no nearer to each other than this part of its reach."""
 
 
 class CodebookQuantizer:
@@ -59,8 +64,10 @@ class CodebookQuantizer:
             raise ValueError(f"{fmt.format} has levels of its own: name another codebook codebook[…]")
         if not 2 <= len(levels) <= MOST_LEVELS:
             raise ValueError(f"a codebook has 2 to {MOST_LEVELS} levels, not {len(levels)}")
-        if not all(low < high for low, high in pairwise(levels)):
-            raise ValueError("the levels of a codebook ascend")
+        if not all(low < high for low, high in pairwise(levels)) or not all(map(math.isfinite, levels)):
+            raise ValueError("the levels of a codebook are finite and ascend")
+        if min(high - low for low, high in pairwise(levels)) < NARROWEST * (levels[-1] - levels[0]):
+            raise ValueError(f"two levels of a codebook lie closer than {NARROWEST:g} of its reach")
         if fmt.bits != _bits(levels):
             raise ValueError(f"{len(levels)} levels take {_bits(levels)} bits, not {fmt.bits}")
         if not fmt.symmetric or fmt.full_range:
@@ -87,23 +94,57 @@ class CodebookQuantizer:
         return QParams(stored_scale(span.amax / _reach(fmt), fmt.scale_dtype))
 
     def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:
-        """How many midpoints between levels lie below."""
-        scaled = blocks / qparams.scale
-        codes = (scaled > scaled.new_tensor((fmt.levels[0] + fmt.levels[1]) / 2)).to(scaled.dtype)
-        for low, high in pairwise(fmt.levels[1:]):
-            codes += scaled > (low + high) / 2
-        return codes
+        """How many midpoints between levels lie below.
+
+        The line is cut into equal cells that hold one midpoint at most: a cell says how many midpoints lie before it,
+        and one comparison the rest.
+        """
+        scaled = (blocks / qparams.scale).reshape(-1)
+        cells = _cells(fmt.levels)
+        place = ((scaled - cells.first) * cells.density).clamp(0, len(cells.before) - 1).long()
+        before = scaled.new_tensor(cells.before).index_select(0, place)
+        passed = scaled > scaled.new_tensor(cells.midpoint).index_select(0, place)
+        return (before + passed).reshape(blocks.shape)
 
     def decode(self, codes: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:
         """Level times scale."""
-        levels = codes.new_tensor(fmt.levels)
-        return levels[codes.long()] * qparams.scale
+        levels = codes.new_tensor(fmt.levels).index_select(0, codes.reshape(-1).long())
+        return levels.reshape(codes.shape) * qparams.scale
 
     def edges(self, qparams: QParams, fmt: NumberFormat) -> Range:
         """The outermost levels, and half the step before each."""
         first, second, *_ = fmt.levels
         *_, before, last = fmt.levels
         return Range((first - (second - first) / 2) * qparams.scale, (last + (last - before) / 2) * qparams.scale)
+
+
+class _Cells(NamedTuple):
+    """Equal cells from ``first`` on, ``density`` of them in a unit.
+
+    Of each cell: how many midpoints lie before it, and the midpoint inside it (infinity where there is none).
+    """
+
+    first: float
+    density: float
+    before: list[float]
+    midpoint: list[float]
+
+
+@cache
+def _cells(levels: tuple[float, ...]) -> _Cells:
+    midpoints = [(low + high) / 2 for low, high in pairwise(levels)]
+    narrowest = min((high - low for low, high in pairwise(midpoints)), default=1.0)
+    density = 2.0 ** math.ceil(math.log2(2 / narrowest))
+    count = int((midpoints[-1] - midpoints[0]) * density) + 3
+    first = midpoints[0] - 1 / density
+    before, inside, passed = [], [], 0
+    for cell in range(count):
+        end = first + (cell + 1) / density
+        here = passed < len(midpoints) and (midpoints[passed] < end or cell == count - 1)
+        before.append(float(passed))
+        inside.append(midpoints[passed] if here else math.inf)
+        passed += here
+    return _Cells(first, density, before, inside)
 
 
 def _bits(levels: Sequence[float]) -> int:
