@@ -54,6 +54,7 @@ types: $(VENV)/.dev  ## mypy, strict
 bench: $(VENV)/.dev  ## measure the engine against its floor; figures go to benchmarks/results/
 	$(BIN)/python -m benchmarks.curvature
 	$(BIN)/python -m benchmarks.landscape
+	$(BIN)/python -m benchmarks.rounding
 
 docs: $(VENV)/.dev  ## the documentation as a site in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_model
 
 from benchmarks.workload import record

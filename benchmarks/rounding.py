@@ -75,13 +75,9 @@ def parametrized_ratio() -> dict[str, Any]:
 
 def _extra_memory(scheme: str) -> float:
     """Largest memory of a process that rounds into a copy, beyond one that only copies, in largest tensors."""
+    command = [sys.executable, "-m", "benchmarks.rounding", "--peak"]
     plain, rounding = (
-        int(
-            subprocess.run(
-                [sys.executable, "-m", __spec__.name, "--peak", what], capture_output=True, check=True
-            ).stdout
-        )
-        for what in ("copy", scheme)
+        int(subprocess.run([*command, what], capture_output=True, check=True).stdout) for what in ("copy", scheme)
     )
     return (rounding - plain) / (EDGE * EDGE * 4)
 

@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.workload import record
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.execution import computing, resolve_execution
