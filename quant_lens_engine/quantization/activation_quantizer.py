@@ -19,6 +19,7 @@ from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.observers import OBSERVERS
 from quant_lens_engine.observers.min_max import nothing_observed
 from quant_lens_engine.quantization.blocks import join_blocks, span_of, split_blocks, working
+from quant_lens_engine.quantization.instrumented_forward import Activation
 from quant_lens_engine.quantizers import QUANTIZERS, QParams, Range
 from quant_lens_engine.schema.number_format import ActivationFormat
 
@@ -60,22 +61,22 @@ class PassControl:
 class ActivationQuantizer:
     """Rounds one activation of a network.
 
+    Before a convolution features lie on axis 1 and a token is a whole row of the batch; elsewhere features lie on the
+    last axis.
+
     Args:
-        name: of the activation: the layer's, or ``layer.query`` and the like inside attention.
+        place: where it is met.
         fmt: how.
         control: what to do now; shared by all quantizers of a network.
-        axis: of the features: −1, or 1 before a convolution.
-        rows: whether a token is a whole row of the batch (before a convolution).
-        smoothing: factors of the features ``(features,)`` that were moved into the weight (SmoothQuant); the values
-            are divided by them before rounding, and multiplied after.
+        smoothing: factors of the features ``(features,)`` that were moved into the weight (SmoothQuant); the values are
+            divided by them before rounding, and multiplied after.
     """
 
     def __init__(
-        self, name: str, fmt: ActivationFormat, control: PassControl, *, axis: int = -1, rows: bool = False,
-        smoothing: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        self.name, self.fmt, self.control = name, fmt, control
-        self.axis, self.rows, self.smoothing = axis, rows, smoothing
+        self, place: Activation, fmt: ActivationFormat, control: PassControl, smoothing: Tensor | None = None
+    ) -> None:
+        self.place, self.fmt, self.control, self.smoothing = place, fmt, control, smoothing
+        self.axis = 1 if place.spatial else -1
         self.span: Range | None = None
         self._observer = OBSERVERS[fmt.observer]() if fmt.observer is not None else None
 
@@ -107,7 +108,7 @@ class ActivationQuantizer:
         span = self._observer.span(self.fmt)
         if not bool(torch.isfinite(span.low).all() and torch.isfinite(span.high).all()):
             raise NumericalError(
-                f"the input of {self.name} is not finite on the calibration rows",
+                f"the input of {self.place.name} is not finite on the calibration rows",
                 hint="the float model overflows there: check the data's transform",
                 code="non_finite_activations",
             )
@@ -129,7 +130,7 @@ class ActivationQuantizer:
         tape = self.control.tape
         if tape.place >= len(tape.entries) or tape.entries[tape.place][0].shape != values.shape:
             raise NumericalError(
-                f"the input of {self.name} comes in another order or shape than before",
+                f"the input of {self.place.name} comes in another order or shape than before",
                 hint="a model whose path depends on its values has no smooth landscape with rounded activations",
                 code="changing_path",
             )
@@ -168,7 +169,7 @@ class ActivationQuantizer:
         if not self.fmt.dynamic:
             span = self._static(values)
             return [by_row], [span], span
-        if self.fmt.granularity == "token" and not self.rows:
+        if self.fmt.granularity == "token" and not self.place.spatial:
             return [values], [span_of(values, self.fmt)], None
         return [by_row], [span_of(by_row, self.fmt)], None
 

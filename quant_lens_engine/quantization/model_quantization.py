@@ -62,6 +62,7 @@ def quantize(
     for phase in ("prepare", "activations", "range", "round", "correct", "train"):
         if phase == "activations" and scheme.rounds_activations:
             draft.forward = _calibrated(draft, calibration)
+            _note_activations(draft, calibration)
         for _, algorithm, options in algorithms:
             if algorithm.phase == phase:
                 algorithm.apply(draft, options)
@@ -179,6 +180,29 @@ def _calibrated(draft: Draft, rows: Objective | None) -> QuantizedForward:
     if rows is not None and draft.scheme.needs_calibration:
         forward.calibrate(rows, draft.progress)
     return forward
+
+
+def _note_activations(draft: Draft, rows: Objective | None) -> None:
+    """Say which activations stay in float although the scheme rounds activations."""
+    assert draft.forward is not None
+    modules = [(name, draft.model.get_submodule(name)) for name in draft.survey.modules]
+    recurrent = [name for name, module in modules if isinstance(module, nn.RNNBase | nn.RNNCellBase)]
+    experts = [site.layer for site in draft.survey.sites if site.layout.experts]
+    if draft.scheme.activations is not None and recurrent:
+        draft.notes.append(f"the hidden state of {', '.join(recurrent)} stays in float; its input is rounded")
+    if draft.scheme.activations is not None and experts:
+        draft.notes.append(
+            f"what is computed between {', '.join(experts)} stays in float; the experts' input is rounded"
+        )
+    if rows is None:
+        return
+    draft.forward.meet(rows)
+    products = [item for item in draft.forward.quantizers.values() if item.place.inside_attention]
+    if draft.forward.rounds_products and not products:
+        draft.notes.append(
+            "no attention was found whose products could be rounded: nn.MultiheadAttention and "
+            "F.scaled_dot_product_attention are seen"
+        )
 
 
 def _finished(draft: Draft, recipe: Recipe) -> QuantizedVariant:

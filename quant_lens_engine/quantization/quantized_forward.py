@@ -86,6 +86,11 @@ class QuantizedForward:
         for quantizer in self.quantizers.values():
             quantizer.settle()
 
+    def meet(self, objective: Objective) -> None:
+        """Meet every activation that is rounded, on two rows."""
+        first = next(iter(objective.batches()))
+        objective.through(self).scores(first.select(slice(0, min(2, first.rows))))
+
     def frozen(self, point: Point, device: torch.device) -> FrozenForward:
         """The smooth function that has, at ``point``, the value and the derivatives of this one."""
         return FrozenForward(self, dict(point), FROZEN_BYTES[device.type])
@@ -97,10 +102,9 @@ class QuantizedForward:
             return values
         quantizer = self.quantizers.get(activation.name)
         if quantizer is None:
-            quantizer = self.quantizers[activation.name] = ActivationQuantizer(
-                activation.name, fmt, self.control, axis=1 if activation.spatial else -1, rows=activation.spatial,
-                smoothing=self._smoothing.get(activation.module),
-            )  # fmt: skip
+            smoothing = self._smoothing.get(activation.module)
+            quantizer = ActivationQuantizer(activation, fmt, self.control, smoothing)
+            self.quantizers[activation.name] = quantizer
         return quantizer(values)
 
     def _format(self, activation: Activation) -> ActivationFormat | None:
