@@ -2,10 +2,10 @@
 arXiv:1712.05877); plain, or with sharpness-aware minimisation (SAM; Foret et al. 2021, arXiv:2010.01412).
 
 Every trainable parameter moves, in ``eval()`` mode: normalisation keeps its statistics and nothing is dropped out, so
-the function that is trained is the one that is measured. The rows are the calibration rows; those of the evaluation
-are held out, and where there are no others training is refused. ``float+qat`` trains the float model alike, as the
-control of a
-comparison: the same rows, steps and order, without rounding.
+the function that is trained is the one that is measured. The rows are the calibration rows, a part of which is held
+out: the parameters that did best on that part are kept, for a few hundred rows are soon learnt by heart. The
+evaluation's rows are never among them; where there are no others training is refused. ``float+qat`` trains the float
+model alike, as the control of a comparison: the same rows, steps and order, without rounding.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.quantization.fake_quant import straight_through
 from quant_lens_engine.schema import QuantizationScheme, Request
 
+FEWEST_ROWS = 4
+
 
 class QatOptions(Request):
     """How it trains.
@@ -34,11 +36,15 @@ class QatOptions(Request):
         steps: of Adam, each on one batch.
         batch: rows of a batch.
         learning_rate: at the first step; it falls to 0 along half a cosine.
+        held_out: part of the rows that chooses when to stop, and is not trained on.
+        checks: how often that part is looked at.
     """
 
     steps: int = Field(default=200, ge=1, le=1_000_000)
     batch: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    checks: int = Field(default=10, ge=1, le=10_000)
 
 
 class SamOptions(QatOptions):
@@ -65,21 +71,20 @@ class QuantizationAwareTraining:
 
     def apply(self, draft: Draft, options: QatOptions) -> None:
         """Train, and leave how far each parameter has moved."""
-        if draft.overlap:
+        if draft.overlap or draft.rows.samples < FEWEST_ROWS:
             raise SchemeError(
-                "there are no rows to train on: calibration rows are among those that are evaluated",
+                "there are no rows to train on: calibration rows are few, or among those that are evaluated",
                 hint="lower data.limit, or give a calibration file: what is measured on must be held out",
                 code="no_rows_to_train_on",
             )
         training = _Training(draft, options)
-        before = training.loss()
         training.run()
         floats = draft.weights
         for name, leaf in training.leaves.items():
             draft.shifts[name] = leaf.detach().double() - floats[name].double()
         draft.notes.append(
-            f"{options.steps} steps on {draft.rows.samples} rows: the loss on them went from {before:.4g} to "
-            f"{training.loss():.4g}"
+            f"trained on {training.seen.samples} calibration rows; on the {training.held_out.samples} held out the loss "
+            f"went from {training.before:.4g} to {training.best:.4g}, at step {training.best_step} of {options.steps}"
         )
 
 
@@ -91,38 +96,60 @@ class SharpnessAware(QuantizationAwareTraining):
 
 
 class _Training:
-    """Parameters on their way. A weight whose codes were chosen by another algorithm starts from these."""
+    """Parameters on their way, and the best of them so far.
+
+    A weight whose codes were chosen by another algorithm starts from these.
+    """
 
     def __init__(self, draft: Draft, options: QatOptions) -> None:
         self.draft, self.options = draft, options
         point, floats = draft.point(), draft.weights
         plain = {site.parameter for site in draft.survey.sites} - set(draft.decided)
         draft.decided.clear()
-        self.objective = draft.rows.through(draft.forward).at(point)
-        start = {name: (floats if name in plain else point)[name] for name in self.objective.free}
+        objective = draft.rows.through(draft.forward).at(point)
+        order = torch.randperm(objective.samples, generator=generator(draft.seed, "held out of training"))
+        kept = max(1, round(options.held_out * objective.samples))
+        self.held_out, self.seen = (objective.select(rows.sort().values) for rows in (order[:kept], order[kept:]))
+        start = {name: (floats if name in plain else point)[name] for name in objective.free}
         self.leaves = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
         self.roundings = {site.parameter: draft.rounding(site) for site in draft.survey.sites}
         self.optimizer = torch.optim.Adam(list(self.leaves.values()), lr=options.learning_rate)
+        self.before = self.best = self._held_out_loss()
+        self.best_step = 0
+        self._best_values = self._values()
 
     def run(self) -> None:
-        """Every step."""
+        """Every step; the best parameters stand in the leaves afterwards."""
         rho = getattr(self.options, "rho", 0.0)
-        for step, rows in enumerate(self._batches()):
-            if step % 10 == 0:
-                self.draft.tell("training", step, self.options.steps)
+        interval = max(1, self.options.steps // self.options.checks)
+        for step, rows in enumerate(self._batches(), start=1):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.options.learning_rate * (1 + math.cos(math.pi * step / self.options.steps)) / 2
+                done = (step - 1) / self.options.steps
+                group["lr"] = self.options.learning_rate * (1 + math.cos(math.pi * done)) / 2
             gradients = self._gradients(rows)
             if rho:
                 gradients = self._at_the_worst_neighbour(rows, gradients, rho)
             for leaf, gradient in zip(self.leaves.values(), gradients, strict=True):
                 leaf.grad = gradient
             self.optimizer.step()
-
-    def loss(self) -> float:
-        """Of all rows, as the parameters are now."""
+            if step % interval == 0 or step == self.options.steps:
+                self.draft.tell("training", step, self.options.steps)
+                self._keep_if_best(step)
         with torch.no_grad():
-            return self.objective.at(self._point()).loss()
+            for leaf, value in zip(self.leaves.values(), self._best_values, strict=True):
+                leaf.copy_(value)
+
+    def _keep_if_best(self, step: int) -> None:
+        loss = self._held_out_loss()
+        if loss < self.best:
+            self.best, self.best_step, self._best_values = loss, step, self._values()
+
+    def _held_out_loss(self) -> float:
+        with torch.no_grad():
+            return self.held_out.at(self._point()).loss()
+
+    def _values(self) -> list[Tensor]:
+        return [leaf.detach().clone() for leaf in self.leaves.values()]
 
     def _at_the_worst_neighbour(self, rows: Objective, gradients: list[Tensor], rho: float) -> list[Tensor]:
         length = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
@@ -161,13 +188,13 @@ class _Training:
 
     def _batches(self) -> Iterator[Objective]:
         """Rows drawn without replacement, epoch after epoch."""
-        count, size = self.objective.samples, min(self.options.batch, self.objective.samples)
+        count, size = self.seen.samples, min(self.options.batch, self.seen.samples)
         order = torch.empty(0, dtype=torch.long)
         for step in range(self.options.steps):
             if len(order) < size:
                 order = torch.randperm(count, generator=generator(self.draft.seed, "training", step))
             rows, order = order[:size], order[size:]
-            yield self.objective.select(rows.sort().values)
+            yield self.seen.select(rows.sort().values)
 
 
 ALGORITHMS.add("qat", QuantizationAwareTraining())
