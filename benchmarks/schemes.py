@@ -19,7 +19,7 @@ from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization import quantize
-from quant_lens_engine.schema import Recipe, parse_run_spec
+from quant_lens_engine.schema import Recipe, parse_recipe, parse_run_spec
 from quant_lens_engine.subject import Subject, file_sha256
 
 SCHEMES = (
@@ -74,7 +74,7 @@ def main() -> None:
         "model": {"file": model},
         "data": {"file": data, "limit": given.limit, "transform": json.loads(given.transform),
                  "calibration": {"limit": given.calibration_limit}},
-        "schemes": recipes(),
+        "schemes": ["w8a8"],  # one that calibrates; a run holds 64 at most
     })  # fmt: skip
     subject = Subject.read(spec, files, given.plugins)
     block = resolve_execution(spec.execution, subject.objective, batch_size=spec.data.batch_size)
@@ -88,7 +88,7 @@ def main() -> None:
             "recipe": "FP32", "bits": 32.0, "accuracy, %": 100 * (plain.accuracy or 0.0), "loss": plain.loss, "ΔL": 0.0,
             "± (paired)": 0.0, "KL to FP32": 0.0, "made in, s": 0.0,
         }]  # fmt: skip
-        for recipe in spec.schemes:
+        for recipe in map(parse_recipe, recipes()):
             rows.append(measured(objective, calibration, reference, recipe))
             print(rows[-1], flush=True)
     record(f"schemes-{given.name}", rows, rows=objective.samples, calibration_rows=calibration.samples)
