@@ -83,8 +83,8 @@ class QuantizationAwareTraining:
         for name, leaf in training.leaves.items():
             draft.shifts[name] = leaf.detach().double() - floats[name].double()
         draft.notes.append(
-            f"trained on {training.seen.samples} calibration rows; on the {training.held_out.samples} held out the loss "
-            f"went from {training.before:.4g} to {training.best:.4g} (step {training.best_step} of {options.steps})"
+            f"trained on {training.seen.samples} calibration rows; on the {training.held_out.samples} held out the "
+            f"loss went from {training.before:.4g} to {training.best:.4g} (step {training.best_step} of {options.steps})"
         )
 
 
