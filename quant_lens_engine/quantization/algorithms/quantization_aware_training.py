@@ -84,7 +84,7 @@ class QuantizationAwareTraining:
             draft.shifts[name] = leaf.detach().double() - floats[name].double()
         draft.notes.append(
             f"trained on {training.seen.samples} calibration rows; on the {training.held_out.samples} held out the "
-            f"loss went from {training.before:.4g} to {training.best:.4g} (step {training.best_step} of {options.steps})"
+            f"loss fell from {training.before:.4g} to {training.best:.4g} (step {training.best_step}/{options.steps})"
         )
 
 
