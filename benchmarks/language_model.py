@@ -76,7 +76,7 @@ def main() -> None:
     for recipe in RECIPES:
         table.append(measured(objective, calibration, reference, recipe))
         print(table[-1], flush=True)
-    record(f"language-model-{given.name}", table, rows=len(rows), calibration_rows=len(seen))
+    record(f"language-model-{given.name}", table, samples=len(rows), calibration_samples=len(seen))
 
 
 if __name__ == "__main__":

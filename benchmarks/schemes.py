@@ -91,7 +91,7 @@ def main() -> None:
         for recipe in map(parse_recipe, recipes()):
             rows.append(measured(objective, calibration, reference, recipe))
             print(rows[-1], flush=True)
-    record(f"schemes-{given.name}", rows, rows=objective.samples, calibration_rows=calibration.samples)
+    record(f"schemes-{given.name}", rows, samples=objective.samples, calibration_samples=calibration.samples)
 
 
 if __name__ == "__main__":
