@@ -56,7 +56,7 @@ def cnn(digits_cnn: nn.Module, digits_batches: Batches, exact_hessian: Callable[
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", [pytest.param("mlp", marks=pytest.mark.slow), "cnn"])
 def test_measured_curvature_is_the_exact_one(network: str, variant: str, request: pytest.FixtureRequest) -> None:
     case: Exact = request.getfixturevalue(network)
     smallest, largest = case.smallest(variant), case.largest(variant)[0]
@@ -75,6 +75,7 @@ def test_measured_curvature_is_the_exact_one(network: str, variant: str, request
     assert measured.dimension == len(case.matrix(variant))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_example_that_ships(variant: str, digits_cnn_example: nn.Module, digits_batches: Batches) -> None:
     """λ of the shipped CNN against ARPACK on double-precision products over all rows in one batch."""
@@ -98,12 +99,14 @@ def test_the_example_that_ships(variant: str, digits_cnn_example: nn.Module, dig
         assert eigenvalue.value == pytest.approx(exact, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_top_eigenvalues_of_the_network(mlp: Exact, digits_batches: Batches) -> None:
     found = top_eigenvalues(mlp.model, digits_batches, nn.CrossEntropyLoss(), k=5, tol=1e-3)
     assert found.converged
     assert found.values.tolist() == pytest.approx(mlp.largest("FP32", 5), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_trace_to_a_relative_error(cnn: Exact, digits_batches: Batches) -> None:
     found = trace(cnn.model, digits_batches, nn.CrossEntropyLoss(), relative_error=0.01)
     total = float(cnn.matrix("FP32").trace())
