@@ -45,8 +45,7 @@ class Minifloat:
             >>> E2M1.nearest(torch.tensor([0.3, 2.5, -5.1, 100.0])).tolist()
             [0.5, 2.0, -6.0, 6.0]
         """
-        magnitude = values.abs()
-        step = power_of_two_below(magnitude).clamp(min=2.0 ** (1 - self.bias)).mul_(2.0**-self.mantissa_bits)
+        step = power_of_two_below(values).clamp(min=2.0 ** (1 - self.bias)).mul_(2.0**-self.mantissa_bits)
         rounded: Tensor = (values / step).round_().mul_(step)
         return rounded.clamp(-self.largest, self.largest)
 

@@ -13,6 +13,9 @@ SCALE_BITS = {"float32": 32, "float16": 16, "e8m0": 8, "e4m3": 8}
 SCALE_WORDS = {"float32": "fp32", "float16": "fp16", "e8m0": "e8m0", "e4m3": "e4m3"}
 """What names and descriptions call it."""
 
+_EXPONENT_OF_FLOAT32 = 0x7F80_0000
+_EXPONENT_OF_FLOAT64 = 0x7FF0_0000_0000_0000
+
 _LIMITS = {"float16": (2.0**-24, 65504.0), "float32": (2.0**-126, (2 - 2.0**-23) * 2.0**127)}
 """Smallest and largest scale: none underflows to 0, overflows, or has an infinite reciprocal."""
 
@@ -42,18 +45,22 @@ def power_of_two_above(scale: Tensor) -> Tensor:
         >>> power_of_two_above(torch.tensor([0.25, 0.3, 0.0])).tolist()
         [0.25, 0.5, 1.1754943508222875e-38]
     """
-    below = power_of_two_below(scale)
-    return (below * (1 + (scale > below).to(scale.dtype))).clamp(2.0**-126, 2.0**127)
+    bounded = scale.clamp(2.0**-126, 2.0**127)
+    below = power_of_two_below(bounded)
+    return (below * (1 + (bounded > below).to(bounded.dtype))).clamp(max=2.0**127)
 
 
 def power_of_two_below(value: Tensor) -> Tensor:
-    """2^⌊log2 value⌋, exactly; 0 for 0.
+    """2^⌊log2 |value|⌋, exactly, in float32 or float64; 0 for 0 and below the smallest normal number.
+
+    It is the number's exponent without its sign and mantissa.
 
     Example:
         >>> import torch
         >>> power_of_two_below(torch.tensor([1.0, 5.9, 0.0])).tolist()
         [1.0, 4.0, 0.0]
     """
-    mantissa, _ = value.frexp()  # value = mantissa · 2^e with mantissa in [0.5, 1), so value / mantissa is exact
-    power: Tensor = (value / mantissa).nan_to_num(nan=0.0) / 2
-    return power
+    empty = value.new_empty(0)
+    if value.element_size() == 4:
+        return (value.view(empty.int().dtype) & _EXPONENT_OF_FLOAT32).view(empty.dtype)
+    return (value.view(empty.long().dtype) & _EXPONENT_OF_FLOAT64).view(empty.dtype)
