@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from quant_lens_engine.errors import DataError, DeviceError, InputError
+from quant_lens_engine.errors import DataError, DeviceError, InputError, is_out_of_memory
 from quant_lens_engine.objective.categories import categories
 from quant_lens_engine.objective.criteria import Terms, as_criterion
+from quant_lens_engine.objective.evaluation_mode import evaluation_mode
 from quant_lens_engine.objective.model_call import (
     Computation,
     Forward,
     ModelCall,
-    evaluation_mode,
     plain_paths,
     private_copy,
 )
@@ -240,8 +240,17 @@ class Objective:
         return self._collect(parts, complete)
 
     def _run_own(self, call: ModelCall, batch: Batch) -> Any:
-        with self._fitting(batch):
+        try:
             return call(batch.content)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise
+            shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
+            raise InputError(
+                f"the custom model cannot be run here, on a batch of {shapes}: {error or type(error).__name__}",
+                hint="some kernels need another device or dtype; export a graph with a dynamic batch dimension",
+                code="custom_model_fails",
+            ) from error
 
     @contextmanager
     def _fitting(self, batch: Batch) -> Iterator[None]:
