@@ -82,15 +82,24 @@ def read_model(model: nn.Module) -> dict[str, StoredTensor]:
     """
     found: dict[str, StoredTensor] = {}
     whole: list[str] = []
+    passed_by: set[str] = set()
     for prefix, module in model.named_modules(remove_duplicate=False):
         if any(prefix.startswith(outer) for outer in whole):
             continue
+        inner = f"{prefix}." if prefix else ""
         reader = next((reader for reader in MODULE_READERS.values() if reader.reads(module)), None)
         if reader is not None and reader.whole:
-            whole.append(f"{prefix}." if prefix else "")
-        for key, stored in plain_tensors(module) if reader is None else reader.tensors(module):
+            whole.append(inner)
+        if isinstance(module, nn.MultiheadAttention):  # it reads this layer's weight, and never calls the layer
+            passed_by.add(f"{inner}out_proj")
+        tensors: Iterator[tuple[str, StoredTensor]]
+        if prefix in passed_by:
+            tensors = ((key, replace(stored, owner=None)) for key, stored in plain_tensors(module))
+        else:
+            tensors = plain_tensors(module) if reader is None else reader.tensors(module)
+        for key, stored in tensors:
             source = (id(module), key) if stored.source is None else stored.source
-            found[f"{prefix}.{key}" if prefix else key] = replace(stored, source=source)
+            found[f"{inner}{key}"] = replace(stored, source=source)
     return found
 
 
