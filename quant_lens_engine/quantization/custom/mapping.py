@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quant_lens_engine.errors import CheckpointError
 from quant_lens_engine.quantization.custom.folded_normalization import Unfolded, unfold_normalizations
-from quant_lens_engine.quantization.custom.reading import StoredTensor, Unmapped, read_model
+from quant_lens_engine.quantization.custom.reading import NAMELESS, StoredTensor, Unmapped, read_model
 from quant_lens_engine.quantization.layers import survey_weights
 from quant_lens_engine.quantization.model_quantization import measure_rounding
 from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
@@ -76,8 +76,8 @@ def custom_variant(float_model: nn.Module, quantized_model: nn.Module, name: str
 def _map_parameters(
     float_model: nn.Module, own: Mapping[str, StoredTensor], unfolded: Unfolded
 ) -> dict[str, StoredTensor]:
-    found = {**own, **unfolded.tensors}
     parameters = dict(float_model.named_parameters())
+    found = _all_named({**own, **unfolded.tensors}, parameters)
     missing = [name for name in parameters if name not in found]
     if missing:
         raise Unmapped(
@@ -99,6 +99,26 @@ def _map_parameters(
             )
     _require_tied(float_model, found)
     return {name: found[name] for name in parameters}
+
+
+def _all_named(found: Mapping[str, StoredTensor], parameters: Mapping[str, nn.Parameter]) -> dict[str, StoredTensor]:
+    """Tensors that came without a name get that of the parameter of their shape which is by far the nearest."""
+    named = {name: item for name, item in found.items() if NAMELESS not in name}
+    for item in (item for name, item in found.items() if NAMELESS in name):
+        value = item.value.double()
+        distances = sorted(
+            (float((parameter.detach().to(value) - value).norm()), name)
+            for name, parameter in parameters.items()
+            if name not in named and parameter.shape == value.shape
+        )
+        limits = [float(value.norm()) / 2, *(distance / 2 for distance, _ in distances[1:2])]
+        if not distances or distances[0][0] > min(limits):
+            raise Unmapped(
+                f"a dequantized tensor of shape {tuple(value.shape)} in the custom model's graph belongs to no layer "
+                "of the float model, and is near to none of its parameters"
+            )
+        named[distances[0][1]] = item
+    return named
 
 
 def _require_tied(float_model: nn.Module, found: Mapping[str, StoredTensor]) -> None:

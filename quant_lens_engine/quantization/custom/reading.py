@@ -12,6 +12,9 @@ from torch import Tensor, fx, nn
 from quant_lens_engine.errors import CheckpointError
 from quant_lens_engine.registry import Registry, load_rooms
 
+NAMELESS = "?"
+"""How the name of a tensor begins whose float counterpart is not said."""
+
 
 @dataclass(frozen=True)
 class StoredTensor:

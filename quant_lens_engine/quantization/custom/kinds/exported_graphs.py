@@ -1,8 +1,8 @@
 """Graphs from ``torch.export`` that PT2E converted: constants, the operators that dequantize them, and their readers.
 
 A layer's weight is what arrives at its operator; which layer that is stands in the operator's ``nn_module_stack``.
-Where a module calls an operator on parameters of its own (attention), the name is that of the parameter which the
-conversion left behind unread, of the same shape and nearest in value.
+Where a module calls an operator on parameters of its own (attention), a converted graph does not say which one a
+constant was: it stays without a name, and ``mapping.py`` finds one by its shape and its value.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, fx, nn
 from quant_lens_engine.objective.evaluation_mode import is_exported
 from quant_lens_engine.quantization.custom.reading import (
     MODULE_READERS,
+    NAMELESS,
     StoredTensor,
     Unmapped,
-    plain_tensors,
     read_tensor,
     unpacked,
 )
@@ -49,7 +49,6 @@ class _Graph:
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module
         self.found: dict[str, StoredTensor] = {}
-        self.read_names = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
 
     def read(self) -> dict[str, StoredTensor]:
         nodes = list(self.module.graph.nodes)
@@ -77,7 +76,7 @@ class _Graph:
         bits, code = self._stored_bits(node)
         stored = StoredTensor(value, bits, quantized=True, note=unpacked(code) if code < 8 else None, source=node.name)
         names = {name for user in node.users if (name := _layer_name(user, node)) is not None}
-        for name in names or {self._left_behind(value)}:
+        for name in names or {f"{NAMELESS}{node.name}"}:
             self._keep(name, stored)
 
     def _keep(self, name: str, stored: StoredTensor) -> None:
@@ -113,29 +112,6 @@ class _Graph:
         zero = next((given[name] for name in ("zero_point", "zero_points") if given.get(name) is not None), None)
         count, width = (1, 32) if scales is None else (scales.numel(), 8 * scales.element_size())
         return codes.numel() * code + count * (width + (0 if zero is None else code)), code
-
-    def _left_behind(self, value: Tensor) -> str:
-        """The name of the parameter that nothing reads any more and that this value came from."""
-        distances = {
-            name: float((stored.value - value).double().norm())
-            for name, stored in self._unread()
-            if stored.value.shape == value.shape
-        }
-        nearest = sorted(distances, key=lambda name: distances[name])[:2]
-        alone = len(nearest) == 1 or (len(nearest) == 2 and distances[nearest[0]] < distances[nearest[1]] / 2)
-        if not alone or distances[nearest[0]] > float(value.double().norm()):
-            raise Unmapped(
-                f"a dequantized tensor of shape {tuple(value.shape)} in the custom model's graph belongs to no layer "
-                "of the float model"
-            )
-        return nearest[0]
-
-    def _unread(self) -> Iterator[tuple[str, StoredTensor]]:
-        for prefix, module in self.module.named_modules():
-            for key, stored in plain_tensors(module):
-                name = f"{prefix}.{key}" if prefix else key
-                if name not in self.read_names:
-                    yield name, StoredTensor(stored.value, 0, stored.quantized)
 
 
 def _require_converted(module: fx.GraphModule) -> None:
