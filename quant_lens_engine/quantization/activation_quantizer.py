@@ -68,6 +68,10 @@ class ActivationQuantizer:
         rows: whether a token is a whole row of the batch (before a convolution).
         smoothing: factors of the features ``(features,)`` that were moved into the weight (SmoothQuant); the values
             are divided by them before rounding, and multiplied after.
+
+    Attributes:
+        span: the static range, once it is settled.
+        axes: of the values that were watched.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class ActivationQuantizer:
         self.name, self.fmt, self.control = name, fmt, control
         self.axis, self.rows, self.smoothing = axis, rows, smoothing
         self.span: Range | None = None
+        self.axes = 2
         self._observer = OBSERVERS[fmt.observer]() if fmt.observer is not None else None
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -122,6 +127,7 @@ class ActivationQuantizer:
         return QUANTIZERS[self.fmt.format].qparams(self.span, self.fmt, self.span)
 
     def _watch(self, values: Tensor) -> None:
+        self.axes = values.dim()
         if self._observer is not None:
             self._observer.update(self._smoothed(values))
 
