@@ -77,11 +77,13 @@ def unfold_normalizations(model: nn.Module, own: Mapping[str, StoredTensor]) -> 
     moved = {}
     for normalization in missing:
         layer = pairs.get(normalization)
-        if layer is None or f"{layer}.weight" not in own:
+        if layer is None:
             raise Unmapped(
                 f"the custom model has no {normalization}, and no layer of the float model is known that it could have "
                 "been folded into alone"
             )
+        if f"{layer}.weight" not in own:
+            continue  # the layer itself is missing: that is said where names are compared
         difference = _unfold(model, layer, normalization, own, unfolded)
         if difference > TOLERANCE:
             moved[layer] = difference

@@ -108,8 +108,8 @@ def read_model(model: nn.Module) -> dict[str, StoredTensor]:
 
 def plain_tensors(module: nn.Module) -> Iterator[tuple[str, StoredTensor]]:
     """The parameters and buffers of one module, each read as what it is."""
-    containers = (nn.Module, fx.GraphModule)  # a graph computes with their tensors by name
-    traced = type(module) in containers or isinstance(module, fx.GraphModule)
+    # a graph computes with its own tensors, and with those of bare modules inside it, by name
+    traced = type(module) is nn.Module or isinstance(module, fx.GraphModule)
     for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
         yield key, replace(read_tensor(tensor), owner=None if traced else type(module), source=id(tensor))
 

@@ -213,6 +213,30 @@ def test_embeddings_normalisation_and_free_parameters_in_fx() -> None:
     torch.testing.assert_close(quantized(tokens), at_point(model, variant, tokens), rtol=0, atol=0.05)
 
 
+def test_functions_on_parameters_of_a_modules_own(x: Tensor) -> None:
+    class Functions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel, self.offset = nn.Parameter(torch.randn(4, 1, 3, 3)), nn.Parameter(torch.randn(4))
+            self.matrix, self.head = nn.Parameter(torch.randn(16, 144)), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(F.conv2d(x, self.kernel, self.offset, [1, 1], [0, 0], [1, 1], 1)).flatten(1)
+            return self.head(F.relu(F.linear(x, self.matrix)))
+
+    torch.manual_seed(0)
+    model = Functions().eval()
+    quantized = convert_fx(fx_prepared(model, x))
+    variant = custom_variant(model, quantized, "Int8")
+    assert variant.unmapped is None
+    assert {layer.parameter for layer in variant.layers} == {"kernel", "matrix", "head.weight"}
+    assert torch.equal(variant.point["offset"], model.offset)
+    torch.testing.assert_close(variant.point["matrix"], model.matrix.detach(), rtol=0, atol=0.05)
+    plain = model(x).detach()
+    bound = 0.05 * float(plain.max() - plain.min())
+    torch.testing.assert_close(quantized(x), at_point(model, variant, x), rtol=0, atol=bound)
+
+
 def test_a_network_that_was_trained_further_keeps_its_own_function(x: Tensor) -> None:
     model = network()
     trained = copy.deepcopy(model)
