@@ -1,21 +1,21 @@
 """A scheme as the torchao configuration of the same definition.
 
-========================================================  ==============================================================
-scheme                                                    torchao
-========================================================  ==============================================================
-``intB-full``, ``-gN-fp32scales`` (B = 2 to 7)            ``IntxWeightOnlyConfig``, ``MappingType.SYMMETRIC``
-``intB-asym``, ``-gN-fp32scales``                         ``IntxWeightOnlyConfig``, ``MappingType.ASYMMETRIC``
-``int8-full``, ``-tensor``, ``-gN-fp32scales``            ``Int8WeightOnlyConfig``
-``int8-full-act-int8-full-dynamic``, ``…-int8-asym-…``    ``Int8DynamicActivationInt8WeightConfig``
-``intB-…-act-int8-asym-dynamic``                          ``Int8DynamicActivationIntxWeightConfig``
-``int8-full-act-int8``, ``…-int8-full`` (calibrated)      ``Int8StaticActivationInt8WeightConfig``, one a layer
-``fp8-e4m3``, ``fp8-e5m2``, ``-tensor``                   ``Float8WeightOnlyConfig``
-``w8a8-fp8-dynamic``, all per tensor, or in blocks        ``Float8DynamicActivationFloat8WeightConfig``
-``w4a4-mxfp4``, ``w8a8-mxfp8-e4m3`` …                     ``MXDynamicActivationMXWeightConfig``, ``FLOOR``
-``nvfp4``, ``w4a4-nvfp4-dynamic``, ``w4a4-nvfp4``         ``NVFP4WeightOnlyConfig``, ``NVFP4DynamicActivation…``
-========================================================  ==============================================================
+::
 
-In these the dequantized weights of a float32 model agree to the bit. Where torchao's arithmetic is another although the
+    intB-full, intB-gN-full-fp32scales, B = 2 to 7        IntxWeightOnlyConfig, MappingType.SYMMETRIC
+    intB-asym, intB-gN-asym-fp32scales                    IntxWeightOnlyConfig, MappingType.ASYMMETRIC
+    int8-full, -tensor, -gN-fp32scales                    Int8WeightOnlyConfig
+    int8-full-act-int8-full-dynamic, -int8-asym-dynamic   Int8DynamicActivationInt8WeightConfig
+    intB-…-act-int8-asym-dynamic                          Int8DynamicActivationIntxWeightConfig
+    int8-full-act-int8, -int8-full (calibrated)           Int8StaticActivationInt8WeightConfig, one a layer
+    fp8-e4m3, fp8-e5m2, -tensor, -gN-fp32scales           Float8WeightOnlyConfig
+    w8a8-fp8-dynamic, all per tensor, or in blocks        Float8DynamicActivationFloat8WeightConfig
+    w8a8-fp8-tensor (calibrated)                          Float8StaticActivationFloat8WeightConfig, one a layer
+    w4a4-mxfp4, w8a8-mxfp8-e4m3 …                         MXDynamicActivationMXWeightConfig, FLOOR
+    nvfp4, w4a4-nvfp4-dynamic, w4a4-nvfp4                 NVFP4WeightOnlyConfig, NVFP4DynamicActivationNVFP4WeightConfig
+
+The narrow range (intB alone) is one that torchao has not. In all of these the dequantized weights of a float32 model
+agree to the bit (MX: of a bfloat16 model; torchao takes no other). Where torchao's arithmetic is another although the
 definition is the same, it is known how:
 
 * fp16 scales (``-gN`` without ``-fp32scales``): the scales agree, but torchao multiplies with a reciprocal rounded to
@@ -23,11 +23,9 @@ definition is the same, it is known how:
   one (about one weight in a hundred at 8 bits), and a group whose scale is below 2^-16 is lost, for its reciprocal is
   infinite.
 * ``Int8…`` configurations take no scale below 2^-23; ours go down to 2^-126. Rows below 1.5e-5 are coarser there.
-* float8: a channel of zeros becomes NaN in torchao.
+* float8: a channel of zeros becomes NaN in torchao, and so does a tensor of zeros in NVFP4.
 * Weights in bfloat16 or float16: torchao computes the integer formats' scales in that dtype, we in float32.
 * A dynamic scale a tensor is one a batch in torchao, and one a row of the batch here: they agree at batch size 1.
-
-The narrow range (``intB`` alone) is one that torchao has not.
 """
 
 from __future__ import annotations
@@ -53,8 +51,8 @@ def torchao_config(
         calibrated: where activations have static ranges, the variant that knows them, made by ``quantize`` without
             further algorithms: torchao wants one configuration a layer. NVFP4 needs none; torchao observes there
             itself (its configuration is the first of two steps, ``"prepare"``).
-        emulated: MX and NVFP4 compute on any device, in the model's dtype; False for torch's kernels, which need a
-            Blackwell GPU.
+        emulated: MX computes on any device, by dequantized matrices, and NVFP4 without its Triton kernel; False for the
+            kernels of a Blackwell GPU (which NVFP4 with rounded activations needs in any case).
 
     Returns:
         A torchao configuration object; with ``calibrated``, a ``FqnToConfig`` over the linear layers that are rounded,

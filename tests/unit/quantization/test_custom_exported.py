@@ -257,7 +257,9 @@ def test_a_graph_is_evaluated_though_it_refuses_eval(model: Network, x: Tensor) 
 def test_a_graph_of_one_batch_size_says_so(model: Network, x: Tensor) -> None:
     graph = exported(model, x[:20], dynamic=False)
     batches = [(x[:20], torch.arange(20) % 3), (x[20:], torch.arange(28) % 3)]
+    objective = Objective(model, batches)
+    objective.loss()  # the float model takes the data
     with pytest.raises(InputError, match="cannot be run here") as refused:
-        Objective(model, batches).measure(own_model=graph)
+        objective.measure(own_model=graph)
     assert refused.value.code == "custom_model_fails"
     assert "dynamic batch" in refused.value.hint

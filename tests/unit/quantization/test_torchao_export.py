@@ -236,6 +236,17 @@ def test_int8_configurations_have_a_smallest_scale() -> None:
     assert float(theirs.scale[1]) == torch.finfo(torch.float32).eps
 
 
+def test_scales_of_bfloat16_weights_are_computed_in_bfloat16_by_torchao() -> None:
+    model = network(torch.bfloat16)
+    own = by_torchao(model, "int8-full")[0].weight
+    weight = model[0].weight.detach()
+    amax = weight.abs().amax(1, keepdim=True)
+    assert torch.equal(own.scale, (amax / 127.5).float())  # a division of bfloat16 numbers
+    assert not torch.equal(own.scale, amax.float() / 127.5)
+    distance = (own.dequantize().float() - fake_quantize(weight, "int8-full").float()).abs()
+    assert float((distance / amax).max()) < 2.0**-6
+
+
 @pytest.mark.parametrize("scheme", ["w8a8-fp8-dynamic", "fp8-e4m3-tensor-act-fp8-e4m3-tensor-dynamic"])
 def test_float8_activations_through_their_fake_quantizers(scheme: str, x: Tensor) -> None:
     """torchao's kernels for these need a GPU; its QAT of the same configuration runs anywhere, with the same
@@ -271,6 +282,14 @@ def test_nvfp4_activations_by_their_tensor(scheme: str, x: Tensor) -> None:
         _, answer = ours(model, scheme, x)
     expected = nn.functional.linear(rounded, fake_quantize(model[0].weight.detach(), "nvfp4"), model[0].bias)
     torch.testing.assert_close(answer, expected.detach(), rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_static_float8_is_written_though_no_kernel_is_here(x: Tensor) -> None:
+    model = network()
+    config = torchao_config("w8a8-fp8-tensor", quantize(model, "w8a8-fp8-tensor", rows_of(model, x)))
+    first = config.fqn_to_config["0"]
+    assert type(first).__name__ == "Float8StaticActivationFloat8WeightConfig"
+    assert float(first.act_quant_scale) == pytest.approx(float(x.abs().max()) / 448)
 
 
 def test_square_tiles_of_float8_and_kernels() -> None:
