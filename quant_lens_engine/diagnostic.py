@@ -127,9 +127,10 @@ class QuantDiagnostic:
         Args:
             num_bits: 2 to 8, or 16.
             name: of the variant; None for ``Int8``, ``Int4`` …
-            model_int8: a model that was quantized from this one, by ``torch.ao.quantization.quantize_dynamic`` or
-                torchao's ``quantize_``. Loss and accuracy are then its own; curvature and the smooth landscape are
-                taken at its dequantized weights.
+            model_int8: a model that was quantized from this one: by ``torch.ao.quantization`` (dynamic, static, FX),
+                torchao's ``quantize_`` or QAT, or PT2E. Loss and accuracy are then its own; curvature and the smooth
+                landscape are taken at its dequantized weights
+                (:func:`quant_lens_engine.quantization.custom_variant`).
 
         Raises:
             SchemeError: no such number of bits.
@@ -269,7 +270,7 @@ class QuantDiagnostic:
         if variant.unmapped is not None:
             raise InputError(
                 f"{name!r} has no dequantized weights: {variant.unmapped}",
-                hint="quantize the float model itself, without folding layers",
+                hint="quantize the float model itself, so that modules and names stay",
                 code="no_dequantized_weights",
             )
         device = _device_of(self._model)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from quant_lens_engine.errors import DataError, DeviceError, InputError
+from quant_lens_engine.errors import DataError, DeviceError, InputError, is_out_of_memory
 from quant_lens_engine.objective.categories import categories
 from quant_lens_engine.objective.criteria import Terms, as_criterion
+from quant_lens_engine.objective.evaluation_mode import evaluation_mode
 from quant_lens_engine.objective.model_call import (
     Computation,
     Forward,
     ModelCall,
-    evaluation_mode,
     plain_paths,
     private_copy,
 )
@@ -240,8 +240,20 @@ class Objective:
         return self._collect(parts, complete)
 
     def _run_own(self, call: ModelCall, batch: Batch) -> Any:
-        with self._fitting(batch):
+        """A custom model's output. Where the float model has taken the data, what goes wrong is the custom model's."""
+        if not self._checked:
+            with self._fitting(batch):
+                return call(batch.content)
+        try:
             return call(batch.content)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"the custom model cannot be run here, on a batch of {_shapes(batch)}: {error or type(error).__name__}",
+                hint="some kernels need another device or dtype; export a graph with a dynamic batch dimension",
+                code="custom_model_fails",
+            ) from error
 
     @contextmanager
     def _fitting(self, batch: Batch) -> Iterator[None]:
@@ -253,9 +265,8 @@ class Objective:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if self._checked:
                 raise
-            shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
             raise DataError(
-                f"the model cannot be run on a batch of {shapes}: {error}",
+                f"the model cannot be run on a batch of {_shapes(batch)}: {error}",
                 hint="check layout, channels, size and dtype of the data, or give forward=",
                 code="wrong_shape",
             ) from error
@@ -311,6 +322,10 @@ class Objective:
         pairs = zip(self.sample.batches, answers, strict=True)
         self.sample = Sample([Batch(batch.content, answer, batch.rows) for batch, answer in pairs])
         self._resident = None
+
+
+def _shapes(batch: Batch) -> str:
+    return ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(batch.content))
 
 
 def no_weight() -> DataError:

@@ -155,18 +155,6 @@ def plain_paths() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """``eval()`` for the time being; each module's own mode comes back, exceptions included."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _keywords_of(model: nn.Module) -> set[str] | None:
     """The keywords that ``model.forward`` takes; None where it takes any."""
     try:

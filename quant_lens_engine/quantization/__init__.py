@@ -2,10 +2,11 @@
 
 ``layers.py`` knows which weights of a network are rounded, ``blocks.py`` what shares a scale, ``rounding.py`` and
 ``grid.py`` how a weight goes to its codes, ``quantized_forward.py`` how activations do. ``algorithms/`` has one file an
-algorithm; each works on a ``draft.py``, and ``model_quantization.py`` makes a variant of it. ``custom.py`` reads a
-model that another library quantized, ``catalog.py`` lists what is on offer. Number formats and observers are rooms of
-their own (:mod:`quant_lens_engine.quantizers`, :mod:`quant_lens_engine.observers`): a scheme's name can be read
-without torch. Importing this package or the catalog loads no torch; the names below do, when used.
+algorithm; each works on a ``draft.py``, and ``model_quantization.py`` makes a variant of it. ``custom/`` reads models
+that another library quantized, ``torchao_export.py`` writes a scheme as torchao's configuration, ``catalog.py`` lists
+what is on offer. Number formats and observers are rooms of their own (:mod:`quant_lens_engine.quantizers`,
+:mod:`quant_lens_engine.observers`): a scheme's name can be read without torch. Importing this package or the catalog
+loads no torch; the names below do, when used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from quant_lens_engine.quantization.custom import custom_variant
     from quant_lens_engine.quantization.fake_quant import FakeQuantize, fake_quantize
     from quant_lens_engine.quantization.model_quantization import as_stored, calibrated_by, float_variant, quantize
+    from quant_lens_engine.quantization.torchao_export import torchao_config
     from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
 
 _FILES = {
@@ -33,6 +35,7 @@ _FILES = {
     "fake_quantize": "fake_quant",
     "float_variant": "model_quantization",
     "quantize": "model_quantization",
+    "torchao_config": "torchao_export",
 }
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "fake_quantize",
     "float_variant",
     "quantize",
+    "torchao_config",
 ]
 
 

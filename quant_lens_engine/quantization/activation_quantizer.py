@@ -68,8 +68,12 @@ class ActivationQuantizer:
         place: where it is met.
         fmt: how.
         control: what to do now; shared by all quantizers of a network.
-        smoothing: factors of the features ``(features,)`` that were moved into the weight (SmoothQuant); the values are
-            divided by them before rounding, and multiplied after.
+        smoothing: factors of the features ``(features,)`` that were moved into the weight (SmoothQuant); the values
+            are divided by them before rounding, and multiplied after.
+
+    Attributes:
+        span: the static range, once it is settled.
+        axes: of the values that were watched.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class ActivationQuantizer:
         self.place, self.fmt, self.control, self.smoothing = place, fmt, control, smoothing
         self.axis = 1 if place.spatial else -1
         self.span: Range | None = None
+        self.axes = 2
         self._observer = OBSERVERS[fmt.observer]() if fmt.observer is not None else None
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -123,6 +128,7 @@ class ActivationQuantizer:
         return QUANTIZERS[self.fmt.format].qparams(self.span, self.fmt, self.span)
 
     def _watch(self, values: Tensor) -> None:
+        self.axes = values.dim()
         if self._observer is not None:
             self._observer.update(self._smoothed(values))
 

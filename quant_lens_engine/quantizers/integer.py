@@ -5,8 +5,9 @@
     asymmetric                 scale = (max − min) / (2^B − 1)  codes 0 … 2^B − 1, min ≤ 0 ≤ max, so 0 is a code
 
 On U[−1, 1] the signal-to-noise ratio is 20·log10(2^B − 2) dB for the first and 20·log10(2^B − 1) dB for the others.
-A code is round(x · (1/scale)), the reciprocal rounded to the precision of x, as deployed kernels compute it (torchao's
-``quantize_affine``): on the edge between two codes a division can fall to the other side.
+A code is round(x · (1/scale)) + zero_point, the reciprocal rounded to the precision of x, and the zero point is
+round(−min/scale), as deployed kernels compute them (torchao's ``quantize_affine``, ``choose_qparams_affine``): on the
+edge between two codes a division and a multiplication can fall to two sides.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ class IntegerQuantizer:
             steps = (2**fmt.bits - 1) / 2 if fmt.full_range else 2 ** (fmt.bits - 1) - 1
             return QParams(stored_scale(span.amax / steps, fmt.scale_dtype))
         low, high, top = span.low.clamp(max=0), span.high.clamp(min=0), 2**fmt.bits - 1
-        # the two halves apart: high − low itself may overflow
-        scale = stored_scale(high / top - low / top, fmt.scale_dtype)
-        return QParams(scale, (-low * scale.reciprocal()).round().clamp(0, top))
+        width = high - low
+        # where high − low overflows, the two halves apart; elsewhere the formula as it is written, to the last bit
+        scale = stored_scale((width / top).where(width.isfinite(), high / top - low / top), fmt.scale_dtype)
+        return QParams(scale, (-low / scale).round().clamp(0, top))
 
     def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:
         """Round half to even, then clip."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 BLOCK = 16
 
+_SMALLEST = 2.0**-120
+"""Of tensor scales: times the smallest block scale it is still a normal number of float32, with a finite reciprocal."""
+
 
 class Nvfp4Quantizer:
     """FP4 elements under two levels of scale."""
@@ -63,7 +66,7 @@ class Nvfp4Quantizer:
         """The product of both scales, in the precision of the blocks."""
         amax = span.amax
         largest = amax.amax() if whole is None else whole.amax
-        tensor_scale = stored_scale(largest / (E4M3.largest * E2M1.largest), "float32")
+        tensor_scale = stored_scale(largest / (E4M3.largest * E2M1.largest), "float32").clamp(min=_SMALLEST)
         block_scale = E4M3.nearest((amax / E2M1.largest / tensor_scale).clamp(2.0**-6, E4M3.largest))
         return QParams(block_scale * tensor_scale, multiplier=tensor_scale.reciprocal() / block_scale)
 

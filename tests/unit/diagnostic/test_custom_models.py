@@ -6,11 +6,15 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao.quantization import quantize_fx
 
 from quant_lens_engine import QuantDiagnostic, power_iteration
 from quant_lens_engine.curvature import top_eigenvalues
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.figures import html_report
+from quant_lens_engine.quantization import torchao_config
+
+from .conftest import blobs
 
 QUICK = {"landscape_steps": 3, "directions": 1, "trace_probes": 4}
 
@@ -30,7 +34,71 @@ def weight_only(model: nn.Module) -> nn.Module:
     return quantized
 
 
-@pytest.mark.parametrize("make", [dynamic, weight_only])
+def with_dynamic_activations(model: nn.Module) -> nn.Module:
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed, so it was not tried")
+    quantized = copy.deepcopy(model)
+    torchao.quantize_(quantized, torchao.Int8DynamicActivationInt8WeightConfig())
+    return quantized
+
+
+def prepared_by_qat(model: nn.Module) -> nn.Module:
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed, so it was not tried")
+    qat = pytest.importorskip("torchao.quantization.qat")
+    config = qat.IntxFakeQuantizeConfig(torch.int8, "per_channel")
+    quantized = copy.deepcopy(model)
+    torchao.quantize_(quantized, qat.QATConfig(weight_config=config, step="prepare"))
+    return quantized
+
+
+def eager_static(model: nn.Module) -> nn.Module:
+    """The network between two stubs, so that its names stay; its linear layer has its normalisation folded in."""
+    ao = torch.ao.quantization
+    quantized = ao.fuse_modules(copy.deepcopy(model), [["0", "1"]])
+    quantized.insert(0, ao.QuantStub())
+    quantized.append(ao.DeQuantStub())
+    quantized.qconfig = ao.get_default_qconfig("x86")
+    ao.prepare(quantized, inplace=True)
+    quantized(blobs()[0])
+    converted = ao.convert(quantized)
+
+    class AtItsNames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, child in zip(("start", "0", "1", "2", "3", "end"), converted, strict=True):
+                self.add_module(name, child)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for child in self.children():
+                x = child(x)
+            return x
+
+    return AtItsNames()
+
+
+def fx_static(model: nn.Module) -> nn.Module:
+    ao = torch.ao.quantization
+    x = blobs()[0]
+    prepared = quantize_fx.prepare_fx(copy.deepcopy(model), ao.get_default_qconfig_mapping("x86"), (x,))
+    prepared(x)
+    return quantize_fx.convert_fx(prepared)
+
+
+def exported(model: nn.Module) -> nn.Module:
+    pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e", reason="torchao is not installed")
+    x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+    x = blobs()[0]
+    batch = ({0: torch.export.Dim("batch", min=2, max=4096)},)
+    graph = torch.export.export(copy.deepcopy(model), (x,), dynamic_shapes=batch).module()
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = pt2e.prepare_pt2e(graph, quantizer)
+    prepared(x)
+    return pt2e.convert_pt2e(prepared)
+
+
+KINDS = [dynamic, weight_only, with_dynamic_activations, prepared_by_qat, eager_static, fx_static, exported]
+
+
+@pytest.mark.parametrize("make", KINDS)
 def test_its_own_loss_and_the_curvature_of_its_dequantized_weights(
     trained: nn.Module, batches: list[tuple[Tensor, Tensor]], make: object
 ) -> None:
@@ -65,22 +133,20 @@ def test_its_own_loss_and_the_curvature_of_its_dequantized_weights(
 
 
 def test_a_model_that_cannot_be_mapped_has_a_loss_and_a_reason(trained: nn.Module, batches: list) -> None:
-    folded = copy.deepcopy(trained)
-    folded[0] = torch.nn.utils.fusion.fuse_linear_bn_eval(trained[0], trained[1])
-    folded[1] = nn.Identity()
+    renamed = nn.Sequential(nn.Sequential(*copy.deepcopy(trained)))
     diagnostic = QuantDiagnostic(trained, batches)
-    diagnostic.add_int8_model(model_int8=folded, name="Folded")
+    diagnostic.add_int8_model(model_int8=renamed, name="Renamed")
     result = diagnostic.run_analysis(**QUICK)
-    variant = result.variant("Folded")
+    variant = result.variant("Renamed")
     assert variant.evaluation.loss == pytest.approx(result.variant("FP32").evaluation.loss, rel=1e-4)
     assert variant.curvature.lambda_max.value is None
-    assert "1.weight, 1.bias" in variant.curvature.reason
+    assert "no 0.weight, 0.bias, 1.weight" in variant.curvature.reason
     assert variant.lines[0].loss == []
-    assert result.comparison("Folded").sharpness_ratio is None
-    assert result.comparison("Folded").verdict.level == "safe"
-    assert "folded into another layer" in diagnostic.report()
+    assert result.comparison("Renamed").sharpness_ratio is None
+    assert result.comparison("Renamed").verdict.level == "safe"
+    assert "under another name" in diagnostic.report()
     with pytest.raises(InputError, match="no dequantized weights") as refused:
-        diagnostic.dequantized_state("Folded")
+        diagnostic.dequantized_state("Renamed")
     assert refused.value.code == "no_dequantized_weights"
 
 
@@ -115,3 +181,40 @@ def test_a_quantized_model_in_place_of_the_float_one(
         with pytest.raises(InputError) as refused:
             ask(make(nn.Sequential(trained[0], trained[3])))
         assert refused.value.code == code
+
+
+def test_microscaling_in_bfloat16_beside_a_float32_network() -> None:
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed, so it was not tried")
+
+    class Network(nn.Module):
+        """It computes in its weights' dtype, and answers in its input's."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(torch.tanh(self.first(x.to(self.second.bias.dtype)))).to(x.dtype)
+
+    torch.manual_seed(0)
+    model, x = Network().eval(), torch.randn(60, 32)
+    own = copy.deepcopy(model).bfloat16()
+    torchao.quantize_(own, torchao_config("w8a8-mxfp8-e4m3"))
+    batches = [(x, torch.randint(3, (60,)))]
+    diagnostic = QuantDiagnostic(model, batches)
+    diagnostic.add_int8_model(model_int8=own, name="MXFP8")
+    result = diagnostic.run_analysis(**QUICK)
+    variant = result.variant("MXFP8")
+    assert variant.evaluation.loss == pytest.approx(float(nn.functional.cross_entropy(own(x), batches[0][1])), rel=1e-5)
+    assert variant.effective_bits == 8.25
+    assert variant.curvature.lambda_max.value == pytest.approx(
+        result.variant("FP32").curvature.lambda_max.value, rel=0.1
+    )
+    assert all(value is not None for value in variant.lines[0].loss)
+
+
+def test_notes_say_how_a_custom_model_was_read(trained: nn.Module, batches: list) -> None:
+    diagnostic = QuantDiagnostic(trained, batches)
+    diagnostic.add_int8_model(model_int8=fx_static(trained))
+    notes = diagnostic.run_analysis(**QUICK).variant("Int8").notes
+    assert any("folded batch normalisation (1)" in note for note in notes)

@@ -24,6 +24,18 @@ def dynamic(model: nn.Module, kinds: set[type[nn.Module]], dtype: torch.dtype = 
         return torch.ao.quantization.quantize_dynamic(model, kinds, dtype=dtype)
 
 
+def randomize(model: nn.Module) -> None:
+    """Statistics, slopes and shifts as training leaves them, rather than 0 and 1."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+
+
 def test_quantize_dynamic_gives_back_its_dequantized_weights() -> None:
     model = mlp()
     quantized = dynamic(model, {nn.Linear})
@@ -87,15 +99,19 @@ def test_torchao_gives_back_its_dequantized_weights(config: str) -> None:
     assert variant.quantized_layers == 2
 
 
-def test_folded_normalisation_leaves_no_point() -> None:
+def test_normalisation_that_was_folded_in_float_is_taken_out_again() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3)).eval()
+    randomize(model)
     folded = copy.deepcopy(model)
     folded[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(model[0], model[1])
     folded[1] = nn.Identity()
     variant = custom_variant(model, folded, "Folded")
-    assert variant.point == {}
+    assert variant.unmapped is None
     assert variant.own_model is folded
-    assert "1.weight, 1.bias" in (variant.unmapped or "")
+    assert variant.quantized_layers == 0
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(variant.point[name], parameter.detach(), rtol=1e-6, atol=1e-6)
+    assert variant.size_bytes == sum(p.nbytes for p in folded.parameters())
 
 
 def test_other_running_statistics_leave_no_point() -> None:
@@ -119,6 +135,33 @@ def test_a_layer_that_fake_quantizes_its_float_weights_leaves_no_point() -> None
     other = copy.deepcopy(model)
     other[0] = RoundedLinear(8, 16)
     assert "RoundedLinear" in (custom_variant(model, other, "Own").unmapped or "")
+
+
+def test_one_tensor_that_became_two_leaves_no_point() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(6, 4)
+            self.head = nn.Linear(4, 6, bias=False)
+            self.head.weight = self.embedding.weight
+
+    model = Tied().eval()
+    quantized = dynamic(model, {nn.Linear})
+    assert "embedding.weight and head.weight" in (custom_variant(model, quantized, "Int8").unmapped or "")
+    assert custom_variant(model, copy.deepcopy(model), "Copy").size_bytes == 6 * 4 * 4
+
+
+def test_embeddings_are_counted_as_they_are_packed() -> None:
+    model = nn.Sequential(nn.Embedding(20, 16), nn.Linear(16, 3)).eval()
+    configs = torch.ao.quantization
+    for config, bits in ((configs.float_qparams_weight_only_qconfig, 8),
+                         (configs.float_qparams_weight_only_qconfig_4bit, 4)):  # fmt: skip
+        quantized = configs.quantize_dynamic(model, {nn.Embedding: config})
+        variant = custom_variant(model, quantized, f"Int{bits}")
+        assert variant.unmapped is None
+        assert torch.equal(variant.point["0.weight"], quantized[0].weight().dequantize())
+        assert variant.effective_bits == bits + 64 / 16  # an fp32 scale and an fp32 zero point a row
+        assert variant.size_bytes == 20 * 16 * bits // 8 + 20 * 8 + (16 * 3 + 3) * 4
 
 
 def test_broken_weights_are_named() -> None:
