@@ -101,7 +101,7 @@ class CodebookQuantizer:
         """
         scaled = (blocks / qparams.scale).reshape(-1)
         cells = _cells(fmt.levels)
-        place = ((scaled - cells.first) * cells.density).clamp(0, len(cells.before) - 1).long()
+        place = ((scaled - cells.first) * cells.density).nan_to_num(0.0).clamp(0, len(cells.before) - 1).long()
         before = scaled.new_tensor(cells.before).index_select(0, place)
         passed = scaled > scaled.new_tensor(cells.midpoint).index_select(0, place)
         return (before + passed).reshape(blocks.shape)
