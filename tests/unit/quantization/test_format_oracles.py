@@ -286,6 +286,19 @@ def test_zero_groups_stay_zero_beside_others(scheme: str) -> None:
     assert rounded[0, :64].any()
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-38, 1e-30, 1e30, 3e38])
+@pytest.mark.parametrize("scheme", ["int4", "int4-g32-asym", "fp8-e4m3", "fp8-e5m2-tensor", "nf4", "mxfp4", "nvfp4"])
+def test_tensors_of_any_size_stay_finite(scheme: str, size: float) -> None:
+    weight = torch.ones(2, 32) * size
+    weight[0, ::2] = 0
+    rounded = fake_quantize(weight, scheme)
+    assert torch.isfinite(rounded).all()
+    assert not rounded[0, ::2].any()
+    assert float(rounded.abs().max()) <= 1.34 * size + 2.0**-126  # MX clips to six eighths of the next power of two
+    if 1e-30 <= size <= 1e30 and "g32" not in scheme:
+        assert float(rounded[1, 1]) == pytest.approx(size, rel=0.26)
+
+
 # ---- what is stored
 
 

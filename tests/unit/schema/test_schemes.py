@@ -240,8 +240,8 @@ def test_an_impossible_record_says_which_field_is_wrong(words: str) -> None:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("nvpf4", "nvfp4"), ("int-4", "int4"), ("INT4-G128", "int4-g128"), ("fp8_e4m3", "fp8-e4m3"), ("nf4-64", "nf4-g64"),
-        ("w8a8-fp-8", "w8a8-fp8"), ("mxpf4", "mxfp4"), ("int4_g128_asym", "int4-g128-asym"),
+        ("nvpf4", "nvfp4"), ("int-4", "int4"), ("INT4-G128", "int4-g128"), ("fp8_e4m3", "fp8-e4m3"),
+        ("nf4-64", "nf4-g64"), ("w8a8-fp-8", "w8a8-fp8"), ("mxpf4", "mxfp4"), ("int4_g128_asym", "int4-g128-asym"),
         ("w4a8-dynamc", "w4a8-dynamic"), ("int8-tensors", "int8-tensor"),
     ],
 )  # fmt: skip
