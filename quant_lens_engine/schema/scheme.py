@@ -105,7 +105,7 @@ class QuantizationScheme(NumberFormat):
 
 def _kv_name(kv: ActivationFormat) -> str:
     """``kv8``, or ``kv-`` and how it is rounded; it is dynamic in any case."""
-    if kv.format == "integer" and kv == ActivationFormat(bits=kv.bits, dynamic=True):
+    if kv.format == "integer" and kv == ActivationFormat(bits=kv.bits, granularity="token", dynamic=True):
         return f"kv{kv.bits}"
     return f"kv-{kv.name.removesuffix('-dynamic')}"
 
