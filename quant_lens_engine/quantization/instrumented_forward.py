@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +119,11 @@ class InstrumentedForward:
                 return self.visit(Activation(name or "attention", name, ATTENTION_ROLES[role]), values)
             return values
 
-        module.forward = functools.partial(multihead_attention, module, seen)  # type: ignore[method-assign]
+        def written_out(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+            with nullcontext() if self._mode is None else self._mode.resting():
+                return multihead_attention(module, seen, *args, **kwargs)
+
+        module.forward = written_out  # type: ignore[method-assign]
 
     def _is_inside_attention(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
@@ -133,7 +136,17 @@ class _AttentionMode(TorchFunctionMode):
         super().__init__()
         self._forward, self._written_out = forward, written_out
         self._calls = 0
+        self._rests = False
         self._parameters: set[int] | None = None
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let everything pass: what is multiplied here is shown already."""
+        before, self._rests = self._rests, True
+        try:
+            yield
+        finally:
+            self._rests = before
 
     def begin(self) -> None:
         """A new pass: calls are counted from 1, so that the same call has the same name in each."""
@@ -144,6 +157,8 @@ class _AttentionMode(TorchFunctionMode):
     ) -> Any:
         """Show the arguments of attention; everything else passes."""
         kwargs = kwargs or {}
+        if self._rests:
+            return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             label = self._label("attention")
             return scaled_dot_product(lambda role, x: self._seen(label, ATTENTION_ROLES[role], x), *args, **kwargs)
