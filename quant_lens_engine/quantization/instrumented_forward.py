@@ -100,12 +100,17 @@ class InstrumentedForward:
             yield
 
     def _hook(self, activation: Activation, module: nn.Module) -> None:
-        def visit_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            if not inputs or not isinstance(inputs[0], Tensor):
+        def visit_input(
+            _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            if inputs and isinstance(inputs[0], Tensor):
+                return (self.visit(activation, inputs[0]), *inputs[1:]), named
+            name = None if inputs else next(iter(named), None)
+            if name is None or not isinstance(named[name], Tensor):
                 return None
-            return (self.visit(activation, inputs[0]), *inputs[1:])
+            return inputs, named | {name: self.visit(activation, named[name])}
 
-        module.register_forward_pre_hook(visit_input)
+        module.register_forward_pre_hook(visit_input, with_kwargs=True)
 
     def _write_out(self, name: str, module: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
         """Attention whose parts can be seen, in place of the fused function."""
