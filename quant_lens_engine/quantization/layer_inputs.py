@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
+from quant_lens_engine.quantization.blocks import working
 from quant_lens_engine.quantization.instrumented_forward import Activation, InstrumentedForward
 from quant_lens_engine.quantization.layers import CONVOLUTIONS, EMBEDDINGS, TRANSPOSED_CONVOLUTIONS, WeightSite
 from quant_lens_engine.quantization.quantized_forward import QuantizedForward
@@ -72,7 +73,9 @@ class Moments:
 
     def add(self, piece: Inputs, reference: Inputs | None, *, second: bool) -> None:
         """Some positions more."""
-        inputs = piece.values
+        inputs = working(piece.values)
+        if not inputs.shape[1]:
+            return
         wide = inputs.double()
         self.count = _sum(self.count, piece.counts.double())
         self.total = _sum(self.total, wide.sum(1))
@@ -82,7 +85,7 @@ class Moments:
         if second:
             self.gram = _sum(self.gram, (inputs.transpose(1, 2) @ inputs).double())
         if reference is not None:
-            self.cross = _sum(self.cross, (reference.values.transpose(1, 2) @ inputs).double())
+            self.cross = _sum(self.cross, (working(reference.values).transpose(1, 2) @ inputs).double())
 
     @property
     def mean(self) -> Tensor:
