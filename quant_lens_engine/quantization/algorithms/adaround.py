@@ -60,14 +60,18 @@ class AdaRound:
     def apply(self, draft: Draft, options: AdaRoundOptions) -> None:
         """Layer by layer, in the order in which they run."""
         sites = draft.sites_with_inputs("adaround")
+        found: dict[str, Moments] = {}
         for index, site in enumerate(sites):
             draft.tell(f"AdaRound: {site.layer}", index, len(sites))
             moments = measure_against_float(
                 draft.rows, site, draft.point(), draft.forward, draft.progress.check_cancelled
             )
-            grid, matrix = draft.grid(site), draft.matrix(site)
-            problem = _Reconstruction(matrix, moments, draft.scaling(site))
-            draft.decide(site, _learned(matrix, grid, problem, options), grid)
+            if moments.seen:
+                grid, matrix = draft.grid(site), draft.matrix(site)
+                problem = _Reconstruction(matrix, moments, draft.scaling(site))
+                draft.decide(site, _learned(matrix, grid, problem, options), grid)
+            found[site.parameter] = Moments(count=moments.count)
+        draft.reached("adaround", sites, found)
 
 
 class _Reconstruction:

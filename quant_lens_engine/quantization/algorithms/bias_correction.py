@@ -40,6 +40,7 @@ class BiasCorrection:
         """Layer by layer, in the order in which they run."""
         sites = draft.sites_with_inputs("bias-correction")
         reference = measure_moments(draft.rows, sites, second=False, check_cancelled=draft.progress.check_cancelled)
+        sites = draft.reached("bias-correction", sites, reference)
         behind = _normalizations(draft, sites)
         without = []
         for index, site in enumerate(sites):
@@ -53,6 +54,8 @@ class BiasCorrection:
                 draft.rows, [site], second=False, point=point, through=draft.forward,
                 check_cancelled=draft.progress.check_cancelled,
             )[site.parameter]  # fmt: skip
+            if not here.seen:
+                continue
             weight, rounded = (
                 working(site.layout.rows(source[site.parameter])).double() for source in (draft.weights, point)
             )

@@ -67,7 +67,7 @@ class Equalization:
             if furthest < options.tolerance:
                 break
         for pair in pairs:
-            draft.smooth(pair.second.module, pair.factors)
+            draft.smooth([pair.second], pair.factors)
         draft.notes.append(f"equalize: {len(pairs)} pairs of layers")
 
 

@@ -51,21 +51,20 @@ class Gptq:
     def apply(self, draft: Draft, options: GptqOptions) -> None:
         """Layer by layer, in the order in which they run."""
         sites = draft.sites_with_inputs("gptq")
-        together = (
-            None
-            if options.sequential
-            else measure_moments(draft.rows, sites, check_cancelled=draft.progress.check_cancelled)
-        )
+        check = draft.progress.check_cancelled
+        moments = {} if options.sequential else measure_moments(draft.rows, sites, check_cancelled=check)
         for index, site in enumerate(sites):
             draft.tell(f"GPTQ: {site.layer}", index, len(sites))
-            moments = together or measure_moments(
-                draft.rows, [site], point=draft.point(), through=draft.forward,
-                check_cancelled=draft.progress.check_cancelled,
-            )  # fmt: skip
-            gram = moments[site.parameter].gram
-            assert gram is not None
-            chosen, grid = round_columns(draft.matrix(site), gram, draft, site, options)
-            draft.decide(site, chosen, grid)
+            if options.sequential:
+                moments |= measure_moments(
+                    draft.rows, [site], point=draft.point(), through=draft.forward, check_cancelled=check
+                )
+            # the second moments of a whole network need not fit in memory
+            gram, moments[site.parameter].gram = moments[site.parameter].gram, None
+            if gram is not None:
+                chosen, grid = round_columns(draft.matrix(site), gram, draft, site, options)
+                draft.decide(site, chosen, grid)
+        draft.reached("gptq", sites, moments)
 
 
 def round_columns(
