@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase, refuse_float
 from quant_lens_engine.quantization.blocks import block_qparams, tensor_span
 from quant_lens_engine.quantization.draft import Draft
@@ -156,6 +157,12 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
         >>> round(float(factor[0, 0]), 6)
         0.5
     """
+    if not bool(torch.isfinite(gram).all()):
+        raise NumericalError(
+            "the inputs of a layer are not finite on the calibration rows",
+            hint="the network overflows there: check the data's transform, or compute in a wider dtype",
+            code="non_finite_activations",
+        )
     hessian = gram.double().clone()
     diagonal = hessian.diagonal()
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-30)
