@@ -20,7 +20,7 @@ from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, NoOptions, Phase, refuse_float
 from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.quantization.layer_chains import find_chains
-from quant_lens_engine.quantization.layers import TRANSPOSED_CONVOLUTIONS
+from quant_lens_engine.quantization.layers import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from quant_lens_engine.schema import QuantizationScheme, Request
 
 TOLERANCE = 1e-3
@@ -42,7 +42,11 @@ class BatchNormFolding:
 
     def apply(self, draft: Draft, options: NoOptions) -> None:  # noqa: ARG002
         """Every layer whose output goes to one batch normalisation alone."""
-        sites = {site.module: site for site in draft.survey.sites if site.layer == site.module}
+        sites = {
+            site.module: site
+            for site in draft.survey.sites
+            if isinstance(draft.model.get_submodule(site.module), (nn.Linear, *CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS))
+        }
         chains = [chain for chain in find_chains(draft.model, set(sites), "fold-batchnorm") if chain.normalization]
         if not chains:
             draft.notes.append(
