@@ -97,8 +97,9 @@ class _Training:
         self.draft, self.options = draft, options
         point, floats = draft.point(), draft.weights
         plain = {site.parameter for site in draft.survey.sites} - set(draft.decided)
-        draft.decided.clear()
         self.objective = draft.rows.through(draft.forward).at(point)
+        for name in self.objective.free:  # frozen weights keep what was decided for them
+            draft.decided.pop(name, None)
         start = {name: (floats if name in plain else point)[name] for name in self.objective.free}
         self.leaves = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
         self.roundings = {site.parameter: draft.rounding(site) for site in draft.survey.sites}
@@ -127,13 +128,14 @@ class _Training:
     def _at_the_worst_neighbour(self, rows: Objective, gradients: list[Tensor], rho: float) -> list[Tensor]:
         length = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
         steps = [gradient * (rho / (length + 1e-12)) for gradient in gradients]
+        here = [leaf.detach().clone() for leaf in self.leaves.values()]
         with torch.no_grad():
             for leaf, step in zip(self.leaves.values(), steps, strict=True):
                 leaf += step
         worst = self._gradients(rows)
         with torch.no_grad():
-            for leaf, step in zip(self.leaves.values(), steps, strict=True):
-                leaf -= step
+            for leaf, before in zip(self.leaves.values(), here, strict=True):
+                leaf.copy_(before)
         return worst
 
     def _gradients(self, rows: Objective) -> list[Tensor]:
