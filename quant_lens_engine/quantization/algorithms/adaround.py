@@ -32,13 +32,14 @@ class AdaRoundOptions(Request):
     Attributes:
         steps: of Adam, a layer.
         learning_rate: of Adam.
-        regularization: weight of the regulariser.
+        regularization: weight of the regulariser against the layer's error, in parts of the error of rounding to
+            nearest: below 1 choices stay open until the end, and are then rounded to nearest after all.
         warm_up: part of the steps without it.
     """
 
     steps: int = Field(default=1000, ge=1, le=100_000)
     learning_rate: float = Field(default=0.01, gt=0)
-    regularization: float = Field(default=0.01, gt=0)
+    regularization: float = Field(default=10.0, gt=0)
     warm_up: float = Field(default=0.2, ge=0, lt=1)
 
 
