@@ -22,6 +22,7 @@ from quant_lens_engine.errors import NumericalError, SchemeError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase
+from quant_lens_engine.quantization.blocks import working
 from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.quantization.fake_quant import straight_through
 from quant_lens_engine.schema import QuantizationScheme, Request
@@ -91,7 +92,8 @@ class SharpnessAware(QuantizationAwareTraining):
 
 
 class _Training:
-    """Parameters on their way. A weight whose codes were chosen by another algorithm starts from these."""
+    """Parameters on their way, in float32 at least: a step is too small for a shorter dtype. A weight whose codes were
+    chosen by another algorithm starts from these."""
 
     def __init__(self, draft: Draft, options: QatOptions) -> None:
         self.draft, self.options = draft, options
@@ -101,7 +103,8 @@ class _Training:
         for name in self.objective.free:  # frozen weights keep what was decided for them
             draft.decided.pop(name, None)
         start = {name: (floats if name in plain else point)[name] for name in self.objective.free}
-        self.leaves = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+        self.dtypes = {name: tensor.dtype for name, tensor in start.items()}
+        self.leaves = {name: working(tensor).clone().requires_grad_() for name, tensor in start.items()}
         self.roundings = {site.parameter: draft.rounding(site) for site in draft.survey.sites}
         self.optimizer = torch.optim.Adam(list(self.leaves.values()), lr=options.learning_rate)
 
@@ -156,9 +159,10 @@ class _Training:
 
     def _point(self) -> dict[str, Tensor]:
         """Rounded weights with the derivative of the identity; other parameters as they are."""
+        stored = {name: leaf.to(self.dtypes[name]) for name, leaf in self.leaves.items()}
         return {
-            name: straight_through(self.roundings[name](leaf), leaf) if name in self.roundings else leaf
-            for name, leaf in self.leaves.items()
+            name: straight_through(self.roundings[name](value), value) if name in self.roundings else value
+            for name, value in stored.items()
         }
 
     def _batches(self) -> Iterator[Objective]:
