@@ -18,8 +18,12 @@ from quant_lens_engine.schema import parse_scheme
 
 SCHEMES = ["int3", "int4-g32-asym", "nf4-g64", "fp8-e4m3", "mxfp4", "nvfp4", "w4a4", "w8a8-fp8", "float", "w16a8"]
 QUICK = {
-    "adaround": ":steps=60:learning_rate=0.05", "qat": ":steps=2", "qat-sam": ":steps=2", "clip": ":steps=10", "awq": ":steps=5",
-}  # fmt: skip
+    "adaround": ":steps=60:learning_rate=0.05",
+    "qat": ":steps=2",
+    "qat-sam": ":steps=2",
+    "clip": ":steps=10",
+    "awq": ":steps=5",
+}
 
 
 @pytest.fixture(params=ALGORITHMS)
