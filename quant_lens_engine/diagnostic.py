@@ -111,6 +111,8 @@ class QuantDiagnostic:
         self.seed = seed
         self._model = model
         self._sample = Sample.read(dataloader)
+        if calibration is dataloader:  # its rows are no others
+            calibration = None
         self._calibration = None if calibration is None else Sample.read(calibration)
         self._criterion = criterion
         self._forward = forward

@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING
 
 from quant_lens_engine.observers.min_max import MinMaxObserver
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, Range
-from quant_lens_engine.quantizers._scales import power_of_two_above
+from quant_lens_engine.quantizers._scales import power_of_two_below
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BINS = 4096
 _LARGEST_CALL = 2**24
-"""histc counts in the dtype of its values: more than this in one bin would be lost in float32."""
+"""Values that are counted at a time."""
+
+_SMALLEST_REACH = 2.0**-126
 
 
 class RunningHistogram:
-    """Counts in equal bins of [−R, R], with R a power of two that doubles when a value lies beyond.
+    """Counts in equal bins of [−R, R), with R a power of two above every value, that doubles when one lies beyond.
 
-    Bins of a smaller R are pairs of a larger one's, so what was counted stays exact and the order of rows is no matter.
+    Two bins of a smaller R are one of a larger R. A value's bin is ⌊x · bins / 2R⌋, where a power of two scales without
+    rounding: so what was counted stays exact, and the order of rows is no matter.
 
     Attributes:
         ends: the smallest and the largest value.
@@ -38,9 +41,10 @@ class RunningHistogram:
             return
         self.ends.update(values)
         flat = values.reshape(-1)
-        self._grow(float(power_of_two_above(flat.abs().amax().float())), flat)
+        self._grow(max(_SMALLEST_REACH, 2 * float(power_of_two_below(flat.abs().amax().double()))), flat)
         for part in flat.tensor_split(-(-flat.numel() // _LARGEST_CALL)):
-            counted = part.float().histc(BINS, -self.reach, self.reach).double()
+            places = (part.double() * (BINS / 2 / self.reach)).floor_().add_(BINS // 2).clamp_(0, BINS - 1)
+            counted = places.long().bincount(minlength=BINS).double()
             self.counts = counted if self.counts is None else self.counts + counted
 
     def centres(self) -> Tensor:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quant_lens_engine.observers import OBSERVERS
-from quant_lens_engine.observers._histogram import RunningHistogram, shrunk_ranges
+from quant_lens_engine.observers._histogram import BINS, RunningHistogram, shrunk_ranges
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, Range
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ class EntropyObserver:
         counts, centres = self._histogram.counts, self._histogram.centres()
         assert counts is not None
         qparams = quantizer.qparams(span, fmt, span)
-        inside = (centres >= span.low) & (centres <= span.high)
-        if not bool(inside.any()):
-            return float("inf")
-        places = inside.nonzero().reshape(-1)
+        half = self._histogram.reach / BINS
+        places = ((centres + half > span.low) & (centres - half <= span.high)).nonzero().reshape(-1)
         first, last = int(places[0]), int(places[-1])
         kept = counts[first : last + 1]
         reference = kept.clone()

@@ -28,11 +28,9 @@ class MovingAverageObserver:
         """Each row is one observation, however rows are batched."""
         if not values.numel():
             return
-        low, high = values.reshape(len(values), -1).double().aminmax(dim=1)
-        if self._mean is None:
-            self._mean = Range(low[:1], high[:1])
-            low, high = low[1:], high[1:]
-        self._mean = Range(_moved(self._mean.low, low), _moved(self._mean.high, high))
+        ends = values.reshape(len(values), -1).double().aminmax(dim=1)
+        before = (None, None) if self._mean is None else (self._mean.low, self._mean.high)
+        self._mean = Range(*(_moved(mean, rows) for mean, rows in zip(before, ends, strict=True)))
 
     def span(self, fmt: NumberFormat) -> Range:  # noqa: ARG002
         """Both averages."""
@@ -41,12 +39,12 @@ class MovingAverageObserver:
         return self._mean
 
 
-def _moved(mean: Tensor, rows: Tensor) -> Tensor:
-    """The average after all of ``rows``, in closed form."""
-    count = len(rows)
-    age = rows.new_tensor(range(count - 1, -1, -1))
-    weights = CONSTANT * (rows.new_full((1,), 1 - CONSTANT) ** age)
-    return mean * (1 - CONSTANT) ** count + (weights * rows).sum().reshape(1)
+def _moved(mean: Tensor | None, rows: Tensor) -> Tensor:
+    """The average after all of ``rows``, one by one: in closed form its rounding would depend on the batches."""
+    first, *others = rows.tolist() if mean is None else (float(mean), *rows.tolist())
+    for extremum in others:
+        first = (1 - CONSTANT) * first + CONSTANT * extremum
+    return rows.new_tensor([first])
 
 
 OBSERVERS.add("moving-average", MovingAverageObserver)

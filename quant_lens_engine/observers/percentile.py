@@ -32,11 +32,13 @@ class PercentileObserver:
         counts = self._histogram.counts
         assert counts is not None
         if fmt.symmetric:
-            reach = self._quantile((counts + counts.flip(0)) / 2, (1 + PERCENTILE / 100) / 2)
-            return Range(ends.low.clamp(min=-reach), ends.high.clamp(max=reach))
-        low = -self._quantile(counts.flip(0), PERCENTILE / 100)
-        high = self._quantile(counts, PERCENTILE / 100)
-        return Range(ends.low.clamp(min=low), ends.high.clamp(max=high))
+            high = self._quantile((counts + counts.flip(0)) / 2, (1 + PERCENTILE / 100) / 2)
+            low = -high
+        else:
+            low = -self._quantile(counts.flip(0), PERCENTILE / 100)
+            high = self._quantile(counts, PERCENTILE / 100)
+        first, last = float(ends.low), float(ends.high)
+        return Range(*(counts.new_tensor([min(max(end, first), last)]) for end in (low, high)))
 
     def _quantile(self, counts: Tensor, share: float) -> float:
         below = counts.cumsum(0)

@@ -84,11 +84,12 @@ class ActivationQuantizer:
         self.span: Range | None = None
         self.axes = 2
         self._observer = OBSERVERS[fmt.observer]() if fmt.observer is not None else None
+        self._watched = False
 
     def __call__(self, values: Tensor) -> Tensor:
         """The activation as the layer behind it gets it."""
         phase = self.control.phase
-        if phase == "float" or not values.is_floating_point():
+        if phase == "float" or not values.is_floating_point() or not values.numel():
             return values
         if phase == "watch":
             self._watch(values.detach())
@@ -103,20 +104,10 @@ class ActivationQuantizer:
         return rounded + mask * (values - values.detach())
 
     def settle(self) -> None:
-        """End watching: the range is what the observer says.
-
-        Raises:
-            NumericalError: ``non_finite_activations``.
-        """
-        if self._observer is None:
+        """End watching: the range is what the observer says; there is none where nothing came by."""
+        if self._observer is None or not self._watched:
             return
         span = self._observer.span(self.fmt)
-        if not bool(torch.isfinite(span.low).all() and torch.isfinite(span.high).all()):
-            raise NumericalError(
-                f"the input of {self.place.name} is not finite on the calibration rows",
-                hint="the float model overflows there: check the data's transform",
-                code="non_finite_activations",
-            )
         self.span = Range(span.low.float(), span.high.float())
         self._observer = OBSERVERS[self.fmt.observer or ""]()
 
@@ -129,8 +120,16 @@ class ActivationQuantizer:
 
     def _watch(self, values: Tensor) -> None:
         self.axes = values.dim()
-        if self._observer is not None:
-            self._observer.update(self._smoothed(values))
+        if self._observer is None:
+            return
+        if not bool(torch.isfinite(values).all()):
+            raise NumericalError(
+                f"the input of {self.place.name} is not finite on the calibration rows",
+                hint="the float model overflows there: check the data's transform",
+                code="non_finite_activations",
+            )
+        self._watched = True
+        self._observer.update(self._smoothed(values))
 
     def _next(self, values: Tensor) -> tuple[Tensor, Tensor]:
         tape = self.control.tape

@@ -134,11 +134,14 @@ def shares_memory(one: Tensor, other: Tensor) -> bool:
 
 
 def tensor_span(rows: Tensor, fmt: NumberFormat, clip: float = 1.0) -> Range | None:
-    """The range of all weights, for the formats that need it: one scale a tensor, or a second one above others."""
+    """The range of all weights, for the formats that need it: one scale a tensor, or a second one above others.
+
+    A second scale is never clipped: blocks that are clipped more or less are stored under the same one.
+    """
     if fmt.granularity != "tensor" and not QUANTIZERS[fmt.format].stored_bits(fmt).tensor:
         return None
     found = span_of_all(rows)
-    return scaled_span(Range(working(found.low), working(found.high)), clip)
+    return scaled_span(Range(working(found.low), working(found.high)), clip if fmt.granularity == "tensor" else 1.0)
 
 
 def scaled_span(span: Range, clip: float | Tensor) -> Range:

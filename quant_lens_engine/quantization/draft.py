@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization.blocks import working
 from quant_lens_engine.quantization.grid import Grid, observe_grid
-from quant_lens_engine.quantization.layer_inputs import why_no_inputs
+from quant_lens_engine.quantization.layer_inputs import Moments, role_of, why_no_inputs
 from quant_lens_engine.quantization.layers import WeightSite, WeightSurvey, run_order
 from quant_lens_engine.quantization.quantized_forward import QuantizedForward
 from quant_lens_engine.quantization.rounding import (
@@ -43,7 +44,8 @@ class Draft:
         stage: the stage's key.
         observe: the grid of a weight matrix; a clipping search takes its place.
         scalings: equivalent transformations, by the weight's name.
-        smoothing: factors that an input is divided by before rounding, by the module's name.
+        smoothing: factors that an input is divided by before rounding, by the name of the module that reads it (and
+            what of it, where attention reads query, key and value apart).
         decided: roundings that an algorithm has chosen, by the weight's name.
         shifts: what is added to parameters: corrected biases, trained weights.
         forward: the network with rounded activations, once their ranges are known.
@@ -95,10 +97,11 @@ class Draft:
         """Transform a weight further."""
         self.scalings[site.parameter] = self.scaling(site).after(rows=rows, columns=columns)
 
-    def smooth(self, module: str, factors: Tensor) -> None:
-        """Divide a module's input further before it is rounded."""
-        known = self.smoothing.get(module)
-        self.smoothing[module] = factors if known is None else known * factors
+    def smooth(self, sites: Sequence[WeightSite], factors: Tensor) -> None:
+        """Divide the input of layers further before it is rounded."""
+        for reader in dict.fromkeys(".".join(filter(None, (site.module, role_of(site)))) for site in sites):
+            known = self.smoothing.get(reader)
+            self.smoothing[reader] = factors if known is None else known * factors
 
     def grid(self, site: WeightSite) -> Grid:
         """The values that each weight of a layer can take."""
@@ -143,6 +146,13 @@ class Draft:
         return sorted(
             kept, key=lambda site: places.get(site.module, places.get(site.module.rpartition(".")[0], len(places)))
         )
+
+    def reached(self, algorithm: str, sites: Sequence[WeightSite], moments: Mapping[str, Moments]) -> list[WeightSite]:
+        """The layers that calibration rows have come to; of the others a note is made."""
+        missed = [site.layer for site in sites if not moments[site.parameter].seen]
+        if missed:
+            self.notes.append(f"{algorithm} passes over {', '.join(missed)}: no calibration row comes by")
+        return [site for site in sites if moments[site.parameter].seen]
 
     def tell(self, what: str, done: int, total: int) -> None:
         """Progress of one algorithm within the stage."""

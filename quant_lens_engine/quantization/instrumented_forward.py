@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,12 +100,17 @@ class InstrumentedForward:
             yield
 
     def _hook(self, activation: Activation, module: nn.Module) -> None:
-        def visit_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            if not inputs or not isinstance(inputs[0], Tensor):
+        def visit_input(
+            _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            if inputs and isinstance(inputs[0], Tensor):
+                return (self.visit(activation, inputs[0]), *inputs[1:]), named
+            name = None if inputs else next(iter(named), None)
+            if name is None or not isinstance(named[name], Tensor):
                 return None
-            return (self.visit(activation, inputs[0]), *inputs[1:])
+            return inputs, named | {name: self.visit(activation, named[name])}
 
-        module.register_forward_pre_hook(visit_input)
+        module.register_forward_pre_hook(visit_input, with_kwargs=True)
 
     def _write_out(self, name: str, module: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
         """Attention whose parts can be seen, in place of the fused function."""
@@ -120,7 +124,11 @@ class InstrumentedForward:
                 return self.visit(Activation(name or "attention", name, ATTENTION_ROLES[role]), values)
             return values
 
-        module.forward = functools.partial(multihead_attention, module, seen)  # type: ignore[method-assign]
+        def written_out(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+            with nullcontext() if self._mode is None else self._mode.resting():
+                return multihead_attention(module, seen, *args, **kwargs)
+
+        module.forward = written_out  # type: ignore[method-assign]
 
     def _is_inside_attention(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
@@ -133,7 +141,17 @@ class _AttentionMode(TorchFunctionMode):
         super().__init__()
         self._forward, self._written_out = forward, written_out
         self._calls = 0
+        self._rests = False
         self._parameters: set[int] | None = None
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let everything pass: what is multiplied here is shown already."""
+        before, self._rests = self._rests, True
+        try:
+            yield
+        finally:
+            self._rests = before
 
     def begin(self) -> None:
         """A new pass: calls are counted from 1, so that the same call has the same name in each."""
@@ -144,6 +162,8 @@ class _AttentionMode(TorchFunctionMode):
     ) -> Any:
         """Show the arguments of attention; everything else passes."""
         kwargs = kwargs or {}
+        if self._rests:
+            return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             label = self._label("attention")
             return scaled_dot_product(lambda role, x: self._seen(label, ATTENTION_ROLES[role], x), *args, **kwargs)

@@ -36,11 +36,13 @@ class LayerChain:
         first: name of the layer.
         normalization: name of the batch normalisation right behind it, if there is one.
         second: name of the layer that alone reads what comes out, if there is one.
+        flattened: between the two all axes behind the rows were joined, so that a channel is several features.
     """
 
     first: str
     normalization: str | None
     second: str | None
+    flattened: bool = False
 
 
 def find_chains(model: nn.Module, layers: set[str], algorithm: str) -> list[LayerChain]:
@@ -53,7 +55,7 @@ def find_chains(model: nn.Module, layers: set[str], algorithm: str) -> list[Laye
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
         >>> find_chains(model, {"0", "4"}, "equalize")[0]
-        LayerChain(first='0', normalization='1', second='4')
+        LayerChain(first='0', normalization='1', second='4', flattened=True)
     """
     try:
         graph = fx.Tracer().trace(model)
@@ -79,19 +81,25 @@ def find_chains(model: nn.Module, layers: set[str], algorithm: str) -> list[Laye
 def _chain(node: fx.Node, modules: dict[str, nn.Module], layers: set[str], calls: dict[str, int]) -> LayerChain:
     first = str(node.target)
     normalization: str | None = None
+    flattened = False
     while (reader := _only_reader(node)) is not None:
         module = modules.get(str(reader.target)) if reader.op == "call_module" else None
         if (
             isinstance(module, BATCH_NORMS)
+            and module.running_var is not None
             and normalization is None
             and node.target == first
             and calls[str(reader.target)] == 1
         ):
             normalization = str(reader.target)
         elif module is not None and str(reader.target) in layers and calls[str(reader.target)] == 1:
-            return LayerChain(first, normalization, str(reader.target))
+            return LayerChain(first, normalization, str(reader.target), flattened)
         elif not _passes(reader, module):
             break
+        axes = _joined_axes(reader, module)
+        if axes not in (None, (1, -1)):
+            break
+        flattened |= axes is not None
         node = reader
     return LayerChain(first, normalization, None)
 
@@ -99,6 +107,16 @@ def _chain(node: fx.Node, modules: dict[str, nn.Module], layers: set[str], calls
 def _only_reader(node: fx.Node) -> fx.Node | None:
     readers = list(node.users)
     return readers[0] if len(readers) == 1 else None
+
+
+def _joined_axes(node: fx.Node, module: nn.Module | None) -> tuple[Any, Any] | None:
+    """The first and the last axis that a flattening joins; None for any other operation."""
+    if isinstance(module, nn.Flatten):
+        return module.start_dim, module.end_dim
+    if node.target not in ("flatten", torch.flatten):
+        return None
+    given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+    return given.get("start_dim", 0), given.get("end_dim", -1)
 
 
 def _passes(node: fx.Node, module: nn.Module | None) -> bool:

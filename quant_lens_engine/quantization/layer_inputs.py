@@ -74,6 +74,8 @@ class Moments:
     def add(self, piece: Inputs, reference: Inputs | None, *, second: bool) -> None:
         """Some positions more."""
         inputs = working(piece.values)
+        if not inputs.shape[1]:
+            return
         wide = inputs.double()
         self.count = _sum(self.count, piece.counts.double())
         self.total = _sum(self.total, wide.sum(1))
@@ -84,6 +86,11 @@ class Moments:
             self.gram = _sum(self.gram, (inputs.transpose(1, 2) @ inputs).double())
         if reference is not None:
             self.cross = _sum(self.cross, (working(reference.values).transpose(1, 2) @ inputs).double())
+
+    @property
+    def seen(self) -> bool:
+        """Whether the layer was given anything."""
+        return self.count is not None
 
     @property
     def mean(self) -> Tensor:
@@ -153,13 +160,25 @@ def measure_against_float(
     for batch in range(len(objective.sample.batches)):
         check_cancelled()
         reference = float_model.run(batch, None)[site.parameter]
-        for inputs, target in zip(here.run(batch, point)[site.parameter], reference, strict=True):
-            moments.add(inputs, target, second=True)
+        for inputs in here.run(batch, point)[site.parameter]:
+            target = next(reference, None)
+            # an expert may be given other rows than in the float model: then its own inputs are what there is
+            alike = target is not None and target.values.shape == inputs.values.shape
+            moments.add(inputs, target if alike else inputs, second=True)
     return moments
 
 
 class _Enough(Exception):  # noqa: N818  (not an error: the rest of the pass is not needed)
     """All that was to be seen has been seen."""
+
+
+class _Seen(NamedTuple):
+    """An input as it came by: the tensor with its version, and its values then (itself, while nobody writes there)."""
+
+    place: Activation
+    tensor: Tensor
+    version: int
+    content: Tensor
 
 
 class InputWatch:
@@ -182,55 +201,69 @@ class InputWatch:
         )  # fmt: skip
         self._watched = objective.through(forward)
         self._batches = objective.sample.batches
-        self._seen: list[tuple[Activation, Tensor]] = []
+        self._seen: list[_Seen] = []
         self._calls: int | None = None
+        self._writes_in_place = False
 
     def run(self, batch: int, point: Point | None) -> dict[str, Iterator[Inputs]]:
         """The inputs of each layer, by its weight's name, for one micro-batch.
 
         They come some positions at a time. The pass ends once the last of them has been seen.
         """
+        self._pass(batch, point)
+        if any(seen.tensor._version != seen.version for seen in self._seen) and not self._writes_in_place:
+            self._writes_in_place = True  # the network has written into what a layer took: copies are kept
+            self._pass(batch, point)
+        return {site.parameter: self._matrices(site) for site in self._sites}
+
+    def shared_inputs(self) -> list[list[WeightSite]]:
+        """The layers in groups that read the very same tensor."""
+        self.run(0, None)
+        groups: dict[tuple[int, int], list[WeightSite]] = {}
+        for site in self._sites:
+            key = next(((id(seen.tensor), seen.version) for seen in self._seen if _reads(site, seen.place)), None)
+            groups.setdefault(key or (id(site), -1), []).append(site)
+        return list(groups.values())
+
+    def _pass(self, batch: int, point: Point | None) -> None:
         self._seen = []
         moved = self._batches[batch].to(self._watched.device, self._watched.dtype)
         watched = self._watched if point is None else self._watched.at(point)
         with contextlib.suppress(_Enough):
             watched.scores(moved)
         self._calls = len(self._seen)
-        return {site.parameter: self._matrices(site) for site in self._sites}
-
-    def shared_inputs(self) -> list[list[WeightSite]]:
-        """The layers in groups that read the very same tensor."""
-        self.run(0, None)
-        groups: dict[int, list[WeightSite]] = {}
-        for site in self._sites:
-            tensor = next((x for place, x in self._seen if place.module == site.module), None)
-            groups.setdefault(id(site) if tensor is None else id(tensor), []).append(site)
-        return list(groups.values())
 
     def _visit(self, activation: Activation, values: Tensor) -> Tensor:
         through = self._through
         if through is not None:
             values = through.rounded(activation, values)
         if not activation.inside_attention and activation.module in self._modules:
-            self._seen.append((activation, values.detach()))
+            content = values.clone() if self._writes_in_place else values
+            self._seen.append(_Seen(activation, values, values._version, content))
             if self._calls is not None and len(self._seen) == self._calls:
                 raise _Enough
         return values
 
     def _matrices(self, site: WeightSite) -> Iterator[Inputs]:
         module = self._watched.model.get_submodule(site.module)
-        calls = [(place, x) for place, x in self._seen if place.module == site.module]
-        role = {"q_proj_weight": "query", "k_proj_weight": "key", "v_proj_weight": "value"}.get(
-            site.parameter.rpartition(".")[2]
-        )
-        calls = [(place, x) for place, x in calls if role is None or place.role in (role, "input")]
-        if role is None and any(place.role != "input" for place, _ in calls):
+        calls = [seen for seen in self._seen if _reads(site, seen.place)]
+        if role_of(site) is None and any(seen.place.role != "input" for seen in calls):
             for first in range(0, len(calls), 3):
-                yield _side_by_side([x for _, x in calls[first : first + 3]])
+                yield _side_by_side([seen.content for seen in calls[first : first + 3]])
             return
-        for _, x in calls:
-            for matrix in _as_matrices(module, x):
+        for seen in calls:
+            for matrix in _as_matrices(module, seen.content):
                 yield Inputs(matrix, matrix.new_full((len(matrix),), matrix.shape[1]))
+
+
+def role_of(site: WeightSite) -> str | None:
+    """What a projection of attention reads, where it has a weight of its own; None for any other layer."""
+    roles = {"q_proj_weight": "query", "k_proj_weight": "key", "v_proj_weight": "value"}
+    return roles.get(site.parameter.rpartition(".")[2])
+
+
+def _reads(site: WeightSite, place: Activation) -> bool:
+    return place.module == site.module and (role_of(site) is None or place.role in (role_of(site), "input"))
 
 
 def _as_matrices(module: nn.Module, inputs: Tensor) -> Iterator[Tensor]:

@@ -160,15 +160,15 @@ def _ends(sites: list[WeightSite], order: Sequence[str] | None) -> dict[str, str
     if not sites:
         return {}
     places = {name: place for place, name in enumerate(order or ())}
+    owners = {site.module for site in sites}
 
-    def ended(site: WeightSite) -> int:
+    def ended(site: WeightSite) -> int | None:
         """A module that its owner calls by function (attention's out_proj) runs when the owner does."""
-        name = site.module
-        while name and name not in places:
-            name = name.rpartition(".")[0]
-        return places.get(name, len(places))
+        owner = site.module.rpartition(".")[0]
+        return places.get(site.module, places.get(owner) if owner in owners else None)
 
-    ordered = sorted(sites, key=ended) if order else sites
+    ran = [(place, site) for site in sites if (place := ended(site)) is not None]
+    ordered = [site for _, site in sorted(ran, key=lambda pair: pair[0])] or sites
     return {"first": ordered[0].module, "head": ordered[-1].module}
 
 

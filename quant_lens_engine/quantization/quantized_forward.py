@@ -31,7 +31,8 @@ class QuantizedForward:
         model: shared, not copied, are its parameters and buffers.
         scheme: its ``activations``, ``kv`` and ``attention``.
         modules: names of the layers whose inputs are rounded.
-        smoothing: factors of the features of an input ``(features,)``, by the module's name.
+        smoothing: factors of the features of an input ``(features,)``, by the name of the module that reads it; with
+            the role behind it where attention reads query, key and value apart.
 
     Attributes:
         model: the network with its hooks; names and shapes of its parameters are those of the original.
@@ -102,10 +103,15 @@ class QuantizedForward:
             return values
         quantizer = self.quantizers.get(activation.name)
         if quantizer is None:
-            smoothing = self._smoothing.get(activation.module)
-            quantizer = ActivationQuantizer(activation, fmt, self.control, smoothing)
+            quantizer = ActivationQuantizer(activation, fmt, self.control, self._factors(activation))
             self.quantizers[activation.name] = quantizer
         return quantizer(values)
+
+    def _factors(self, activation: Activation) -> Tensor | None:
+        if activation.inside_attention:
+            return None
+        own = self._smoothing.get(f"{activation.module}.{activation.role}")
+        return self._smoothing.get(activation.module) if own is None else own
 
     def _format(self, activation: Activation) -> ActivationFormat | None:
         if not activation.inside_attention:

@@ -109,8 +109,8 @@ class ToNearest:
 class Decided:
     """What an algorithm decided, at qparams that stay fixed.
 
-    The algorithm's departure from rounding to nearest, in steps of the grid, is kept: for another weight (the deployed
-    landscape) it is added to that weight's own nearest value.
+    The algorithm's departure from rounding to nearest is kept: for another weight (the deployed landscape) it is added
+    to that weight's own nearest value, and what comes out goes to the grid, whose ends it may lie beyond.
 
     Attributes:
         grid: the values that each weight can take.
@@ -133,7 +133,8 @@ class Decided:
     def __call__(self, weight: Tensor, out: Tensor | None = None) -> Tensor:
         """Nearest value and correction."""
         matrix = self.scaling.apply(working(self.layout.rows(weight.detach())))
-        return _written(self.scaling.undo(self.grid.nearest(matrix) + self.correction), self.layout, weight, out)
+        chosen = self.grid.nearest(self.grid.nearest(matrix) + self.correction)
+        return _written(self.scaling.undo(chosen), self.layout, weight, out)
 
 
 @dataclass(frozen=True)

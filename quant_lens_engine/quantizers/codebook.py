@@ -55,7 +55,7 @@ class CodebookQuantizer:
         """``nf4``, or the levels."""
         if self._known is not None:
             return fmt.format
-        return f"codebook[{':'.join(repr(level).removesuffix('.0') for level in fmt.levels)}]"
+        return f"codebook[{':'.join(map(_written, fmt.levels))}]"
 
     def check(self, fmt: NumberFormat) -> None:
         """Ascending levels, with as many bits as their number needs."""
@@ -101,7 +101,7 @@ class CodebookQuantizer:
         """
         scaled = (blocks / qparams.scale).reshape(-1)
         cells = _cells(fmt.levels)
-        place = ((scaled - cells.first) * cells.density).clamp(0, len(cells.before) - 1).long()
+        place = ((scaled - cells.first) * cells.density).nan_to_num(0.0).clamp(0, len(cells.before) - 1).long()
         before = scaled.new_tensor(cells.before).index_select(0, place)
         passed = scaled > scaled.new_tensor(cells.midpoint).index_select(0, place)
         return (before + passed).reshape(blocks.shape)
@@ -145,6 +145,11 @@ def _cells(levels: tuple[float, ...]) -> _Cells:
         inside.append(midpoints[passed] if here else math.inf)
         passed += here
     return _Cells(first, density, before, inside)
+
+
+def _written(level: float) -> str:
+    """Without the plus of an exponent, which joins the steps of a recipe."""
+    return repr(level).removesuffix(".0").replace("e+", "e")
 
 
 def _bits(levels: Sequence[float]) -> int:

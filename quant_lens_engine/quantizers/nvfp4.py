@@ -68,7 +68,9 @@ class Nvfp4Quantizer:
         largest = amax.amax() if whole is None else whole.amax
         tensor_scale = stored_scale(largest / (E4M3.largest * E2M1.largest), "float32").clamp(min=_SMALLEST)
         block_scale = E4M3.nearest((amax / E2M1.largest / tensor_scale).clamp(2.0**-6, E4M3.largest))
-        return QParams(block_scale * tensor_scale, multiplier=tensor_scale.reciprocal() / block_scale)
+        # an overflow would turn a tensor of zeros into NaN
+        multiplier = (tensor_scale.reciprocal() / block_scale).clamp(max=2.0**127)
+        return QParams(block_scale * tensor_scale, multiplier=multiplier)
 
     def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
         """The nearest element."""

@@ -30,6 +30,8 @@ class Unquantized:
 
     def check(self, fmt: NumberFormat) -> None:
         """There is nothing to choose."""
+        if fmt.bits != 32:
+            raise ValueError(f"float weights count as 32 bits, not {fmt.bits}: they stay as they are")
         chosen = fmt.symmetric, fmt.full_range, fmt.granularity, fmt.group_size, fmt.scale_dtype, fmt.levels
         if chosen != (True, False, "tensor", None, "float32", ()):
             raise ValueError("float weights have no scale, group or zero point to choose")

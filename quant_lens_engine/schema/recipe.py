@@ -13,6 +13,7 @@ Without an algorithm weights are rounded to nearest (RTN). A pattern is a layer'
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.schema.base import Request
-from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme, unknown_scheme
+from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme, reason_of, unknown_scheme
 
 OptionValue = bool | int | float | str
 Pattern = Annotated[str, Field(pattern=r"^[\w.*?\[\]-]+$", max_length=200)]
@@ -29,7 +30,8 @@ RECIPE_GRAMMAR = (
     "a recipe is a scheme, then +algorithm or +skip:layer: int3+gptq, w8a8+smoothquant, int4+skip:first:head"
 )
 
-_STEP = re.compile(r"[a-z][a-z0-9-]*(:[A-Za-z_][A-Za-z0-9_]*=[^:+=]+)*")
+_OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[^:+=]+")
+_STEP = re.compile(rf"[a-z][a-z0-9-]*(:{_OPTION.pattern})*")
 _WORDS: dict[str, bool] = {"true": True, "false": False}
 
 
@@ -38,6 +40,15 @@ class AlgorithmStep(Request):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=60)
     options: dict[str, OptionValue] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _as_a_name_says_them(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+        read = {key: _read(value) if isinstance(value, str) else value for key, value in options.items()}
+        for key, value in read.items():
+            if _OPTION.fullmatch(f"{key}={_written(value)}") is None:
+                raise ValueError(f"{key}={value!r} cannot be said in a recipe's name")
+        return read
 
     @property
     def text(self) -> str:
@@ -112,8 +123,7 @@ def parse_recipe(value: str | Recipe | QuantizationScheme | dict[str, Any]) -> R
     except SchemeError:
         raise
     except (ValidationError, ValueError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        found = unknown_scheme(value, reason.removeprefix("Value error, "))
+        found = unknown_scheme(value, reason_of(error))
         raise SchemeError(found.message, hint=RECIPE_GRAMMAR, details=found.details) from None
 
 
@@ -136,8 +146,12 @@ def _step(text: str) -> AlgorithmStep:
     if _STEP.fullmatch(text) is None:
         raise ValueError(f"+{text} is no algorithm with options: +gptq:act_order=true")
     name, *options = text.split(":")
-    pairs = (option.split("=", 1) for option in options)
-    return AlgorithmStep(name=name, options={key: _read(value) for key, value in pairs})
+    given: dict[str, OptionValue] = {}
+    for key, value in (option.split("=", 1) for option in options):
+        if key in given:
+            raise ValueError(f"+{name} is given {key} twice")
+        given[key] = _read(value)
+    return AlgorithmStep(name=name, options=given)
 
 
 def _read(text: str) -> OptionValue:
@@ -145,11 +159,14 @@ def _read(text: str) -> OptionValue:
         return _WORDS[text]
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        return number if math.isfinite(number) else text
     return text
 
 
 def _written(value: OptionValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace("e+", "e") if isinstance(value, float) else str(value)

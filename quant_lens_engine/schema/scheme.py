@@ -69,7 +69,7 @@ class QuantizationScheme(NumberFormat):
     def name(self) -> str:
         """The scheme in its grammar."""
         weights = "-".join([self.stem, *weight_flags(self)])
-        behind = [f"kv{self.kv.bits}" if self.kv.format == "integer" else f"kv-{self.kv.stem}"] if self.kv else []
+        behind = [_kv_name(self.kv)] if self.kv else []
         behind += ["attn"] if self.attention else []
         if self.activations is None:
             return "-".join([weights, *behind])
@@ -103,6 +103,13 @@ class QuantizationScheme(NumberFormat):
         return f"{bits}-{shared}" if self.format == activations.format else None
 
 
+def _kv_name(kv: ActivationFormat) -> str:
+    """``kv8``, or ``kv-`` and how it is rounded; it is dynamic in any case."""
+    if kv.format == "integer" and kv == ActivationFormat(bits=kv.bits, granularity="token", dynamic=True):
+        return f"kv{kv.bits}"
+    return f"kv-{kv.name.removesuffix('-dynamic')}"
+
+
 def parse_scheme(value: str | QuantizationScheme | dict[str, Any]) -> QuantizationScheme:
     """A scheme from its name, its JSON, or itself.
 
@@ -117,8 +124,17 @@ def parse_scheme(value: str | QuantizationScheme | dict[str, Any]) -> Quantizati
         fields = value if isinstance(value, dict) else fields_of_name(value)
         return QuantizationScheme.model_validate(fields)
     except (ValidationError, ValueError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise unknown_scheme(value, reason.removeprefix("Value error, ")) from None
+        raise unknown_scheme(value, reason_of(error)) from None
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong, and with which field; our own words name it themselves."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
 def unknown_scheme(value: str | dict[str, Any], reason: str) -> SchemeError:

@@ -2,7 +2,7 @@
 
 ::
 
-    scheme      := weights [ "-act-" activations ] [ "-kv" B | "-kv-" format ] [ "-attn" ]
+    scheme      := weights [ "-act-" activations ] [ "-kv" B | "-kv-" activations ] [ "-attn" ]
                  | "w" B "a" B [ "kv" B ] [ "-" format ] flags      both integer, or both of one format
 
     weights     := format flags       int4, int4-g128-asym, fp8-e4m3-b128, nf4-g64, mxfp4, nvfp4, codebook[-1:0:1]-g64
@@ -33,7 +33,7 @@ GRAMMAR = (
 )
 
 _SHORT = re.compile(r"w(?P<w>\d+)a(?P<a>\d+)(?:kv(?P<kv>\d+))?(?=-|$)")
-_KV = re.compile(r"-kv(?:(?P<bits>\d+)|-(?P<format>[a-z0-9-]+?))(?=-attn$|$)")
+_KV = re.compile(r"-kv(?:(?P<bits>\d+)|-(?P<format>.+))$")
 _FIXED: dict[str, tuple[str, Any]] = {
     "tensor": ("granularity", "tensor"),
     "token": ("granularity", "token"),
@@ -45,6 +45,7 @@ _FIXED: dict[str, tuple[str, Any]] = {
 } | {flag: ("scale_dtype", dtype) for dtype, flag in SCALE_FLAGS.items()}
 _OF_WEIGHTS = {"tensor", "asym", "full", *SCALE_FLAGS.values()}
 _OF_RANGES = {"dynamic", "static"}
+_OF_KV = set(_FIXED) - {"static"}
 
 
 def fields_of_name(name: str) -> dict[str, Any]:
@@ -174,5 +175,5 @@ def _fields_of_flag(flag: str, allowed: set[str] | None) -> dict[str, Any]:
 
 
 def _kv_fields(bits: str | None, number_format: str | None) -> dict[str, Any]:
-    fields = {"format": "integer", "bits": int(bits)} if bits else _with_flags(str(number_format), allowed=set())
+    fields = {"format": "integer", "bits": int(bits)} if bits else _with_flags(str(number_format), allowed=_OF_KV)
     return fields | {"dynamic": True}

@@ -32,13 +32,14 @@ class AdaRoundOptions(Request):
     Attributes:
         steps: of Adam, a layer.
         learning_rate: of Adam.
-        regularization: weight of the regulariser.
+        regularization: weight of the regulariser against the layer's error, in parts of the error of rounding to
+            nearest: below 1 choices stay open until the end, and are then rounded to nearest after all.
         warm_up: part of the steps without it.
     """
 
     steps: int = Field(default=1000, ge=1, le=100_000)
     learning_rate: float = Field(default=0.01, gt=0)
-    regularization: float = Field(default=0.01, gt=0)
+    regularization: float = Field(default=10.0, gt=0)
     warm_up: float = Field(default=0.2, ge=0, lt=1)
 
 
@@ -60,14 +61,18 @@ class AdaRound:
     def apply(self, draft: Draft, options: AdaRoundOptions) -> None:
         """Layer by layer, in the order in which they run."""
         sites = draft.sites_with_inputs("adaround")
+        found: dict[str, Moments] = {}
         for index, site in enumerate(sites):
             draft.tell(f"AdaRound: {site.layer}", index, len(sites))
             moments = measure_against_float(
                 draft.rows, site, draft.point(), draft.forward, draft.progress.check_cancelled
             )
-            grid, matrix = draft.grid(site), draft.matrix(site)
-            problem = _Reconstruction(matrix, moments, draft.scaling(site))
-            draft.decide(site, _learned(matrix, grid, problem, options), grid)
+            if moments.seen:
+                grid, matrix = draft.grid(site), draft.matrix(site)
+                problem = _Reconstruction(matrix, moments, draft.scaling(site))
+                draft.decide(site, _learned(matrix, grid, problem, options), grid)
+            found[site.parameter] = Moments(count=moments.count)
+        draft.reached("adaround", sites, found)
 
 
 class _Reconstruction:

@@ -52,6 +52,7 @@ class Awq:
         """For each tensor that layers read, the best α."""
         sites = draft.sites_with_inputs("awq")
         moments = measure_moments(draft.rows, sites, check_cancelled=draft.progress.check_cancelled)
+        sites = draft.reached("awq", sites, moments)
         groups = InputWatch(draft.rows, sites, None).shared_inputs()
         for index, group in enumerate(groups):
             draft.tell(f"AWQ: {group[0].layer}", index, len(groups))

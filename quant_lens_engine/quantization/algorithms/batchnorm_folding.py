@@ -13,14 +13,14 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.filters import layout_of
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, NoOptions, Phase, refuse_float
 from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.quantization.layer_chains import find_chains
-from quant_lens_engine.quantization.layers import TRANSPOSED_CONVOLUTIONS
+from quant_lens_engine.quantization.layers import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from quant_lens_engine.schema import QuantizationScheme, Request
 
 TOLERANCE = 1e-3
@@ -42,7 +42,11 @@ class BatchNormFolding:
 
     def apply(self, draft: Draft, options: NoOptions) -> None:  # noqa: ARG002
         """Every layer whose output goes to one batch normalisation alone."""
-        sites = {site.module: site for site in draft.survey.sites if site.layer == site.module}
+        sites = {
+            site.module: site
+            for site in draft.survey.sites
+            if isinstance(draft.model.get_submodule(site.module), (nn.Linear, *CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS))
+        }
         chains = [chain for chain in find_chains(draft.model, set(sites), "fold-batchnorm") if chain.normalization]
         if not chains:
             draft.notes.append(
@@ -66,12 +70,15 @@ class BatchNormFolding:
 
 def channel_factors(model: nn.Module, normalization: str) -> Tensor:
     """γ/σ of a batch normalisation ``(channels,)``; 1 for a channel that it switches off."""
-    module = model.get_submodule(normalization)
-    assert isinstance(module, nn.modules.batchnorm._BatchNorm)
-    assert isinstance(module.running_var, Tensor)
-    factors = torch.rsqrt(module.running_var.double() + module.eps)
-    factors = factors if module.weight is None else factors * module.weight.detach().double()
+    factors = _exact_factors(model.get_submodule(normalization))
     return torch.where(factors == 0, torch.ones_like(factors), factors)
+
+
+def _exact_factors(norm: nn.Module) -> Tensor:
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    assert isinstance(norm.running_var, Tensor)
+    factors = torch.rsqrt(norm.running_var.double() + norm.eps)
+    return factors if norm.weight is None else factors * norm.weight.detach().double()
 
 
 def folded_network(model: nn.Module, folded: Mapping[str, str]) -> nn.Module:
@@ -83,16 +90,24 @@ def folded_network(model: nn.Module, folded: Mapping[str, str]) -> nn.Module:
     """
     duplicate = copy.deepcopy(model).eval()
     for layer, normalization in folded.items():
-        before, norm = duplicate.get_submodule(layer), duplicate.get_submodule(normalization)
-        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        if isinstance(before, nn.Linear):
-            fused: nn.Module = fuse_linear_bn_eval(before, norm)
-        else:
-            assert isinstance(before, nn.modules.conv._ConvNd)
-            fused = fuse_conv_bn_eval(before, norm, transpose=isinstance(before, TRANSPOSED_CONVOLUTIONS))
-        duplicate.set_submodule(layer, fused)
+        _fold(duplicate.get_submodule(layer), duplicate.get_submodule(normalization))
         duplicate.set_submodule(normalization, nn.Identity())
     return duplicate
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> None:
+    """W' = diag(γ/σ)·W, b' = (b − μ)·γ/σ + β; of a transposed convolution with groups, too, which torch cannot fuse."""
+    assert isinstance(layer.weight, nn.Parameter)
+    assert isinstance(norm.running_mean, Tensor)
+    factors = _exact_factors(norm).to(layer.weight)
+    layout = layout_of(layer, "weight")
+    bias = torch.zeros_like(norm.running_mean) if layer.bias is None else layer.bias
+    assert isinstance(bias, Tensor)
+    shifted = (bias - norm.running_mean) * factors
+    with torch.no_grad():
+        rows = layout.rows(layer.weight) * factors[:, None]
+        layer.weight = nn.Parameter(layout.restore(rows, layer.weight.shape))
+        layer.bias = nn.Parameter(shifted if not isinstance(norm.bias, Tensor) else shifted + norm.bias)
 
 
 def _largest_difference(rows: Objective, folded: Mapping[str, str]) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, NoOptions, Phase
@@ -18,7 +19,7 @@ from quant_lens_engine.quantization.algorithms.batchnorm_folding import channel_
 from quant_lens_engine.quantization.blocks import working
 from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.quantization.layer_chains import find_chains
-from quant_lens_engine.quantization.layer_inputs import measure_moments
+from quant_lens_engine.quantization.layer_inputs import measure_moments, role_of
 from quant_lens_engine.quantization.layers import WeightSite
 from quant_lens_engine.quantization.rounding import per_part
 from quant_lens_engine.schema import QuantizationScheme, Request
@@ -40,6 +41,7 @@ class BiasCorrection:
         """Layer by layer, in the order in which they run."""
         sites = draft.sites_with_inputs("bias-correction")
         reference = measure_moments(draft.rows, sites, second=False, check_cancelled=draft.progress.check_cancelled)
+        sites = draft.reached("bias-correction", sites, reference)
         behind = _normalizations(draft, sites)
         without = []
         for index, site in enumerate(sites):
@@ -53,12 +55,16 @@ class BiasCorrection:
                 draft.rows, [site], second=False, point=point, through=draft.forward,
                 check_cancelled=draft.progress.check_cancelled,
             )[site.parameter]  # fmt: skip
+            if not here.seen:
+                continue
             weight, rounded = (
                 working(site.layout.rows(source[site.parameter])).double() for source in (draft.weights, point)
             )
             moved = _output(weight, reference[site.parameter].mean) - _output(rounded, here.mean)
-            parameter, factors = target
+            parameter, factors, first = target
             shift = moved if factors is None else moved * factors
+            behind_it = len(draft.weights[parameter]) - first - len(shift)
+            shift = F.pad(shift, (first, behind_it))
             known = draft.shifts.get(parameter)
             draft.shifts[parameter] = shift if known is None else known + shift
         if without:
@@ -72,18 +78,20 @@ def _output(matrix: Tensor, mean: Tensor) -> Tensor:
     return (per_part(matrix, len(mean)) @ mean[:, :, None]).flatten()
 
 
-def _target(draft: Draft, site: WeightSite, behind: dict[str, str]) -> tuple[str, Tensor | None] | None:
-    """The parameter that takes the correction, and what it is multiplied with there; None where there is none."""
+def _target(draft: Draft, site: WeightSite, behind: dict[str, str]) -> tuple[str, Tensor | None, int] | None:
+    """The parameter that takes the correction, what it is multiplied with there, and where in it it begins; None where
+    there is none."""
     module = draft.model.get_submodule(site.module)
     key = "in_proj_bias" if isinstance(module, nn.MultiheadAttention) else "bias"
     bias = getattr(module, key, None)
     names = {parameter: name for name, parameter in draft.model.named_parameters()}
-    if isinstance(bias, nn.Parameter) and len(bias) == len(draft.matrix(site)):
-        return names[bias], None
+    if isinstance(bias, nn.Parameter):
+        place = ("query", "key", "value").index(role_of(site) or "query")
+        return names[bias], None, place * len(draft.matrix(site))
     if site.module in behind:
         norm = draft.model.get_submodule(behind[site.module])
         if isinstance(norm.bias, nn.Parameter):
-            return names[norm.bias], channel_factors(draft.model, behind[site.module])
+            return names[norm.bias], channel_factors(draft.model, behind[site.module]), 0
     return None
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase, refuse_float
 from quant_lens_engine.quantization.algorithms.batchnorm_folding import channel_factors
 from quant_lens_engine.quantization.draft import Draft
-from quant_lens_engine.quantization.layer_chains import find_chains
+from quant_lens_engine.quantization.layer_chains import LayerChain, find_chains
 from quant_lens_engine.quantization.layer_inputs import by_column, by_feature
 from quant_lens_engine.quantization.layers import CONVOLUTIONS, WeightSite
 from quant_lens_engine.schema import QuantizationScheme, Request
@@ -55,7 +55,7 @@ class Equalization:
         pairs = [
             _Pair(draft, sites[chain.first], sites[chain.second], chain.normalization)
             for chain in chains
-            if chain.second is not None and _can_be_scaled(draft, sites[chain.first], sites[chain.second])
+            if chain.second is not None and _can_be_scaled(draft, sites[chain.first], sites[chain.second], chain)
         ]
         if not pairs:
             draft.notes.append(
@@ -67,7 +67,7 @@ class Equalization:
             if furthest < options.tolerance:
                 break
         for pair in pairs:
-            draft.smooth(pair.second.module, pair.factors)
+            draft.smooth([pair.second], pair.factors)
         draft.notes.append(f"equalize: {len(pairs)} pairs of layers")
 
 
@@ -108,13 +108,15 @@ def _features(module: nn.Module) -> int:
     return int(module.in_features) if isinstance(module, nn.Linear) else 0
 
 
-def _can_be_scaled(draft: Draft, first: WeightSite, second: WeightSite) -> bool:
-    """Both are linear layers or convolutions, and each channel of the first is a whole number of the second's
-    features."""
-    modules = [draft.model.get_submodule(site.module) for site in (first, second)]
-    if not all(isinstance(module, (nn.Linear, *CONVOLUTIONS)) for module in modules):
-        return False
-    return _features(modules[1]) % len(draft.matrix(first)) == 0
+def _can_be_scaled(draft: Draft, first: WeightSite, second: WeightSite, chain: LayerChain) -> bool:
+    """Both are linear layers or convolutions, and each channel of the first is a feature of the second; or several that
+    follow each other, where a convolution's output is flattened."""
+    before, behind = (draft.model.get_submodule(site.module) for site in (first, second))
+    channels, features = len(draft.matrix(first)), _features(behind)
+    if isinstance(before, CONVOLUTIONS) and isinstance(behind, nn.Linear):
+        return chain.flattened and features % channels == 0
+    alike = any(isinstance(before, kind) and isinstance(behind, kind) for kind in (nn.Linear, CONVOLUTIONS))
+    return alike and channels == features
 
 
 ALGORITHMS.add("equalize", Equalization())

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase, refuse_float
 from quant_lens_engine.quantization.blocks import block_qparams, tensor_span
 from quant_lens_engine.quantization.draft import Draft
@@ -51,21 +52,20 @@ class Gptq:
     def apply(self, draft: Draft, options: GptqOptions) -> None:
         """Layer by layer, in the order in which they run."""
         sites = draft.sites_with_inputs("gptq")
-        together = (
-            None
-            if options.sequential
-            else measure_moments(draft.rows, sites, check_cancelled=draft.progress.check_cancelled)
-        )
+        check = draft.progress.check_cancelled
+        moments = {} if options.sequential else measure_moments(draft.rows, sites, check_cancelled=check)
         for index, site in enumerate(sites):
             draft.tell(f"GPTQ: {site.layer}", index, len(sites))
-            moments = together or measure_moments(
-                draft.rows, [site], point=draft.point(), through=draft.forward,
-                check_cancelled=draft.progress.check_cancelled,
-            )  # fmt: skip
-            gram = moments[site.parameter].gram
-            assert gram is not None
-            chosen, grid = round_columns(draft.matrix(site), gram, draft, site, options)
-            draft.decide(site, chosen, grid)
+            if options.sequential:
+                moments |= measure_moments(
+                    draft.rows, [site], point=draft.point(), through=draft.forward, check_cancelled=check
+                )
+            # the second moments of a whole network need not fit in memory
+            gram, moments[site.parameter].gram = moments[site.parameter].gram, None
+            if gram is not None:
+                chosen, grid = round_columns(draft.matrix(site), gram, draft, site, options)
+                draft.decide(site, chosen, grid)
+        draft.reached("gptq", sites, moments)
 
 
 def round_columns(
@@ -157,6 +157,12 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
         >>> round(float(factor[0, 0]), 6)
         0.5
     """
+    if not bool(torch.isfinite(gram).all()):
+        raise NumericalError(
+            "the inputs of a layer are not finite on the calibration rows",
+            hint="the network overflows there: check the data's transform, or compute in a wider dtype",
+            code="non_finite_activations",
+        )
     hessian = gram.double().clone()
     diagonal = hessian.diagonal()
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-30)

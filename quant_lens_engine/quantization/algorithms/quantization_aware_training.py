@@ -22,6 +22,7 @@ from quant_lens_engine.errors import NumericalError, SchemeError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase
+from quant_lens_engine.quantization.blocks import working
 from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.quantization.fake_quant import straight_through
 from quant_lens_engine.schema import QuantizationScheme, Request
@@ -98,20 +99,23 @@ class SharpnessAware(QuantizationAwareTraining):
 class _Training:
     """Parameters on their way, and the best of them so far.
 
-    A weight whose codes were chosen by another algorithm starts from these.
+    They are held in float32 at least: a step is too small for a shorter dtype. A weight whose codes were chosen by
+    another algorithm starts from these.
     """
 
     def __init__(self, draft: Draft, options: QatOptions) -> None:
         self.draft, self.options = draft, options
         point, floats = draft.point(), draft.weights
         plain = {site.parameter for site in draft.survey.sites} - set(draft.decided)
-        draft.decided.clear()
         objective = draft.rows.through(draft.forward).at(point)
+        for name in objective.free:  # frozen weights keep what was decided for them
+            draft.decided.pop(name, None)
         order = torch.randperm(objective.samples, generator=generator(draft.seed, "held out of training"))
         kept = max(1, round(options.held_out * objective.samples))
         self.held_out, self.seen = (objective.select(rows.sort().values) for rows in (order[:kept], order[kept:]))
         start = {name: (floats if name in plain else point)[name] for name in objective.free}
-        self.leaves = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+        self.dtypes = {name: tensor.dtype for name, tensor in start.items()}
+        self.leaves = {name: working(tensor).clone().requires_grad_() for name, tensor in start.items()}
         self.roundings = {site.parameter: draft.rounding(site) for site in draft.survey.sites}
         self.optimizer = torch.optim.Adam(list(self.leaves.values()), lr=options.learning_rate)
         self.before = self.best = self._held_out_loss()
@@ -154,13 +158,14 @@ class _Training:
     def _at_the_worst_neighbour(self, rows: Objective, gradients: list[Tensor], rho: float) -> list[Tensor]:
         length = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
         steps = [gradient * (rho / (length + 1e-12)) for gradient in gradients]
+        here = [leaf.detach().clone() for leaf in self.leaves.values()]
         with torch.no_grad():
             for leaf, step in zip(self.leaves.values(), steps, strict=True):
                 leaf += step
         worst = self._gradients(rows)
         with torch.no_grad():
-            for leaf, step in zip(self.leaves.values(), steps, strict=True):
-                leaf -= step
+            for leaf, before in zip(self.leaves.values(), here, strict=True):
+                leaf.copy_(before)
         return worst
 
     def _gradients(self, rows: Objective) -> list[Tensor]:
@@ -181,9 +186,10 @@ class _Training:
 
     def _point(self) -> dict[str, Tensor]:
         """Rounded weights with the derivative of the identity; other parameters as they are."""
+        stored = {name: leaf.to(self.dtypes[name]) for name, leaf in self.leaves.items()}
         return {
-            name: straight_through(self.roundings[name](leaf), leaf) if name in self.roundings else leaf
-            for name, leaf in self.leaves.items()
+            name: straight_through(self.roundings[name](value), value) if name in self.roundings else value
+            for name, value in stored.items()
         }
 
     def _batches(self) -> Iterator[Objective]:

@@ -50,14 +50,14 @@ class SmoothQuant:
         """For each tensor that layers read."""
         sites = draft.sites_with_inputs("smoothquant")
         moments = measure_moments(draft.rows, sites, second=False, check_cancelled=draft.progress.check_cancelled)
+        sites = draft.reached("smoothquant", sites, moments)
         groups = InputWatch(draft.rows, sites, None).shared_inputs()
         for index, group in enumerate(groups):
             draft.tell(f"SmoothQuant: {group[0].layer}", index, len(groups))
             factors = _factors(draft, group, moments, options.alpha)
             for site in group:
                 draft.scale(site, columns=by_column(factors, draft.model.get_submodule(site.module)))
-            for module in dict.fromkeys(site.module for site in group):
-                draft.smooth(module, factors)
+            draft.smooth(group, factors)
 
 
 def _factors(draft: Draft, group: list[WeightSite], moments: dict[str, Moments], alpha: float) -> Tensor:

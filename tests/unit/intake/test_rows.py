@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant_lens_engine.errors import DataError
-from quant_lens_engine.intake import Arrays, apply_transform, draw_indices, select_rows
+from quant_lens_engine.intake import Arrays, apply_transform, draw_calibration, draw_indices, select_rows
+from quant_lens_engine.intake.rows import FEWEST_CALIBRATION_ROWS
 from quant_lens_engine.schema import Transform
 
 
@@ -31,6 +32,36 @@ def test_another_seed_is_another_sample_and_every_row_has_its_turn():
     drawn = [draw_indices(20, 5, seed) for seed in range(60)]
     assert len({tuple(found) for found in drawn}) > 50
     assert set(np.concatenate(drawn)) == set(range(20))
+
+
+@given(
+    available=st.integers(1, 400), evaluated=st.integers(1, 400), limit=st.integers(1, 300), seed=st.integers(0, 2**62)
+)
+def test_calibration_rows_are_never_evaluated_unless_it_is_said(available, evaluated, limit, seed):
+    taken = draw_indices(available, evaluated, seed)
+    drawn, overlap = draw_calibration(available, limit, seed, taken)
+    assert (np.diff(drawn) > 0).all()
+    assert 0 <= drawn[0] <= drawn[-1] < available
+    free = available - len(taken)
+    assert overlap == (free < min(limit, FEWEST_CALIBRATION_ROWS))
+    assert len(drawn) == min(limit, available if overlap else free)
+    if not overlap:
+        assert not set(drawn) & set(taken)
+    again, _ = draw_calibration(available, limit, seed, taken)
+    assert np.array_equal(drawn, again)
+
+
+@given(available=st.integers(1, 400), limit=st.integers(1, 300), seed=st.integers(0, 2**62))
+def test_another_file_has_only_free_rows(available, limit, seed):
+    drawn, overlap = draw_calibration(available, limit, seed, None)
+    assert not overlap
+    assert len(drawn) == min(limit, available)
+
+
+def test_calibration_rows_are_another_draw_than_the_evaluations():
+    drawn = [draw_calibration(100, 20, seed, None)[0] for seed in range(40)]
+    assert len({tuple(rows) for rows in drawn}) == 40
+    assert not any(np.array_equal(rows, draw_indices(100, 20, seed)) for seed, rows in enumerate(drawn))
 
 
 def test_rows_and_labels_stay_together():

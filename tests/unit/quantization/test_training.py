@@ -1,0 +1,155 @@
+"""Fine-tuning through the rounding: one step by hand, and what it owes."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quant_lens_engine.errors import NumericalError, SchemeError
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.quantization import fake_quantize, quantize
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rows(count: int = 48) -> tuple[Tensor, Tensor]:
+    x = seeded(count, 6)
+    return x, (x[:, 0] + x[:, 1] > 0).long() + (x[:, 2] > 0.5).long()
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def objective() -> Objective:
+    x, y = rows()
+    return Objective(network(), [(x[:20], y[:20]), (x[20:40], y[20:40]), (x[40:], y[40:])])
+
+
+def gradients(model: nn.Module, point: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in point.items()}
+    loss = nn.functional.cross_entropy(torch.func.functional_call(model.eval(), leaves, (x,)), y)
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+def on_grid(point: dict[str, Tensor], scheme: str) -> dict[str, Tensor]:
+    return {name: fake_quantize(tensor, scheme) if tensor.dim() == 2 else tensor for name, tensor in point.items()}
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.05, 2.0])
+def test_one_step_is_adams_on_the_gradient_at_the_rounded_weights(objective: Objective, rho: float) -> None:
+    """SAM: the gradient of the worst neighbour, ε = ρ g / ‖g‖, at the place it came from (Foret et al. 2021, eq. 2)."""
+    x, y = rows()
+    model = objective.model
+    start = {name: tensor.clone() for name, tensor in objective.point.items()}
+    gradient = gradients(model, on_grid(start, "int4"), x, y)
+    if rho:
+        length = math.sqrt(sum(float(part.double().square().sum()) for part in gradient.values()))
+        worst = {name: start[name] + rho / length * gradient[name] for name in start}
+        gradient = gradients(model, on_grid(worst, "int4"), x, y)
+    leaves = [nn.Parameter(tensor.clone()) for tensor in start.values()]
+    for leaf, part in zip(leaves, gradient.values(), strict=True):
+        leaf.grad = part
+    torch.optim.Adam(leaves, lr=0.01).step()
+    expected = on_grid({name: leaf.detach() for name, leaf in zip(start, leaves, strict=True)}, "int4")
+    recipe = f"int4+qat{'-sam' if rho else ''}:steps=1:batch=48:learning_rate=0.01" + (f":rho={rho}" if rho else "")
+    variant = quantize(model, recipe, objective)
+    for name, value in expected.items():
+        torch.testing.assert_close(variant.point[name], value, atol=2e-5, rtol=1e-4)
+        assert not torch.equal(variant.point[name], on_grid(start, "int4")[name])
+
+
+@pytest.mark.parametrize("recipe", ["int2+qat", "int3-g4-asym+qat-sam", "nf4+qat", "int4-act-int4+qat", "mxfp4+qat"])
+def test_the_loss_on_its_rows_falls(objective: Objective, recipe: str) -> None:
+    scheme, _, algorithm = recipe.partition("+")
+    plain = quantize(objective.model, scheme, objective)
+    trained = quantize(objective.model, f"{scheme}+{algorithm}:steps=40:learning_rate=0.01:batch=16", objective)
+    before, after = (variant.live(objective).loss() for variant in (plain, trained))
+    assert after < 0.7 * before
+    (note,) = [note for note in trained.notes if "40 steps on 48 rows" in note]
+    assert note.endswith(f"went from {before:.4g} to {after:.4g}")
+
+
+def test_weights_end_on_the_grid_and_are_rounded_again_from_where_they_moved(objective: Objective) -> None:
+    variant = quantize(objective.model, "int3+qat:steps=10:learning_rate=0.01", objective)
+    for name in ("0.weight", "4.weight"):
+        torch.testing.assert_close(fake_quantize(variant.point[name], "int3"), variant.point[name])
+        assert not torch.equal(variant.point[name], fake_quantize(objective.point[name], "int3"))
+    again = variant.requantize(objective.point)
+    assert all(torch.equal(again[name], variant.point[name]) for name in again)
+
+
+def test_float_training_rounds_nothing(objective: Objective) -> None:
+    variant = quantize(objective.model, "float+qat:steps=20:learning_rate=0.01", objective)
+    assert variant.layers == []
+    assert variant.quantized_layers == 0
+    assert variant.effective_bits == 32
+    assert all(not torch.equal(variant.point[name], objective.point[name]) for name in variant.point)
+    assert len(variant.point["0.weight"].unique()) == variant.point["0.weight"].numel()
+    assert variant.live(objective).loss() < 0.8 * objective.loss()
+    again = variant.requantize(objective.point)
+    assert all(torch.equal(again[name], variant.point[name]) for name in again)
+
+
+def test_the_control_takes_the_same_rows_in_the_same_order(objective: Objective) -> None:
+    """At sixteen bits training with and without rounding is all but the same."""
+    one, two = (
+        quantize(objective.model, f"{name}+qat:steps=15:learning_rate=0.01:batch=8", objective).point
+        for name in ("float", "int16")
+    )
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-3, rtol=1e-2)
+
+
+def test_the_seed_decides_and_nothing_else(objective: Objective) -> None:
+    recipe = "int4+qat:steps=5:batch=8:learning_rate=0.01"
+    one, again, other = (quantize(objective.model, recipe, objective, seed=seed).point for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["4.bias"], other["4.bias"])
+
+
+def test_rows_that_are_evaluated_are_no_rows_to_train_on(objective: Objective) -> None:
+    for recipe in ("int4+qat", "float+qat-sam"):
+        with pytest.raises(SchemeError) as refused:
+            quantize(objective.model, recipe, objective, overlap=True)
+        assert refused.value.code == "no_rows_to_train_on"
+
+
+def test_training_that_diverges_is_said() -> None:
+    x, y = rows()
+    objective = Objective(network(), [(x, y.float()[:, None] + torch.zeros(48, 3))], task="regression")
+    with pytest.raises(NumericalError) as refused:
+        quantize(objective.model, "int4+qat:steps=50:learning_rate=1e30", objective)
+    assert refused.value.code == "training_diverged"
+
+
+def test_frozen_weights_stay_and_keep_the_codes_that_were_chosen(objective: Objective) -> None:
+    x, y = rows()
+    model = network()
+    model[0].weight.requires_grad_(False)
+    objective = Objective(model, [(x, y)])
+    chosen = quantize(objective.model, "int3+gptq", objective).point["0.weight"]
+    assert not torch.equal(chosen, fake_quantize(model[0].weight.detach(), "int3"))
+    trained = quantize(objective.model, "int3+gptq+qat:steps=5:learning_rate=0.01", objective)
+    assert torch.equal(trained.point["0.weight"], chosen)
+    assert trained.point["4.weight"].unique().numel() <= 7 * 3
+
+
+def test_training_starts_from_codes_that_were_chosen(objective: Objective) -> None:
+    chosen = quantize(objective.model, "int3+gptq", objective).live(objective).loss()
+    trained = quantize(objective.model, "int3+gptq+qat:steps=1:learning_rate=1e-12:batch=48", objective)
+    (note,) = [note for note in trained.notes if "1 steps" in note]
+    assert note.endswith(f"went from {chosen:.4g} to {chosen:.4g}")
+    assert trained.live(objective).loss() == pytest.approx(chosen, rel=1e-5)
+
+
+def test_statistics_and_the_model_stay(objective: Objective) -> None:
+    before = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
+    variant = quantize(objective.model, "int4+qat:steps=5:learning_rate=0.1", objective)
+    assert all(torch.equal(before[name], tensor) for name, tensor in objective.model.state_dict().items())
+    assert set(variant.point) == set(objective.point)
