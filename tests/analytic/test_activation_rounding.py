@@ -15,10 +15,13 @@ from quant_lens_engine.landscape import measure_lines, random_directions
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization import QuantizedVariant, fake_quantize, quantize, quantized_forward
 from quant_lens_engine.quantization.activation_quantizer import ActivationQuantizer, PassControl, Tape
+from quant_lens_engine.quantization.instrumented_forward import Activation
 from quant_lens_engine.quantizers._minifloat import E2M1
 from quant_lens_engine.schema import ActivationFormat, parse_scheme
 from quant_lens_engine.schema.analyses import LineOptions
 
+LAYER = Activation("layer", "layer")
+CONVOLUTION = Activation("conv", "conv", spatial=True)
 FORMATS = {
     "static": ActivationFormat(bits=4),
     "static symmetric": ActivationFormat(bits=4, symmetric=True),
@@ -47,7 +50,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 def quantizer(request: pytest.FixtureRequest) -> ActivationQuantizer:
     """Calibrated to a range that some of the values below lie beyond."""
     fmt = FORMATS[request.param]
-    made = ActivationQuantizer("layer", fmt, PassControl())
+    made = ActivationQuantizer(LAYER, fmt, PassControl())
     with made.control.during("watch"):
         made(seeded(40, 6, 20, seed=9) / 2)
     made.settle()
@@ -158,7 +161,7 @@ def test_rows_do_not_look_at_each_other(quantizer: ActivationQuantizer) -> None:
 
 
 def test_tokens_have_scales_of_their_own() -> None:
-    made = ActivationQuantizer("layer", FORMATS["dynamic"], PassControl())
+    made = ActivationQuantizer(LAYER, FORMATS["dynamic"], PassControl())
     x = seeded(2, 6, 20)
     changed = x.clone()
     changed[0, 3] *= 1000
@@ -170,9 +173,9 @@ def test_tokens_have_scales_of_their_own() -> None:
 
 def test_before_a_convolution_a_token_is_a_row_and_features_lie_on_the_second_axis() -> None:
     x = seeded(3, 8, 5, 5)
-    live = ActivationQuantizer("conv", FORMATS["dynamic"], PassControl(), axis=1, rows=True)
+    live = ActivationQuantizer(CONVOLUTION, FORMATS["dynamic"], PassControl())
     assert torch.equal(live(x), fake_quantize(x.reshape(3, -1), "int4").reshape(x.shape))
-    groups = ActivationQuantizer("conv", FORMATS["groups"], PassControl(), axis=1, rows=True)
+    groups = ActivationQuantizer(CONVOLUTION, FORMATS["groups"], PassControl())
     moved = x.movedim(1, -1)
     expected_groups = fake_quantize(moved.reshape(-1, 8), "int4-g4").reshape(moved.shape).movedim(-1, 1)
     assert torch.equal(groups(x), expected_groups)
@@ -351,7 +354,7 @@ def test_the_deployed_line_calibrates_static_ranges_anew() -> None:
     assert forward is not None
     for name, factor in (("0", 1), ("1", 3)):
         own, other = variant.forward.quantizers[name].span, forward.quantizers[name].span
-        torch.testing.assert_close(other.high, factor * own.high, rtol=1e-6, atol=0)
+        torch.testing.assert_close(other.high.double(), factor * own.high.double(), rtol=1e-6, atol=0)
     deployed = objective.through(forward).at(point).loss()
     frozen_ranges = objective.through(variant.forward).at(moved).loss()
     assert deployed != frozen_ranges

@@ -1,6 +1,7 @@
 """Fine-tuning through the rounding: one step by hand, and what it owes."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from quant_lens_engine.errors import NumericalError, SchemeError
 from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.randomness import generator
 from quant_lens_engine.quantization import fake_quantize, quantize
 
 
@@ -37,14 +39,26 @@ def gradients(model: nn.Module, point: dict[str, Tensor], x: Tensor, y: Tensor) 
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
+def loss_at(model: nn.Module, point: dict[str, Tensor], data: tuple[Tensor, Tensor]) -> float:
+    scores = torch.func.functional_call(model.eval(), point, (data[0],))
+    return float(nn.functional.cross_entropy(scores, data[1]))
+
+
 def on_grid(point: dict[str, Tensor], scheme: str) -> dict[str, Tensor]:
     return {name: fake_quantize(tensor, scheme) if tensor.dim() == 2 else tensor for name, tensor in point.items()}
+
+
+def parts() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """What is trained on and what is held out, of 48 rows at seed 0: a fifth is held out."""
+    (x, y), order = rows(), torch.randperm(48, generator=generator(0, "held out of training"))
+    held_out, seen = order[:10].sort().values, order[10:].sort().values
+    return (x[seen], y[seen]), (x[held_out], y[held_out])
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.05, 2.0])
 def test_one_step_is_adams_on_the_gradient_at_the_rounded_weights(objective: Objective, rho: float) -> None:
     """SAM: the gradient of the worst neighbour, ε = ρ g / ‖g‖, at the place it came from (Foret et al. 2021, eq. 2)."""
-    x, y = rows()
+    (x, y), held_out = parts()
     model = objective.model
     start = {name: tensor.clone() for name, tensor in objective.point.items()}
     gradient = gradients(model, on_grid(start, "int4"), x, y)
@@ -57,6 +71,7 @@ def test_one_step_is_adams_on_the_gradient_at_the_rounded_weights(objective: Obj
         leaf.grad = part
     torch.optim.Adam(leaves, lr=0.01).step()
     expected = on_grid({name: leaf.detach() for name, leaf in zip(start, leaves, strict=True)}, "int4")
+    assert loss_at(model, expected, held_out) < loss_at(model, on_grid(start, "int4"), held_out)
     recipe = f"int4+qat{'-sam' if rho else ''}:steps=1:batch=48:learning_rate=0.01" + (f":rho={rho}" if rho else "")
     variant = quantize(model, recipe, objective)
     for name, value in expected.items():
@@ -71,8 +86,30 @@ def test_the_loss_on_its_rows_falls(objective: Objective, recipe: str) -> None:
     trained = quantize(objective.model, f"{scheme}+{algorithm}:steps=40:learning_rate=0.01:batch=16", objective)
     before, after = (variant.live(objective).loss() for variant in (plain, trained))
     assert after < 0.7 * before
-    (note,) = [note for note in trained.notes if "40 steps on 48 rows" in note]
-    assert note.endswith(f"went from {before:.4g} to {after:.4g}")
+    _, (x, y) = parts()
+    held_out = Objective(objective.model, [(x, y)])
+    before, after = (variant.live(held_out).loss() for variant in (plain, trained))
+    (note,) = [note for note in trained.notes if "trained on 38 calibration rows" in note]
+    told = re.search(r"on the 10 held out the loss fell from (\S+) to (\S+) \(step (\d+)/40\)", note)
+    assert told is not None
+    assert (float(told[1]), float(told[2])) == pytest.approx((before, after), rel=1e-3)
+    assert 0 < int(told[3]) <= 40
+
+
+def test_what_did_best_on_the_rows_held_out_is_kept(objective: Objective) -> None:
+    """Labels that say nothing: learning them by heart helps the rows held out not at all."""
+    x, _ = rows()
+    y = torch.randint(3, (48,), generator=torch.Generator().manual_seed(5))
+    noise = Objective(objective.model, [(x, y)])
+    order = torch.randperm(48, generator=generator(0, "held out of training"))[:10].sort().values
+    held_out = Objective(objective.model, [(x[order], y[order])])
+    losses = []
+    for steps in (1, 300):
+        recipe = f"int4+qat:learning_rate=0.03:checks=100:steps={steps}"
+        losses.append(quantize(objective.model, recipe, noise).live(held_out).loss())
+    assert max(losses) <= quantize(objective.model, "int4").live(held_out).loss()
+    (note,) = quantize(objective.model, "int4+qat:learning_rate=0.03:checks=100:steps=300", noise).notes[-1:]
+    assert int(note.split("(step ")[1].split("/")[0]) < 150
 
 
 def test_weights_end_on_the_grid_and_are_rounded_again_from_where_they_moved(objective: Objective) -> None:
@@ -141,11 +178,14 @@ def test_frozen_weights_stay_and_keep_the_codes_that_were_chosen(objective: Obje
 
 
 def test_training_starts_from_codes_that_were_chosen(objective: Objective) -> None:
-    chosen = quantize(objective.model, "int3+gptq", objective).live(objective).loss()
+    chosen = quantize(objective.model, "int3+gptq", objective)
     trained = quantize(objective.model, "int3+gptq+qat:steps=1:learning_rate=1e-12:batch=48", objective)
-    (note,) = [note for note in trained.notes if "1 steps" in note]
-    assert note.endswith(f"went from {chosen:.4g} to {chosen:.4g}")
-    assert trained.live(objective).loss() == pytest.approx(chosen, rel=1e-5)
+    for name, value in chosen.point.items():
+        torch.testing.assert_close(trained.point[name], value)
+    _, (x, y) = parts()
+    at_chosen = chosen.live(Objective(objective.model, [(x, y)])).loss()
+    (note,) = [note for note in trained.notes if "1)" in note and "trained on" in note]
+    assert f"fell from {at_chosen:.4g} to {at_chosen:.4g}" in note
 
 
 def test_statistics_and_the_model_stay(objective: Objective) -> None:
