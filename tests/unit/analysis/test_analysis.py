@@ -380,6 +380,12 @@ def test_the_baseline_check():
     assert 0 < check.seconds_per_row < 0.1
 
 
+def test_the_baseline_check_looks_at_no_scheme():
+    data = {"example": "digits", "calibration": {"file": "0" * 64}}  # a file that is not there
+    asked = spec("digits-mlp", data, schemes=["w8a8", "int4+no-such-algorithm"])
+    assert check_baseline(asked, {}, rows=50).samples == 50
+
+
 def test_the_baseline_check_doubts_a_wrong_transform(upload):
     held_out = digits_split()[1]
     wrong = upload((held_out.x, np.random.default_rng(0).permutation(held_out.y)))
