@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from quant_lens_engine.schema.base import Record
 from quant_lens_engine.schema.numbers import count, number, percent, with_error
+from quant_lens_engine.schema.recipe_description import display_name
 from quant_lens_engine.schema.run_result import Comparison, RunResult, VerdictLevel
 
 _ORDER: tuple[VerdictLevel, ...] = ("safe", "caution", "degraded", "collapsed")
@@ -30,16 +30,6 @@ class Summary(Record):
     rest: str = ""
     evidence: str = ""
     level: VerdictLevel | None = None
-
-
-def display_name(name: str) -> str:
-    """A variant's name in a sentence: the number format in capitals, as the field writes it.
-
-    Example:
-        >>> display_name("int8"), display_name("int4-g128"), display_name("my model")
-        ('INT8', 'INT4-g128', 'my model')
-    """
-    return re.sub(r"^int\d+(?=-|$)", lambda found: found[0].upper(), name)
 
 
 def verdict_sentence(result: RunResult) -> Summary:
