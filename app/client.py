@@ -315,4 +315,6 @@ _CLASS_OF_STATUS: dict[int, type[QuantLensError]] = {
 _CLASS_OF_CODE: dict[str, type[QuantLensError]] = {
     kind.default_code: kind
     for kind in (ArchitectureError, BadQuery, CheckpointError, DataError, DeviceError, SchemeError, SpecError)
-}
+} | dict.fromkeys(
+    ("unknown_algorithm", "bad_option", "not_defined", "clashing_algorithms", "nothing_to_quantize"), SchemeError
+)
