@@ -43,6 +43,8 @@ class Request(NamedTuple):
     task: str = "classification"
     limit: int | None = None
     batch_size: int | None = None
+    calibration: str | None = None
+    calibration_limit: int | None = None
     device: str = "auto"
     seed: int = 0
     name: str = ""
@@ -108,7 +110,11 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
         parse_json_option("transform", request.transform),
     )
     known = client.capabilities().examples
-    rows = {key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None}
+    rows: dict[str, Any] = {
+        key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None
+    }
+    if request.calibration_limit is not None:
+        rows["calibration"] = {"limit": request.calibration_limit}
     given: dict[str, Any] = {
         "name": (request.name or f"{Path(request.model).stem}, {', '.join(schemes)}")[:200],
         "model": {"example": "checked before the upload"},
@@ -123,6 +129,9 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
     model = _source(client, request.model, known.models, console)
     given["model"] = model | {"architecture": request.architecture, "options": options}
     given["data"] = _source(client, request.data, known.data, console) | {"transform": transform, **rows}
+    if request.calibration is not None:
+        file = _source(client, request.calibration, [], console)["file"]
+        given["data"]["calibration"] = rows.get("calibration", {}) | {"file": file}
     return parse_run_spec(given)
 
 

@@ -72,7 +72,8 @@ def describe_activations(fmt: ActivationFormat) -> str:
     """
     kind = QUANTIZERS[fmt.format].describe(fmt).partition(";")[0]
     if fmt.granularity == "group":
-        return f"{kind} in blocks of {fmt.group_size}"
+        static = "" if fmt.dynamic else f", static, one scale above them a tensor ({fmt.observer})"
+        return f"{kind} in blocks of {fmt.group_size}{static}"
     if not fmt.dynamic:
         return f"{kind}, static, one scale a tensor ({fmt.observer})"
     return f"{kind}, dynamic, one scale a {'token' if fmt.granularity == 'token' else 'row of the batch'}"
