@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The bars in the run's order; ``variants`` names all of the run, so that each keeps its place from the start."""
+    """The bars in the run's order; ``variants`` labels all of the run, so that each keeps its place from the start."""
 
     bars: list[Bar]
     variants: list[str]
@@ -65,7 +65,7 @@ def gather_sharpness(result: RunResult) -> Sharpness | None:
                 converged=variant.curvature.converged,
             )
         )
-    return Sharpness(bars, list(styles)) if bars else None
+    return Sharpness(bars, [style.label for style in styles.values()]) if bars else None
 
 
 def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
@@ -123,7 +123,7 @@ def _bar_trace(bars: list[Bar], mode: Mode) -> dict[str, Any]:
     return {
         "type": "bar",
         "orientation": "h",
-        "y": [plain(bar.style.name) for bar in bars],
+        "y": [plain(bar.style.label) for bar in bars],
         "x": [bar.value for bar in bars],
         "width": _BAR_WIDTH,
         "marker": {"color": [bar.style.fill[mode] for bar in bars], "line": {"width": 0}},
@@ -143,7 +143,7 @@ def _bar_label(bar: Bar, mode: Mode) -> dict[str, Any]:
     ground = GROUND[mode]
     return {
         "x": bar.end,
-        "y": plain(bar.style.name),
+        "y": plain(bar.style.label),
         "text": _label(bar, ground.muted),
         "showarrow": False,
         "xanchor": "left",

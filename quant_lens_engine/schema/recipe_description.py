@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from quant_lens_engine.errors import QuantLensError
@@ -32,12 +33,13 @@ def display_name(name: str) -> str:
         ('W8A8-FP8-dynamic', 'MXFP6-E2M3', 'INT3 + GPTQ (act_order=true)')
         >>> display_name("w8a8+smoothquant+bias-correction+skip:first:head")
         'W8A8 + SmoothQuant + bias correction (skips first, head)'
+        >>> display_name("float+qat"), display_name("my model+2")
+        ('float + QAT', 'my model+2')
     """
     scheme, *steps = name.split("+")
-    first, *rest = scheme.split("-")
-    if _FORMAT_WORD.fullmatch(first) is None:
+    if not _names_a_scheme(scheme):
         return name
-    said = "-".join(word.upper() if _FORMAT_WORD.fullmatch(word) else word for word in (first, *rest))
+    said = "-".join(word.upper() if _FORMAT_WORD.fullmatch(word) else word for word in scheme.split("-"))
     for step in steps:
         word, *parts = step.split(":")
         if word in ("skip", "only"):
@@ -45,6 +47,40 @@ def display_name(name: str) -> str:
         else:
             said += f" + {algorithm_title(word)}" + (f" ({', '.join(parts)})" if parts else "")
     return said
+
+
+def _names_a_scheme(text: str) -> bool:
+    """Rather than a model that somebody quantized and named."""
+    first = text.partition("-")[0]
+    return _FORMAT_WORD.fullmatch(first) is not None or first == "float" or first.startswith("codebook[")
+
+
+def sentence_names(names: Sequence[str]) -> dict[str, str]:
+    """Each name in a sentence; options and choices of layers only where two would read the same without them.
+
+    Example:
+        >>> sentence_names(["int3+gptq", "int3+gptq:block=64"])["int3+gptq:block=64"]
+        'INT3 + GPTQ (block=64)'
+        >>> sentence_names(["w8a8+smoothquant:alpha=0.7+skip:head"])
+        {'w8a8+smoothquant:alpha=0.7+skip:head': 'W8A8 + SmoothQuant'}
+    """
+    plain = {name: without_details(name) for name in names}
+    often = Counter(plain.values())
+    return {name: display_name(plain[name] if often[plain[name]] == 1 else name) for name in names}
+
+
+def without_details(name: str) -> str:
+    """A recipe's scheme and algorithms, without their options and without the choice of layers.
+
+    Example:
+        >>> without_details("w8a8+smoothquant:alpha=0.7+skip:head")
+        'w8a8+smoothquant'
+    """
+    scheme, *steps = name.split("+")
+    if not _names_a_scheme(scheme):
+        return name
+    words = [step.partition(":")[0] for step in steps]
+    return "+".join([scheme, *(word for word in words if word not in ("skip", "only"))])
 
 
 def algorithm_title(name: str) -> str:
