@@ -368,6 +368,16 @@ def test_torchs_settings_come_back():
     assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == before
 
 
+def test_the_measured_file_is_no_other_file_to_calibrate_on(upload):
+    held_out = digits_split()[1]
+    source = upload((held_out.x[:80], held_out.y[:80]))
+    asked = {"model": {"example": "digits-mlp"}, "schemes": ["w8a8"], "analyses": QUICK}
+    for limit, rows, overlap in ((40, 40, False), (70, 80, True)):
+        data = {**source, "limit": limit, "calibration": {"file": source["file"]}}
+        facts = Workbench.open(parse_run_spec(asked | {"data": data}), files=upload.files).inspect().data
+        assert (facts.calibration_samples, facts.calibration_sha256, facts.overlap) == (rows, None, overlap)
+
+
 # ---- before the run
 
 
