@@ -20,11 +20,14 @@ def recipe_name(name: str) -> list[Any]:
     """The scheme, and what is done to come to it in muted letters; a line may break before each step.
 
     Example:
-        >>> [getattr(part, "children", part) for part in recipe_name("int4+gptq")]
+        >>> [part.children for part in recipe_name("int4+gptq")]
         ['int4', None, '+gptq']
     """
     scheme, *steps = name.split("+")
-    return [scheme, *(part for step in steps for part in (html.Wbr(), html.Span(f"+{step}", className="recipe-step")))]
+    shown = [html.Span(scheme, className="recipe-scheme")]
+    for step in steps:
+        shown += [html.Wbr(), html.Span(f"+{step}", className="recipe-step")]
+    return shown
 
 
 def variant_swatch(style: VariantStyle) -> html.Span:

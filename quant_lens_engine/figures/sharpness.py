@@ -15,6 +15,9 @@ _BAR_WIDTH = 0.42
 _LABEL_ROOM = 1.42
 """The axis ends this far beyond the longest bar, so that its label has room."""
 
+_SHORT_LABEL, _CROWDED_ROOM = 10, 1.62
+"""Longer names before the bars leave the plot less width: then its label has more of it, and its title fewer words."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -73,7 +76,9 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
     ground = GROUND[mode]
     low = min(0.0, *(bar.value for bar in data.bars))
     high = max(bar.end for bar in data.bars) or 1.0
-    title = "largest Hessian eigenvalue  λmax  (∇²L at Q(w), straight-through)"
+    crowded = max(map(len, data.variants)) > _SHORT_LABEL
+    room = _CROWDED_ROOM if crowded else _LABEL_ROOM
+    title = f"largest Hessian eigenvalue  λmax  (∇²L at Q(w){'' if crowded else ', straight-through'})"
     baseline = data.baseline
     return framed(
         mode,
@@ -83,7 +88,7 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
         bargap=0.0,
         shapes=[vertical_line(baseline.value, baseline.style.fill[mode], 1)] if baseline else [],
         annotations=[_bar_label(bar, mode) for bar in data.bars],
-        xaxis=x_axis(mode, title, range=[low * 1.1, high * _LABEL_ROOM], zeroline=True, zerolinecolor=ground.axis,
+        xaxis=x_axis(mode, title, range=[low * 1.1, high * room], zeroline=True, zerolinecolor=ground.axis,
                      zerolinewidth=1),
         yaxis=y_axis(mode, "", range=[len(data.variants) - 0.5, -0.5], categoryorder="array",
                      categoryarray=[plain(name) for name in data.variants], showgrid=False, ticksuffix=" ",

@@ -7,7 +7,7 @@ from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, ctx, html
 
-from app.components import icon
+from app.components import icon, recipe_name
 from app.components.sentence import as_sentence
 from app.pages.new.builder import (
     ACTIVATION_SHARING_WORDS,
@@ -142,7 +142,7 @@ def _register_name(app: Dash, services: Services) -> None:
         fields = fields_of(values[:-1], options)
         built = build(fields, services.store.capabilities.read().algorithms)
         hidden = [item["id"]["algorithm"] not in fields.algorithms for item in ctx.outputs_list[-1]]
-        return built.name, told(built), problem_of(built), bool(built.problem), built.name, hidden
+        return recipe_name(built.name), told(built), problem_of(built), bool(built.problem), built.name, hidden
 
 
 def fields_of(values: Sequence[Any], options: dict[tuple[str, str], str]) -> BuilderFields:

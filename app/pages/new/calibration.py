@@ -12,7 +12,7 @@ from typing import Any
 from app.pages.new.choosing import data_of
 from app.pages.new.draft import DEFAULT_CALIBRATION, Draft
 from quant_lens_engine.schema import AlgorithmFacts, DataInspection, numbers
-from quant_lens_engine.schema.calibration import CalibrationPlan, plan_calibration
+from quant_lens_engine.schema.calibration import FEWEST_CALIBRATION_ROWS, CalibrationPlan, plan_calibration
 from quant_lens_engine.schema.recipe import known_recipes
 from quant_lens_engine.schema.recipe_check import calibrated_by_facts
 
@@ -58,17 +58,23 @@ def calibration_view(draft: Draft, found: Mapping[str, Any], algorithms: Sequenc
     return CalibrationView(
         shown=True,
         whose=f"for {_listed(looking)}",
-        hint=_hint(draft, data, file, plan),
+        hint=_hint(draft, data, plan),
         warning=_warning(data, wanted) if overlaps and data else "",
         problem=f"{_listed(trained)} cannot be trained on rows that are measured." if overlaps and trained else "",
     )
+
+
+def _own_file(draft: Draft) -> bool:
+    """Whether rows come from another file than the measured ones."""
+    file = (draft.calibration or {}).get("file")
+    return file is not None and file != (draft.data or {}).get("file")
 
 
 def _plan(
     draft: Draft, data: DataInspection | None, file: DataInspection | None, wanted: int
 ) -> CalibrationPlan | None:
     """None while it is not known how many rows there are."""
-    if draft.calibration is not None:
+    if _own_file(draft):
         return plan_calibration(file.samples, wanted, None) if file else None
     if data is None:
         return None
@@ -77,15 +83,15 @@ def _plan(
     return plan_calibration(data.samples, wanted, min(draft.limit or data.samples, data.samples))
 
 
-def _hint(draft: Draft, data: DataInspection | None, file: DataInspection | None, plan: CalibrationPlan | None) -> str:
+def _hint(draft: Draft, data: DataInspection | None, plan: CalibrationPlan | None) -> str:
     if plan is None:
-        return "of the file's rows" if draft.calibration is not None else "of the rows that are not measured"
+        return "of the file's rows" if _own_file(draft) else "of the rows that are not measured"
     pool = numbers.count(plan.pool)
     few = "" if plan.rows < plan.pool else "all "
-    if draft.calibration is not None and file is not None:
+    if _own_file(draft):
         return f"{few or 'of '}the file's {pool} rows"
     if data is not None and data.calibration_samples is not None:
-        return f"{few or 'of '}the {pool} training rows that come with the example"
+        return f"{few or 'of '}the example's {pool} training rows"
     if plan.overlap:
         return f"{few or 'of '}the {pool} rows, measured ones among them"
     return f"{few or 'of '}the {pool} rows that are not measured"
@@ -93,7 +99,8 @@ def _hint(draft: Draft, data: DataInspection | None, file: DataInspection | None
 
 def _warning(data: DataInspection, wanted: int) -> str:
     """The way out is fewer measured rows, or a file."""
-    enough = data.samples - wanted
+    # All the rows that are wanted where that leaves most of the others, else the fewest that will do.
+    enough = data.samples - (wanted if 2 * wanted <= data.samples else FEWEST_CALIBRATION_ROWS)
     lower = f"Lower Samples used to {numbers.count(enough)}, or add" if enough > 0 else "Add"
     return (
         "Too few rows are left over: calibration looks at rows that are measured too, and the numbers come out "

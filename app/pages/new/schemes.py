@@ -130,7 +130,7 @@ def _card(name: str, shown: Any, bits: float, description: str, class_name: str)
     return dmc.CheckboxCard(
         [
             dmc.CheckboxIndicator(size="xs"),
-            html.Span(shown, className="ql-scheme-name"),
+            html.Span(shown, className="ql-scheme-name recipe-name"),
             html.Span(id=swatch_id(name), className="swatch", hidden=True, **{"aria-hidden": "true"}),
             html.Span(_bits(bits), className="ql-scheme-bits"),
         ],

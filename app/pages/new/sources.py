@@ -20,6 +20,7 @@ WORDS: dict[str, dict[str, str]] = {
         "formats": "safetensors, or a .pt / .pth state dict",
         "other": "data",
         "icon": "file-box",
+        "stored": "already on the server",
         "again": "Choose another model",
         "here": "model files that are already on the server",
     },
@@ -28,6 +29,7 @@ WORDS: dict[str, dict[str, str]] = {
         "formats": ".npz with arrays x (rows first) and y (labels)",
         "other": "model",
         "icon": "database",
+        "stored": "already on the server",
         "again": "Choose other data",
         "here": "data files that are already on the server",
     },
@@ -36,6 +38,7 @@ WORDS: dict[str, dict[str, str]] = {
         "formats": ".npz like the data",
         "other": "data",
         "icon": "database",
+        "stored": "or one on the server",
         "again": "Calibrate on rows of the data",
         "here": "files to calibrate on that are already on the server",
     },
@@ -100,11 +103,11 @@ def _stored(kind: Kind, files: Sequence[FileRecord]) -> html.Div:
         placeholder="choose",
         searchable=True,
         nothingFoundMessage="no such file",
-        w=300,
+        w=200 if kind == "calibration" else 300,
         attributes={"input": {"aria-label": WORDS[kind]["here"]}},
     )
     return html.Div(
-        [html.Span("already on the server", className="ql-label"), chooser], hidden=not files, className="row-8"
+        [html.Span(WORDS[kind]["stored"], className="ql-label"), chooser], hidden=not files, className="row-8"
     )
 
 

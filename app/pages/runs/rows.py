@@ -71,6 +71,7 @@ def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datet
     variants = summary.variants if summary else []
     chosen = shown_variant(variants, shown)
     styles = scheme_styles(known_recipes(record.spec.get("schemes", [])))
+    labels = {name: style.label for name, style in styles.items()}
     model = (summary.model if summary else None) or _source(record, "model")
     row = {
         "id": record.id,
@@ -79,11 +80,12 @@ def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datet
         "state": record.state,
         **_state(record, now),
         "verdicts": [
-            {"name": variant.name, "level": variant.verdict}
+            {"name": variant.name, "label": labels.get(variant.name, variant.name), "level": variant.verdict}
             for variant in variants
             if variant.verdict or record.state not in {"FAILED", "LOST"}
         ],
         "variant": chosen.name if chosen else None,
+        "variant_label": labels.get(chosen.name, chosen.name) if chosen else None,
         "swatch": swatch_style(styles[chosen.name]) if chosen and chosen.name in styles else None,
         **_numbers(chosen),
         "tags": record.tags,

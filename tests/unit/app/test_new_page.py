@@ -147,7 +147,7 @@ CASES = [
      False),
     (("int4+gptq",), None, 256, None, None, "for int4+gptq", "of the 1 797 rows, measured ones among them", True),
     (("int4+gptq",), 1780, 16, None, None, "for int4+gptq", "of the 17 rows that are not measured", False),
-    (("w8a8",), None, 256, 1437, None, "for w8a8", "of the 1 437 training rows that come with the example", False),
+    (("w8a8",), None, 256, 1437, None, "for w8a8", "of the example's 1 437 training rows", False),
     (("w8a8",), None, 256, None, 100, "for w8a8", "all the file's 100 rows", False),
 ]  # fmt: skip
 
@@ -166,6 +166,14 @@ def test_where_calibration_rows_come_from(
     assert bool(view.warning) == warned
     if warned:
         assert "Lower Samples used to 1 541, or add a file" in view.warning.replace("\u2009", " ")
+
+
+def test_the_measured_file_itself_is_no_other_file() -> None:
+    draft = Draft(data={"file": SHA}, schemes=("w8a8",), limit=70, calibration={"file": SHA})
+    few = found(DATA.model_copy(update={"samples": 80}))
+    view = calibration_view(draft, {"data": few, "calibration": few}, ALGORITHMS)
+    assert view.hint == "all the 80 rows, measured ones among them"
+    assert "Lower Samples used to 48, or add a file" in view.warning
 
 
 def test_a_file_that_no_scheme_looks_at_stays_in_sight() -> None:
