@@ -41,7 +41,8 @@ def check_recipe_by_facts(recipe: Recipe, algorithms: Sequence[AlgorithmFacts]) 
         for refusal in facts.refusals:
             if (refusal.format, refusal.activations) == (recipe.scheme.format, recipe.scheme.activations is not None):
                 raise not_defined(step.name, recipe.scheme.name, refusal.reason, refusal.hint)
-        read_options(step.name, options_model(facts.option_facts), step.options)
+        if facts.option_facts or not facts.options:  # an older worker says their usual values, and no more
+            read_options(step.name, options_model(facts.option_facts), step.options)
     phases = [(step.name, known[step.name].phase) for step in recipe.algorithms]
     refuse_clashes(recipe.name, phases)
     trains = any(phase == "train" for _, phase in phases)

@@ -42,22 +42,24 @@ def builder(capabilities: Capabilities) -> html.Div:
         ],
         className="ql-builder-form",
     )
+    add = html.Button(
+        [icon("plus", 14), "Add to the run"], id="builder-add", type="button", className="button primary", disabled=True
+    )
+    said = html.Div([html.Div(id="builder-problem", role="alert"), html.Div(id="builder-told")])
     result = html.Div(
         [
             html.Div(
                 [
                     html.Div("Its name", className="ql-label"),
-                    html.Code(id="builder-name", className="ql-builder-name"),
-                    html.Div(id="builder-told"),
-                    html.Div(id="builder-problem", role="alert"),
+                    html.Code(id="builder-name", className="ql-builder-name recipe-name"),
                 ],
-                **{"aria-live": "polite"},
+                role="status",
             ),
-            html.Button([icon("plus", 14), "Add to the run"], id="builder-add", type="button",
-                        className="button primary", disabled=True),
+            add,
+            said,
         ],
         className="ql-builder-result",
-    )  # fmt: skip
+    )
     dialog = dmc.Modal(
         html.Div([form, result], className="ql-builder"),
         id="builder",

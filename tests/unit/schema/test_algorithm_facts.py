@@ -9,7 +9,7 @@ import pytest
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.quantization import available_schemes, calibrated_by, check_recipe
 from quant_lens_engine.quantization.catalog import available_algorithms
-from quant_lens_engine.schema import Capabilities, parse_recipe
+from quant_lens_engine.schema import AlgorithmFacts, Capabilities, parse_recipe
 from quant_lens_engine.schema.recipe_check import calibrated_by_facts, check_recipe_by_facts
 
 ALGORITHMS = available_algorithms()
@@ -58,6 +58,11 @@ def test_what_the_engine_takes_passes(recipe: str) -> None:
 
 def test_before_a_worker_has_said_what_there_is_nothing_is_refused() -> None:
     assert answer(check_recipe_by_facts, "int4+no-such-algorithm", []) is None
+
+
+def test_what_an_older_worker_did_not_say_is_let_through() -> None:
+    older = [AlgorithmFacts(name="gptq", phase="round", options={"act_order": False})]
+    assert answer(check_recipe_by_facts, "int4+gptq:act_order=true", older) is None
 
 
 def test_float_weights_alone_are_no_variant() -> None:
