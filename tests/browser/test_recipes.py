@@ -41,7 +41,7 @@ def test_a_recipe_is_built_run_and_told(visit, server):
     dialog.get_by_label("the last to run").check()
     expect(dialog.locator("#builder-told")).to_contain_text("columns one by one")
     expect(dialog.locator("#builder-told")).to_contain_text("the layer that runs last")
-    screenshot(page, "builder")
+    screenshot(page, "builder", full_page=False)
     dialog.locator("#builder-add").press("Enter")
     expect(dialog).to_be_hidden()
     expect(page.locator("#new-build")).to_be_focused()

@@ -16,6 +16,7 @@ from quant_lens_engine.figures import scheme_styles
 from quant_lens_engine.schema import AlgorithmFacts, RunSpec, numbers
 from quant_lens_engine.schema.recipe import known_recipes
 from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
+from quant_lens_engine.schema.recipe_description import without_details
 
 KINDS = ("model", "data")
 FILES = (*KINDS, "calibration")
@@ -128,7 +129,7 @@ def name_of(draft: Draft, found: Mapping[str, Any]) -> str:
     if not place:
         return "of the run"
     model = draft.architecture if draft.architecture != "auto" else place.rpartition(".")[0] or place
-    schemes = draft.schemes
+    schemes = [without_details(scheme) for scheme in draft.schemes]
     name = model + (f", {schemes[0]}" if schemes else "") + (f" to {schemes[-1]}" if len(schemes) > 1 else "")
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 

@@ -40,9 +40,11 @@ def register_new_page(app: Dash, services: Services) -> None:
     """Add them all to ``app``."""
     register_sources(app, services)
     _register_cards(app, services)
+    _register_data_cards(app)
     register_schemes(app, services)
     register_builder(app, services)
-    _register_overview(app, services)
+    _register_overview(app)
+    _register_plan(app, services)
     _register_run(app, services)
 
 
@@ -100,6 +102,8 @@ def _register_cards(app: Dash, services: Services) -> None:
             chosen = next(iter(checkpoint.architectures), None)
         return differences_table(chosen) if chosen is not None and not chosen.fits else None
 
+
+def _register_data_cards(app: Dash) -> None:
     @app.callback(
         Output("new-zone-data", "hidden"),
         Output("new-card-data", "children"),
@@ -143,7 +147,7 @@ def _register_cards(app: Dash, services: Services) -> None:
         return baseline_view(check)
 
 
-def _register_overview(app: Dash, services: Services) -> None:
+def _register_overview(app: Dash) -> None:
     @app.callback(
         Output("new-draft", "data"),
         Output("new-query", "data"),
@@ -188,6 +192,8 @@ def _register_overview(app: Dash, services: Services) -> None:
             name_of(draft, found or {}),
         )
 
+
+def _register_plan(app: Dash, services: Services) -> None:
     @app.callback(
         Output({"type": "new-preset-time", "name": ALL}, "children"),
         Output("new-summary", "children"),

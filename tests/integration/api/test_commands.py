@@ -7,9 +7,6 @@ import sys
 import pytest
 
 from app.client import Client
-from quant_lens_engine.quantization.catalog import available_algorithms
-from quant_lens_engine.schema import Capabilities
-from worker.store import keys
 
 pytestmark = pytest.mark.integration
 
@@ -64,14 +61,6 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
     assert run.spec["analyses"]["preset"] == "quick"
 
 
-@pytest.fixture
-def algorithms(server):
-    """What a worker would have written."""
-    server.store.capabilities.write(Capabilities(algorithms=available_algorithms()))
-    yield
-    server.store.client.delete(keys.CAPABILITIES)
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -88,7 +77,8 @@ def algorithms(server):
         (["--data", "0" * 64], "file_not_found"),
     ],
 )
-def test_submit_says_what_is_wrong_and_exits_with_2(server, algorithms, tmp_path, changes, code):
+def test_submit_says_what_is_wrong_and_exits_with_2(server, say_algorithms, tmp_path, changes, code):
+    say_algorithms()
     model = tmp_path / "m.pt"
     model.write_bytes(b"weights")
     done = quant_lens("submit", str(model), "--data", str(model), "--server", server.url, "--no-wait", *changes)

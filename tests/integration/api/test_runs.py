@@ -7,10 +7,6 @@ import re
 
 import pytest
 
-from quant_lens_engine.quantization.catalog import available_algorithms
-from quant_lens_engine.schema import Capabilities
-from worker.store import keys
-
 pytestmark = pytest.mark.integration
 
 SPEC = {"name": "first", "model": {"example": "digits-mlp"}, "data": {"example": "digits"}, "schemes": ["int8", "int4"]}
@@ -79,21 +75,16 @@ RECIPES = [
 ]
 
 
-def test_a_recipe_that_the_engine_would_refuse_is_refused_at_once(server, http):
-    before = server.store.capabilities.is_recorded()
-    assert not before  # no worker has said anything yet: what only the engine knows is let through
-    assert start(http, schemes=["int4+gtpq"])["state"] == "QUEUED"
-    try:
-        server.store.capabilities.write(Capabilities(algorithms=available_algorithms()))
-        for recipe, code, hint in RECIPES:
-            refused = http.post("/api/v1/runs", json=SPEC | {"schemes": ["int8", recipe]})
-            assert error(refused) == (422, code)
-            assert hint in refused.json()["error"]["hint"] + refused.json()["error"]["message"]
-        assert http.get("/api/v1/capabilities").json()["algorithms"][0]["option_facts"]
-        good = ["w8a8+smoothquant:alpha=0.7+gptq", "int4+skip:first:kind.Embedding"]
-        assert start(http, schemes=good)["spec"]["schemes"] == good
-    finally:
-        server.store.client.delete(keys.CAPABILITIES)
+def test_a_recipe_that_the_engine_would_refuse_is_refused_at_once(http, say_algorithms):
+    assert start(http, schemes=["int4+gtpq"])["state"] == "QUEUED"  # what only the engine knows is let through
+    say_algorithms()
+    for recipe, code, hint in RECIPES:
+        refused = http.post("/api/v1/runs", json=SPEC | {"schemes": ["int8", recipe]})
+        assert error(refused) == (422, code)
+        assert hint in refused.json()["error"]["hint"] + refused.json()["error"]["message"]
+    assert http.get("/api/v1/capabilities").json()["algorithms"][0]["option_facts"]
+    good = ["w8a8+smoothquant:alpha=0.7+gptq", "int4+skip:first:kind.Embedding"]
+    assert start(http, schemes=good)["spec"]["schemes"] == good
 
 
 def test_openapi_says_that_a_scheme_may_be_a_recipe(http):

@@ -295,6 +295,8 @@ def test_sample_pictures_are_png() -> None:
 def test_a_run_gets_a_name_and_a_command() -> None:
     draft = Draft(model={"file": SHA}, data={"example": "digits"}, schemes=("int8", "int2"), scale="1/255", seed=3)
     assert name_of(draft, {"model": found(checkpoint(FITS))}) == "net, int8 to int2"
+    recipes = draft.changed(schemes=("int8", "int4+gptq:damping=0.02+skip:head"))
+    assert name_of(recipes, {"model": found(checkpoint(FITS))}) == "net, int8 to int4+gptq"
     command = command_of(draft.spec(), {"model": "my net.pt", "data": "digits"})
     assert command.startswith("quant-lens analyze 'my net.pt' --data digits --transform '{\"scale\": 0.00392")
     assert command.endswith("--scheme int8 --scheme int2 --preset standard --limit 1024 --seed 3")
