@@ -104,9 +104,9 @@ def analyze(context: typer.Context) -> None:
     _engine_command("analyze", context.args)
 
 
-@cli.command(context_settings=_PASSED_ON, short_help="The quantization schemes that there are.")
+@cli.command(context_settings=_PASSED_ON, short_help="The schemes, observers and algorithms that there are.")
 def schemes(context: typer.Context) -> None:
-    """The quantization schemes that there are."""
+    """The schemes, observers and algorithms that there are; with a name, that one in full."""
     _engine_command("schemes", context.args)
 
 
@@ -124,6 +124,8 @@ def submit(
     task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
     limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="A .npz to calibrate on; else rows left over.")] = None,
+    calibration_limit: Annotated[int | None, typer.Option(help="Rows to calibrate on; 256 unless given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N, of the worker.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
     name: Annotated[str, typer.Option(help="The run's name.")] = "",
@@ -140,8 +142,8 @@ def submit(
     from app.client import Client
 
     request = submission.Request(
-        model, data, architecture, options, transform, tuple(scheme or ()), preset, task, limit, batch_size, device,
-        seed, name,
+        model, data, architecture, options, transform, tuple(scheme or ()), preset, task, limit, batch_size,
+        calibration, calibration_limit, device, seed, name,
     )  # fmt: skip
     outcome = submission.Outcome(wait, json_path, html_path, fail_on)
     with Client(server, token) as client:

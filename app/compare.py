@@ -11,7 +11,17 @@ from typing import Any, Literal
 
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.figures.metrics import METRICS, Measurement, Metric
-from quant_lens_engine.schema import DataFacts, MaybeFloat, ModelFacts, Record, RunRecord, RunResult
+from quant_lens_engine.schema import (
+    DataFacts,
+    MaybeFloat,
+    ModelFacts,
+    Recipe,
+    Record,
+    RunRecord,
+    RunResult,
+)
+from quant_lens_engine.schema.recipe import known_recipes
+from quant_lens_engine.schema.recipe_description import layer_parts
 
 MAX_RUNS = 20
 Direction = Literal["lower", "higher"]
@@ -111,7 +121,8 @@ def compare_runs(runs: Sequence[tuple[RunRecord, RunResult]], baseline_id: str |
     """
     ordered = _baseline_first(runs, baseline_id)
     names = list(dict.fromkeys(variant.name for _, result in ordered for variant in result.variants))
-    settings = {record.id: dict(_settings(record, result)) for record, result in ordered}
+    recipes = _recipes([record for record, _ in ordered])
+    settings = {record.id: dict(_settings(record, result)) | recipes[record.id] for record, result in ordered}
     return RunComparison(
         baseline=ordered[0][0].id,
         runs=[_compared_run(record, result) for record, result in ordered],
@@ -206,7 +217,37 @@ def _settings(record: RunRecord, result: RunResult) -> Iterator[tuple[str, Any]]
     yield "model.sha256", result.model.sha256
     yield "model.architecture", result.model.architecture
     yield "data.sha256", result.data.sha256
+    yield "data.calibration_samples", result.data.calibration_samples
+    yield "data.calibration_sha256", result.data.calibration_sha256
+    yield "data.overlap", result.data.overlap
     yield "engine_version", result.engine_version
+
+
+def _recipes(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+    """For each run and each scheme that all of them have: the algorithms of its recipes, and their layers."""
+    by_run: dict[str, dict[str, list[Recipe]]] = {}
+    for record in records:
+        by_scheme = by_run.setdefault(record.id, {})
+        for recipe in known_recipes(record.spec.get("schemes", [])):
+            by_scheme.setdefault(recipe.scheme.name, []).append(recipe)
+    shared = set.intersection(*(set(schemes) for schemes in by_run.values())) if by_run else set()
+    return {
+        run: {
+            f"{scheme}: {what}": [words(recipe) for recipe in recipes]
+            for scheme, recipes in schemes.items()
+            if scheme in shared
+            for what, words in (("algorithms", _algorithms), ("layers", _layers))
+        }
+        for run, schemes in by_run.items()
+    }
+
+
+def _algorithms(recipe: Recipe) -> str:
+    return " + ".join(step.text for step in recipe.algorithms) or "RTN"
+
+
+def _layers(recipe: Recipe) -> str:
+    return "; ".join(f"{part} {words}" for part, words in layer_parts(recipe.layers)) or "all"
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -230,6 +271,9 @@ def _notes(runs: Sequence[tuple[RunRecord, RunResult]]) -> list[str]:
         notes.append("The runs were measured on different rows: part of every difference is the sample.")
     elif len({result.seed for result in known}) > 1:
         notes.append("The seeds differ: so do the directions of the lines, and the rows where a sample was drawn.")
+    overlapping = [record.name or record.id for record, result in runs if result.data.overlap]
+    if overlapping:
+        notes.append(f"Calibrated on rows that are measured too: {', '.join(overlapping)}.")
     if len({result.task for _, result in runs}) > 1:
         notes.append("The runs have different tasks: their losses mean different things.")
     if len({result.engine_version for _, result in runs}) > 1:

@@ -23,6 +23,7 @@ from rich.progress import (
 from app.client import Client
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, VerdictLevel, parse_run_spec
+from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
 from quant_lens_engine.schema.run_spec import parse_json_option
 from quant_lens_engine.schema.summary import failing_variants
 
@@ -43,6 +44,8 @@ class Request(NamedTuple):
     task: str = "classification"
     limit: int | None = None
     batch_size: int | None = None
+    calibration: str | None = None
+    calibration_limit: int | None = None
     device: str = "auto"
     seed: int = 0
     name: str = ""
@@ -107,8 +110,13 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
         parse_json_option("options", request.options),
         parse_json_option("transform", request.transform),
     )
-    known = client.capabilities().examples
-    rows = {key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None}
+    server = client.capabilities()
+    known = server.examples
+    rows: dict[str, Any] = {
+        key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None
+    }
+    if request.calibration_limit is not None:
+        rows["calibration"] = {"limit": request.calibration_limit}
     given: dict[str, Any] = {
         "name": (request.name or f"{Path(request.model).stem}, {', '.join(schemes)}")[:200],
         "model": {"example": "checked before the upload"},
@@ -119,10 +127,14 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
         "execution": {"device": request.device},
         "seed": request.seed,
     }
-    parse_run_spec(given)  # a mistake in the options is told before a large file is sent
+    for recipe in parse_run_spec(given).schemes:  # a mistake in the options is told before a large file is sent
+        check_recipe_by_facts(recipe, server.algorithms)
     model = _source(client, request.model, known.models, console)
     given["model"] = model | {"architecture": request.architecture, "options": options}
     given["data"] = _source(client, request.data, known.data, console) | {"transform": transform, **rows}
+    if request.calibration is not None:
+        file = _source(client, request.calibration, [], console)["file"]
+        given["data"]["calibration"] = rows.get("calibration", {}) | {"file": file}
     return parse_run_spec(given)
 
 

@@ -10,18 +10,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from quant_lens_engine.errors import InputError, QuantLensError
 from quant_lens_engine.progress import SILENT
 from quant_lens_engine.progress import Progress as ProgressProtocol
-from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, RunSpec, parse_run_spec, plan_stages
+from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, RunSpec, parse_recipe, parse_run_spec, plan_stages
 from quant_lens_engine.schema.run_spec import parse_json_option
 from quant_lens_engine.schema.summary import failing_variants
 
@@ -66,6 +66,8 @@ def analyze(
     task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
     limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="A .npz to calibrate on; else rows left over.")] = None,
+    calibration_limit: Annotated[int | None, typer.Option(help="Rows to calibrate on; 256 unless given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
     name: Annotated[str, typer.Option(help="A name for the report.")] = "",
@@ -88,7 +90,12 @@ def analyze(
         "execution": {"device": device},
         "seed": seed,
     }
-    given["data"] |= {key: value for key, value in (("limit", limit), ("batch_size", batch_size)) if value is not None}
+    rows = (
+        ("limit", limit),
+        ("batch_size", batch_size),
+        ("calibration", _calibration(calibration, calibration_limit, files)),
+    )
+    given["data"] |= {key: value for key, value in rows if value is not None}
     spec = parse_run_spec(given)
     _check_writable(json_path, html_path)
     from quant_lens_engine.analysis import analyze as run
@@ -103,17 +110,17 @@ def analyze(
 
 
 @cli.command()
-def schemes() -> None:
-    """The quantization schemes that there are, with the bits that a weight really costs."""
-    from quant_lens_engine.quantization.catalog import available_schemes
+def schemes(
+    name: Annotated[str | None, typer.Argument(help="A scheme or recipe, such as w8a8+smoothquant, in full.")] = None,
+) -> None:
+    """The quantization schemes, observers and algorithms that there are, and how they are named; or one in full."""
+    from quant_lens_engine import scheme_report
 
-    table = Table("scheme", "bits", "effective", "what it is", box=None, pad_edge=False)
-    for facts in available_schemes():
-        table.add_row(facts.name, f"{facts.bits:g}", f"{facts.effective_bits:.4g}", facts.description)
-    console = Console()
-    console.print(table)
-    console.print("\nEffective bits count scales and zero points, for a layer of 1024 × 1024.", style="dim")
-    console.print("Any other name of the grammar works too: intB, then -tensor, -gN, -asym or -full.", style="dim")
+    if name is not None:
+        typer.echo(scheme_report.explain_recipe(parse_recipe(name)))
+        return
+    for part in chain(scheme_report.list_schemes(), scheme_report.list_algorithms()):
+        typer.echo(f"{part}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,12 +146,12 @@ def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
     from quant_lens_engine.subject import file_sha256
 
     if not path.exists():
-        examples = EXAMPLE_MODELS if what == "model" else EXAMPLE_DATA
+        examples = {"model": EXAMPLE_MODELS, "data": EXAMPLE_DATA}.get(what, {})
         if given in examples:
             return {"example": given}
         raise InputError(
-            f"the {what} {given!r} is neither a file here nor an example",
-            hint=f"examples: {', '.join(examples)}",
+            f"the {what} {given!r} is " + ("neither a file here nor an example" if examples else "no file here"),
+            hint=f"examples: {', '.join(examples)}" if examples else "a .npz with x and y, like the data",
             code="no_such_file",
         )
     try:
@@ -155,6 +162,15 @@ def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
         ) from None
     files[sha256] = path
     return {"file": sha256}
+
+
+def _calibration(given: str | None, limit: int | None, files: dict[str, Path]) -> dict[str, Any]:
+    """The calibration of a specification, as far as it is said."""
+    found: dict[str, Any] = {} if limit is None else {"limit": limit}
+    if given is not None:
+        source = _source(given, files, "calibration")
+        found["file"] = source["file"]
+    return found
 
 
 def _check_writable(*paths: Path | None) -> None:

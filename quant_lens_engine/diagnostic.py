@@ -83,8 +83,8 @@ class QuantDiagnostic:
         >>> diagnostic.add_int8_model()
         >>> diagnostic.add_variant("int4-g128")
         >>> metrics = diagnostic.run_analysis(landscape_steps=5, directions=1)
-        >>> [variant.name for variant in metrics.variants]
-        ['FP32', 'Int8', 'int4-g128']
+        >>> ", ".join(variant.name for variant in metrics.variants)
+        'FP32, Int8, int4-g128'
         >>> metrics.variant("Int8").curvature.lambda_max.value > 0
         True
     """

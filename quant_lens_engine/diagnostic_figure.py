@@ -196,7 +196,7 @@ def _draw_bars(axes: Axes, data: Sharpness, mode: Mode) -> None:
     if data.baseline is not None:
         axes.axvline(data.baseline.value, color=data.baseline.style.fill[mode], linewidth=0.9)
     axes.axvline(0, color=ground.axis, linewidth=_PX)
-    axes.set_yticks(range(len(data.bars)), [bar.style.name for bar in data.bars], color=ground.second, size=8.6)
+    axes.set_yticks(range(len(data.bars)), [bar.style.label for bar in data.bars], color=ground.second, size=8.6)
     axes.set_ylim(len(data.bars) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     low, high = min(0.0, *(bar.value for bar in data.bars)), max(bar.end for bar in data.bars) or 1.0
@@ -251,7 +251,7 @@ def _label_ends(axes: Axes, data: LossLines, axis: LossAxis, mode: Mode) -> None
     per_point = axes.figure.dpi / 72
     for (line, end), height, place in zip(ends, heights, places, strict=True):
         ink = line.style.ink[mode]
-        axes.annotate(line.style.name, (max(line.alphas), end), xytext=(11, (place - height) / per_point),
+        axes.annotate(line.style.label, (max(line.alphas), end), xytext=(11, (place - height) / per_point),
                       textcoords="offset points", va="center", size=8.4, weight="bold", color=ink,
                       arrowprops={"arrowstyle": "-", "color": ink, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0,
                                   "relpos": (0, 0.5)}, annotation_clip=False)  # fmt: skip

@@ -16,7 +16,7 @@ from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.landscape import measure_lines
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
-from quant_lens_engine.quantization import QuantizedVariant
+from quant_lens_engine.quantization import QuantizedVariant, calibrated_by
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
     Curvature,
@@ -72,6 +72,7 @@ class VariantMeasurement:
             skipped_layers=variant.skipped,
             layers=[layer.as_record() for layer in variant.layers],
             activations=[activation.as_record() for activation in variant.activations],
+            calibrated_by=[] if variant.recipe is None else calibrated_by(variant.recipe),
             notes=variant.notes,
             evaluation=measured,
             elapsed_s=measured.elapsed_s,

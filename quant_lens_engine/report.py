@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from quant_lens_engine.diagnosis.verdict import SIGNAL_RULES
 from quant_lens_engine.figures.metrics import METRICS, Metric
-from quant_lens_engine.schema import FLOAT_VARIANT, Comparison, RunResult, Variant, numbers
+from quant_lens_engine.figures.variant_style import short_labels
+from quant_lens_engine.schema import FLOAT_VARIANT, Activation, Comparison, RunResult, Variant, numbers
+from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words
 from quant_lens_engine.schema.summary import verdict_sentence
 
 WIDTH = 100
+LONGEST_LABEL = 22
+SHOWN_RANGES = 6
 OWN_KERNELS = "†"
 """Marks a custom model, which is run itself for its loss and accuracy."""
 
@@ -33,7 +37,7 @@ def written_report(result: RunResult) -> str:
         sections += _verdict(result)
         for title, keys in _TABLES:
             sections += _table(result, title, [METRICS[key] for key in keys])
-        sections += [*_ratios(result), *_notes(result)]
+        sections += [*_ratios(result), *_makings(result), *_notes(result)]
     sections += _failures(result)
     lines = "\n\n".join(sections).replace(numbers.THIN_SPACE, " ").splitlines()
     return "\n".join(line.rstrip() for line in lines)
@@ -49,6 +53,7 @@ def _heading(result: RunResult) -> str:
         result.model.architecture,
         None if result.model.parameters is None else f"{numbers.amount(result.model.parameters)} parameters",
         None if result.data.samples is None else f"{numbers.count(result.data.samples)} rows",
+        f"calibrated on {numbers.count(rows)}" if (rows := result.data.calibration_samples) else None,
         f"seed {result.seed}",
         result.execution.get("device"),
     ]
@@ -69,6 +74,8 @@ def _verdict(result: RunResult) -> Iterator[str]:
             label = f"  {comparison.variant}: {comparison.verdict.level}. "
             lines.append(textwrap.fill(reasons, WIDTH, initial_indent=label, subsequent_indent="    "))
     yield "\n".join(["Verdicts", *lines])
+    if caution := overlap_sentence(result):
+        yield textwrap.fill(caution, WIDTH)
 
 
 def _table(result: RunResult, title: str, metrics: Sequence[Metric]) -> Iterator[str]:
@@ -77,15 +84,23 @@ def _table(result: RunResult, title: str, metrics: Sequence[Metric]) -> Iterator
     if not metrics:
         return
     heads = [["", *(metric.label for metric in metrics)], ["", *(_unit(metric, result) for metric in metrics)]]
-    rows = [[_label(variant), *(_cell(metric, result, variant) for metric in metrics)] for variant in result.variants]
+    labels = _labels(result)
+    rows = [
+        [labels[variant.name], *(_cell(metric, result, variant) for metric in metrics)] for variant in result.variants
+    ]
     widths = [max(len(row[column]) for row in [*heads, *rows]) for column in range(len(heads[0]))]
     names, units, *shown = [_line(row, widths) for row in [*heads, *rows]]
     rule = "─" * (len(names) - 2)
     yield "\n".join([title, names, *([units] if units.strip() else []), f"  {rule}", *shown])
 
 
-def _label(variant: Variant) -> str:
-    return f"{variant.name} {OWN_KERNELS}" if _runs_itself(variant) else variant.name
+def _labels(result: RunResult) -> dict[str, str]:
+    """What heads each variant's row: its name, or what is left of a long recipe; no two are the same."""
+    short = short_labels([variant.name for variant in result.variants], LONGEST_LABEL)
+    return {
+        variant.name: short[variant.name] + (f" {OWN_KERNELS}" if _runs_itself(variant) else "")
+        for variant in result.variants
+    }
 
 
 def _runs_itself(variant: Variant) -> bool:
@@ -110,24 +125,50 @@ def _cell(metric: Metric, result: RunResult, variant: Variant) -> str:
 
 def _ratios(result: RunResult) -> Iterator[str]:
     if result.comparisons:
-        lines = [f"  {_ratio(result, comparison)}" for comparison in result.comparisons]
+        labels = _labels(result)
+        width = max(len(labels[item.variant]) for item in result.comparisons)
+        lines = [
+            f"  {labels[comparison.variant].ljust(width)}  {_ratio(result, comparison)}"
+            for comparison in result.comparisons
+        ]
         yield "\n".join(["Sharpness ratio, λmax(variant) / λmax(FP32)", *lines])
 
 
 def _ratio(result: RunResult, comparison: Comparison) -> str:
-    width = max(len(item.variant) for item in result.comparisons)
-    label = comparison.variant.ljust(width)
     if comparison.sharpness_ratio is not None:
         threshold = SIGNAL_RULES["sharper"].threshold
         signal = f"  sharper than {threshold:g} × the float model" if comparison.sharpness_ratio > threshold else ""
-        return f"{label}  {numbers.number(comparison.sharpness_ratio)} ×{signal}"
+        return f"{numbers.number(comparison.sharpness_ratio)} ×{signal}"
     curvature = result.variant(comparison.variant).curvature
     if curvature is None or curvature.lambda_max.value is None:
-        return f"{label}  –  {(curvature.reason if curvature else None) or 'no curvature'}"
+        return f"–  {(curvature.reason if curvature else None) or 'no curvature'}"
     float_curvature = result.variant(FLOAT_VARIANT).curvature
     if float_curvature is None or float_curvature.lambda_max.value is None:
-        return f"{label}  –  λmax(FP32) is not known"
-    return f"{label}  –  λmax(FP32) is within its own uncertainty of zero"
+        return "–  λmax(FP32) is not known"
+    return "–  λmax(FP32) is within its own uncertainty of zero"
+
+
+def _makings(result: RunResult) -> Iterator[str]:
+    """What each recipe is, and what a reader should know of how it was made."""
+    lines = []
+    for making in makings(result):
+        said = [words if part == "weights" else f"{part} {words}" for part, words in making.parts]
+        said += [f"quantized {quantized}"] if (quantized := quantized_words(making)) else []
+        said += [f"{item.name} from {_ends(item)}" for item in making.variant.activations[:SHOWN_RANGES]
+                 if item.low is not None]  # fmt: skip
+        label = f"  {making.variant.name}: "
+        if said:
+            lines.append(textwrap.fill("; ".join(said), WIDTH, initial_indent=label, subsequent_indent="    "))
+        lines += [
+            textwrap.fill(note, WIDTH, initial_indent="    note: ", subsequent_indent="    ")
+            for note in making.variant.notes
+        ]
+    if lines:
+        yield "\n".join(["How each variant was made", *lines])
+
+
+def _ends(item: Activation) -> str:
+    return f"{numbers.number(item.low)} to {numbers.number(item.high)}"
 
 
 def _notes(result: RunResult) -> Iterator[str]:
@@ -165,15 +206,13 @@ def _filled(notes: Iterable[str]) -> str:
 
 def _skipped(result: RunResult) -> Iterator[str]:
     """Once for all variants that skipped the same layers."""
-    by_layers: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    by_layers: dict[tuple[tuple[str, str], ...], list[Variant]] = {}
     for variant in result.variants:
-        layers = tuple((layer.name, layer.reason) for layer in variant.skipped_layers)
-        if layers:
-            by_layers.setdefault(layers, []).append(variant.name)
-    for layers, names in by_layers.items():
-        reasons: dict[str, list[str]] = {}
-        for name, reason in layers:
-            reasons.setdefault(reason, []).append(name)
-        for reason, skipped in reasons.items():
+        if variant.skipped_layers:
+            layers = tuple((layer.name, layer.reason) for layer in variant.skipped_layers)
+            by_layers.setdefault(layers, []).append(variant)
+    for variants in by_layers.values():
+        names = ", ".join(variant.name for variant in variants)
+        for reason, skipped in layers_by_reason(variants[0].skipped_layers).items():
             shown = ", ".join(skipped[:6]) + (f" and {len(skipped) - 6} more" if len(skipped) > 6 else "")
-            yield f"In float in {', '.join(names)}: {shown} ({reason})."
+            yield f"In float in {names}: {shown} ({reason})."

@@ -153,7 +153,7 @@ class Subject:
         wanted = self.spec.data.calibration
         evaluated: np.ndarray | None = None
         sha256 = None
-        if wanted.file is not None and wanted.file != self.data_sha256:
+        if wanted.file is not None and wanted.file != self.data_sha256:  # the same file has the same rows
             path, shown, sha256 = _find(wanted.file, None, files, "calibration")
             arrays = read_arrays(path, shown)[1]
         elif arrays.calibration is not None:

@@ -12,5 +12,6 @@ router = APIRouter(tags=["capabilities"])
 
 @router.get("/capabilities")
 def read_capabilities(store: StoreOf) -> Capabilities:
-    """Examples, schemes, formats, architectures, analyses with their options, and the workers that are alive."""
+    """Examples; schemes, observers of activation ranges, and algorithms with their options; formats, architectures,
+    analyses; and the workers that are alive."""
     return store.capabilities.read()

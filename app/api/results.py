@@ -13,7 +13,7 @@ from fastapi import APIRouter, Response
 from app.api.access import StoreOf
 from quant_lens_engine.figures import html_report
 from quant_lens_engine.figures.metrics import METRICS
-from quant_lens_engine.schema import RunRecord, RunResult, Variant
+from quant_lens_engine.schema import AlgorithmStep, RunRecord, RunResult, Variant
 
 router = APIRouter(prefix="/runs/{run_id}", tags=["results"])
 
@@ -71,6 +71,16 @@ def _row(result: RunResult, variant: Variant) -> Iterator[tuple[str, Any]]:
             yield f"{metric.key}_error", measured.error
     comparison = result.comparison(variant.name)
     yield "verdict", comparison.verdict.level if comparison and comparison.verdict else None
+    scheme = variant.scheme or {}
+    yield "scheme", scheme.get("name")
+    yield "algorithms", "; ".join(AlgorithmStep.model_validate(step).text for step in variant.algorithms)
+    yield "layer_choice", "; ".join(":".join([word, *names]) for word, names in variant.layer_choice.items())
+    yield "quantized_layers", variant.quantized_layers
+    yield "skipped_layers", len(variant.skipped_layers) if variant.evaluation else None
+    yield "rounded_activations", len(variant.activations) if variant.evaluation else None
+    yield "calibration_samples", result.data.calibration_samples if variant.calibrated_by else None
+    yield "overlap", result.data.overlap if variant.calibrated_by else None
+    yield "notes", " ".join(variant.notes)
 
 
 def _download(text: str, record: RunRecord, extension: str, media_type: str) -> Response:

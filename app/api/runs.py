@@ -43,7 +43,12 @@ class RunQuery(Record):
 
 @router.post("", status_code=201)
 def create_run(spec: Annotated[SpecBody, Body()], store: StoreOf, user: ForUser, response: Response) -> RunRecord:
-    """Start a run. The answer's `Location` is the run; follow it by `/events`."""
+    """Start a run. The answer's `Location` is the run; follow it by `/events`.
+
+    `schemes` holds schemes (`int4-g128`, `w8a8`) and recipes (`w8a8+smoothquant`, `int4+gptq:act_order=true`). One that
+    the workers' engine does not know, or that has no meaning, is refused at once: `unknown_scheme`,
+    `unknown_algorithm`, `bad_option`, `not_defined`, `clashing_algorithms`.
+    """
     record = queue.submit(store, spec, user.name)
     response.headers["Location"] = f"/api/v1/runs/{record.id}"
     return record

@@ -28,14 +28,15 @@ dagcomponentfuncs.RunStateCell = ({ data }) => {
   ]);
 };
 
-const badge = ({ name, level }) =>
+// A long recipe is called by its label; the title has the whole name.
+const badge = ({ name, label, level }) =>
   level
     ? h("span", { key: name, className: `verdict ${level}`, title: `${name}: ${level}` }, [
         h("span", { key: "i", className: `icon icon-verdict-${level}`, style: { width: 12, height: 12 }, "aria-hidden": true }),
-        h("span", { key: "v", className: "verdict-variant" }, name),
+        h("span", { key: "v", className: "verdict-variant" }, label || name),
         h("span", { key: "l" }, level),
       ])
-    : h("span", { key: name, className: "verdict pending", title: `${name}: not given yet` }, `${name} …`);
+    : h("span", { key: name, className: "verdict pending", title: `${name}: not given yet` }, `${label || name} …`);
 
 // As many badges as two lines hold; the rest is counted, and named on hover.
 dagcomponentfuncs.VerdictsCell = ({ data }) => {
@@ -75,7 +76,7 @@ dagcomponentfuncs.VariantCell = ({ data }) =>
   data.variant
     ? h("span", { className: "variant-name", title: data.variant }, [
         data.swatch ? h("span", { key: "s", className: "swatch", style: data.swatch, "aria-hidden": true }) : null,
-        h("span", { key: "n", className: "cut" }, data.variant),
+        h("span", { key: "n", className: "cut" }, data.variant_label || data.variant),
       ])
     : absent();
 

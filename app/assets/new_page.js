@@ -12,4 +12,13 @@
             },
         },
     });
+
+    // "n more" of a column of schemes. Nothing is asked of the server: the rows are there, and CSS shows them.
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest?.("[data-ql-more]");
+        if (!button) return;
+        const open = button.getAttribute("aria-expanded") !== "true";
+        button.setAttribute("aria-expanded", String(open));
+        button.closest(".ql-scheme-group").toggleAttribute("data-open", open);
+    });
 })();

@@ -5,15 +5,15 @@
  *   data-ql-drop="model"     a zone that lights up under a dragged file
  *   data-ql-rows="model"     where the upload's row is drawn (React owns the element, this script its inside)
  *   data-ql-limit="123"      on any ancestor: the largest file that the server takes, in bytes
- * A finished upload goes to Dash as the data of the store "uploaded-model" or "uploaded-data":
+ * A finished upload goes to Dash as the data of the store "uploaded-model", "uploaded-data" or "uploaded-calibration":
  * {"sha256", "filename", "size"}. The store "uploading" holds the names of what is still on its way.
  */
 (function () {
     "use strict";
 
-    const KINDS = ["model", "data"];
-    const OTHER = { model: "data", data: "model" };
-    const ASIDE = { model: "This is data", data: "This is a model" };
+    const KINDS = ["model", "data", "calibration"];
+    const OTHER = { model: "data", data: "model", calibration: "data" };
+    const ASIDE = { model: "This is data", data: "This is a model", calibration: "This is the data" };
     const ENDPOINT = "/api/v1/uploads";
     const uploads = { model: null, data: null };
     let drawing = false;
@@ -23,7 +23,7 @@
 
     /** By its extension where that says it, else by the zone it was dropped on; the row has a button to correct it. */
     function kindOf(file, zone) {
-        if (/\.(npz|npy)$/i.test(file.name)) return "data";
+        if (/\.(npz|npy)$/i.test(file.name)) return zone === "calibration" ? zone : "data";
         if (/\.(safetensors|pth?|th|ckpt|bin)$/i.test(file.name)) return "model";
         return zone || "model";
     }

@@ -6,12 +6,12 @@ from app.components.card import card, section_title, table_card
 from app.components.chart_card import chart_card, chart_data, register_chart_cards
 from app.components.icon import icon
 from app.components.route_link import route_link
-from app.components.state_page import empty_state, error_state
+from app.components.state_page import caution, empty_state, error_state
 from app.components.value import value_cell, value_with_error
-from app.components.variant_name import variant_name, variant_swatch
+from app.components.variant_name import recipe_name, variant_name, variant_swatch
 
 __all__ = [
-    "card", "chart_card", "chart_data", "empty_state", "error_state", "icon", "register_chart_cards",
-    "route_link", "run_state_badge", "section_title", "table_card", "tag_badge", "value_cell", "value_with_error",
-    "variant_name", "variant_swatch", "verdict_badge", "verdict_mark",
+    "card", "caution", "chart_card", "chart_data", "empty_state", "error_state", "icon", "recipe_name",
+    "register_chart_cards", "route_link", "run_state_badge", "section_title", "table_card", "tag_badge",
+    "value_cell", "value_with_error", "variant_name", "variant_swatch", "verdict_badge", "verdict_mark",
 ]  # fmt: skip

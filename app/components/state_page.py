@@ -9,6 +9,7 @@ from dash import html
 
 from app.components.badge import verdict_mark
 from app.components.card import card
+from app.components.icon import icon
 from app.components.sentence import as_sentence
 from quant_lens_engine.schema import ErrorBody
 
@@ -42,6 +43,11 @@ def error_state(error: ErrorBody, *actions: Any, title: str = "") -> html.Sectio
         ),
         class_name="verdict-card collapsed",
     )
+
+
+def caution(text: Any) -> html.P | None:
+    """A sentence to heed, which is no error; None where there is nothing to say."""
+    return html.P([icon("triangle-alert", 14), html.Span(text)], className="caution-note") if text else None
 
 
 def _as_json(error: ErrorBody) -> str:

@@ -11,8 +11,23 @@ from quant_lens_engine.figures import VariantStyle
 
 
 def variant_name(style: VariantStyle, text: str = "") -> html.Span:
-    """``╌╌ int4-g128``."""
-    return html.Span([variant_swatch(style), html.Span(text or style.name)], className="variant-name")
+    """``╌╌ int4-g128``; a long recipe is broken before a ``+``, and stands in the title as a whole."""
+    shown = html.Span(recipe_name(text or style.name), className="recipe-name")
+    return html.Span([variant_swatch(style), shown], className="variant-name", title=style.name)
+
+
+def recipe_name(name: str) -> list[Any]:
+    """The scheme, and what is done to come to it in muted letters; a line may break before each step.
+
+    Example:
+        >>> [part.children for part in recipe_name("int4+gptq")]
+        ['int4', None, '+gptq']
+    """
+    scheme, *steps = name.split("+")
+    shown = [html.Span(scheme, className="recipe-scheme")]
+    for step in steps:
+        shown += [html.Wbr(), html.Span(f"+{step}", className="recipe-step")]
+    return shown
 
 
 def variant_swatch(style: VariantStyle) -> html.Span:

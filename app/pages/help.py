@@ -46,7 +46,22 @@ _TERMS = (
     (
         "Effective bits",
         "Stored bits of the quantized weights together with their scales and zero points, per weight. int4 with one "
-        "scale for 128 weights is 4.13 bits.",
+        "scale for 128 weights is 4.125 bits.",
+    ),
+    (
+        "Recipe",
+        "A scheme, the algorithms that bring the network into it, and the layers that it is for: "
+        "int4+gptq+skip:head. Without an algorithm, weights go to the nearest code (RTN).",
+    ),
+    (
+        "Static and dynamic",
+        "Activation ranges. Static: one for every row, chosen by an observer on calibration rows; what lies beyond is "
+        "clipped. Dynamic: from the values themselves at each pass, one scale a token.",
+    ),
+    (
+        "Calibration rows, overlap",
+        "Rows that static ranges and algorithms look at; they are not measured. Where fewer than 32 others are left, "
+        "measured rows are looked at too: the numbers then come out better than they would on new rows.",
     ),
     (
         "Baseline within its error",
@@ -138,7 +153,7 @@ def _signals() -> html.Table:
 
 
 def _colours() -> html.Div:
-    names = ["int16", "int8", "int8-tensor", "int6", "int4", "int4-g128", "int3", "int2"]
+    names = ["int16", "int8", "int8-tensor", "w8a8", "fp8-e4m3", "int6", "int4", "int4+gptq", "nvfp4", "int3", "int2"]
     styles = scheme_styles([parse_recipe(name) for name in names])
     swatches = [html.Span([variant_swatch(style), style.name], className="variant-name") for style in styles.values()]
     return html.Div(swatches, className="swatches")

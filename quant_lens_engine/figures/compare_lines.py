@@ -70,7 +70,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
     """Bands, lines with a few marks each, and at the ends letter and name."""
     traces = [trace for item in data.lines for trace in band_traces(item.line, item.colour(mode))]
     for item in data.lines:
-        name = f"{item.run.letter} {plain(item.line.style.name)}"
+        name = f"{item.run.letter} {plain(item.line.style.label)}"
         dash = "solid" if item.run.baseline else item.line.style.dash
         traces += [line_trace(item.line, name, item.colour(mode), dash), _marks(item, mode)]
     ends = [

@@ -92,9 +92,9 @@ def draw_lines(data: LossLines, mode: Mode) -> FigureSpec:
     """Bands first, then the lines, labels at their ends."""
     axis = data.axis
     traces = [trace for line in data.lines for trace in band_traces(line, line.style.fill[mode])]
-    traces += [line_trace(line, plain(line.style.name), line.style.fill[mode], line.style.dash) for line in data.lines]
+    traces += [line_trace(line, plain(line.style.label), line.style.fill[mode], line.style.dash) for line in data.lines]
     ends = [
-        EndLabel(line.end, f"<b>{plain(line.style.name)}</b>", line.style.ink[mode])
+        EndLabel(line.end, f"<b>{plain(line.style.label)}</b>", line.style.ink[mode])
         for line in data.lines
         if line.end is not None and axis.holds(line.end)
     ]
@@ -102,7 +102,7 @@ def draw_lines(data: LossLines, mode: Mode) -> FigureSpec:
     return framed(
         mode,
         traces,
-        right=26 + 7 * max(len(line.style.name) for line in data.lines),
+        right=26 + 7 * max(len(line.style.label) for line in data.lines),
         uirevision=f"lines-{data.landscape}",
         **line_layout(mode, axis, ends, (min(alphas), max(alphas))),
     )

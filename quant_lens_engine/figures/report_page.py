@@ -15,6 +15,7 @@ from quant_lens_engine.figures.metrics import METRICS, Metric, variant_metrics
 from quant_lens_engine.figures.tokens import FONT, GROUND, MODES, MONO, VERDICTS, Mode
 from quant_lens_engine.figures.variant_style import variant_styles
 from quant_lens_engine.schema import RunResult, Variant, numbers
+from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words
 from quant_lens_engine.schema.summary import verdict_sentence
 
 COLUMNS = (
@@ -56,7 +57,9 @@ def html_report(results: RunResult | Sequence[tuple[str, RunResult]], *, title: 
 
 def _section(name: str, result: RunResult, place: int, drawings: dict[str, Drawing]) -> str:
     parts = [f"<h1>{escape(name)}</h1>", f'<p class="muted">{escape(_subtitle(result))}</p>', _verdicts(result)]
-    parts.append(f"<h2>Variants</h2>{_variant_table(result)}")
+    if caution := overlap_sentence(result):
+        parts.append(f'<p class="caution">! {escape(caution)}</p>')
+    parts.append(f"<h2>Variants</h2>{_variant_table(result)}{_makings(result)}")
     charts = [("sharpness", "", draw_both("sharpness", result))]
     charts += [
         (f"lines-{kind}", f": {words}", draw_both("lines", result, landscape=kind))
@@ -68,7 +71,7 @@ def _section(name: str, result: RunResult, place: int, drawings: dict[str, Drawi
         drawings[f"{key}-{place}"] = drawing
         words = f"<h2>{escape(drawing.title + which)}</h2><p class='muted'>{escape(drawing.sentence)}</p>"
         parts.append(f'{words}<div class="chart" id="{key}-{place}"></div>')
-    parts.append(_failures(result) + _skipped(result) + f"<h2>Data and settings</h2>{_settings(result)}")
+    parts.append(_failures(result) + f"<h2>Data and settings</h2>{_settings(result)}")
     return "<section>" + "".join(parts) + "</section>"
 
 
@@ -78,6 +81,7 @@ def _subtitle(result: RunResult) -> str:
         model.architecture or model.format or "",
         f"{numbers.amount(model.parameters)} parameters" if model.parameters else "",
         f"{numbers.count(data.samples)} samples" if data.samples else "",
+        f"calibrated on {numbers.count(data.calibration_samples)} rows" if data.calibration_samples else "",
         f"seed {result.seed}",
         f"engine {result.engine_version}" if result.engine_version else "",
     ]
@@ -118,6 +122,29 @@ def _variant_table(result: RunResult) -> str:
     )
 
 
+def _makings(result: RunResult) -> str:
+    """How each variant was made, part by part, with notes and static activation ranges."""
+    parts = []
+    for making in makings(result):
+        variant = making.variant
+        rows: list[tuple[str, str]] = list(making.parts)
+        rows += [("quantized", words)] if (words := quantized_words(making)) else []
+        rows += [
+            (f"left in float: {reason}", ", ".join(names))
+            for reason, names in layers_by_reason(variant.skipped_layers).items()
+        ]
+        rows += [("note", note) for note in variant.notes]
+        rows += [
+            (f"range of {item.name}", f"{numbers.number(item.low)} to {numbers.number(item.high)} as {item.format}")
+            for item in variant.activations
+            if item.low is not None
+        ]
+        if rows:
+            parts.append(f"<h3>{escape(variant.name)}</h3>{_pairs(rows, wrap=True)}")
+    body = "".join(parts)
+    return f"<details><summary>How each variant was made</summary>{body}</details>" if parts else ""
+
+
 def _own_kernels(variant: Variant) -> str:
     """A custom model says that its loss is its own, and its curvature that of its dequantized weights."""
     own = variant.evaluation is not None and variant.evaluation.forward == "own"
@@ -141,11 +168,6 @@ def _failures(result: RunResult) -> str:
     return f"<h2>Without a result</h2>{_pairs(rows)}" if rows else ""
 
 
-def _skipped(result: RunResult) -> str:
-    rows = {(layer.name, layer.reason) for variant in result.variants for layer in variant.skipped_layers}
-    return f"<h2>Layers left in float</h2>{_pairs(sorted(rows))}" if rows else ""
-
-
 def _settings(result: RunResult) -> str:
     groups = {"model": result.model.model_dump(), "data": result.data.model_dump(), "execution": result.execution}
     rows = [(f"{group}.{key}", value) for group, values in groups.items() for key, value in values.items()]
@@ -161,11 +183,11 @@ def _meanings() -> str:
     )
 
 
-def _pairs(rows: Iterable[tuple[Any, Any]]) -> str:
+def _pairs(rows: Iterable[tuple[Any, Any]], *, wrap: bool = False) -> str:
     cells = "".join(
         f"<tr><td><code>{escape(str(key))}</code></td><td>{escape(str(value))}</td></tr>" for key, value in rows
     )
-    return f'<div class="frame"><table>{cells}</table></div>'
+    return f'<div class="frame"><table class="{"wrap" if wrap else ""}">{cells}</table></div>'
 
 
 def _script_json(value: Any) -> str:
@@ -193,6 +215,11 @@ section{margin-bottom:32px}
 h1{font-size:20px;line-height:28px;margin:0}
 h2{font-size:14px;margin:24px 0 4px}
 p{margin:0 0 8px}
+h3{font-size:12px;margin:12px 0 4px;font-family:MONO}
+summary{margin:8px 0;color:var(--second);cursor:pointer}
+.wrap td{white-space:normal;overflow-wrap:anywhere}
+.wrap td:first-child{width:30%}
+.caution{color:var(--caution)}
 .muted,small{color:var(--muted)}
 .frame{overflow-x:auto;border:1px solid var(--border);border-radius:8px;background:var(--surface)}
 table{border-collapse:collapse;width:100%}

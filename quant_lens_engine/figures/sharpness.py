@@ -15,6 +15,9 @@ _BAR_WIDTH = 0.42
 _LABEL_ROOM = 1.42
 """The axis ends this far beyond the longest bar, so that its label has room."""
 
+_SHORT_LABEL, _CROWDED_ROOM = 10, 1.62
+"""Longer names before the bars leave the plot less width: then its label has more of it, and its title fewer words."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -35,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The bars in the run's order; ``variants`` names all of the run, so that each keeps its place from the start."""
+    """The bars in the run's order; ``variants`` labels all of the run, so that each keeps its place from the start."""
 
     bars: list[Bar]
     variants: list[str]
@@ -65,7 +68,7 @@ def gather_sharpness(result: RunResult) -> Sharpness | None:
                 converged=variant.curvature.converged,
             )
         )
-    return Sharpness(bars, list(styles)) if bars else None
+    return Sharpness(bars, [style.label for style in styles.values()]) if bars else None
 
 
 def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
@@ -73,7 +76,9 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
     ground = GROUND[mode]
     low = min(0.0, *(bar.value for bar in data.bars))
     high = max(bar.end for bar in data.bars) or 1.0
-    title = "largest Hessian eigenvalue  λmax  (∇²L at Q(w), straight-through)"
+    crowded = max(map(len, data.variants)) > _SHORT_LABEL
+    room = _CROWDED_ROOM if crowded else _LABEL_ROOM
+    title = f"largest Hessian eigenvalue  λmax  (∇²L at Q(w){'' if crowded else ', straight-through'})"
     baseline = data.baseline
     return framed(
         mode,
@@ -83,7 +88,7 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
         bargap=0.0,
         shapes=[vertical_line(baseline.value, baseline.style.fill[mode], 1)] if baseline else [],
         annotations=[_bar_label(bar, mode) for bar in data.bars],
-        xaxis=x_axis(mode, title, range=[low * 1.1, high * _LABEL_ROOM], zeroline=True, zerolinecolor=ground.axis,
+        xaxis=x_axis(mode, title, range=[low * 1.1, high * room], zeroline=True, zerolinecolor=ground.axis,
                      zerolinewidth=1),
         yaxis=y_axis(mode, "", range=[len(data.variants) - 0.5, -0.5], categoryorder="array",
                      categoryarray=[plain(name) for name in data.variants], showgrid=False, ticksuffix=" ",
@@ -123,7 +128,7 @@ def _bar_trace(bars: list[Bar], mode: Mode) -> dict[str, Any]:
     return {
         "type": "bar",
         "orientation": "h",
-        "y": [plain(bar.style.name) for bar in bars],
+        "y": [plain(bar.style.label) for bar in bars],
         "x": [bar.value for bar in bars],
         "width": _BAR_WIDTH,
         "marker": {"color": [bar.style.fill[mode] for bar in bars], "line": {"width": 0}},
@@ -143,7 +148,7 @@ def _bar_label(bar: Bar, mode: Mode) -> dict[str, Any]:
     ground = GROUND[mode]
     return {
         "x": bar.end,
-        "y": plain(bar.style.name),
+        "y": plain(bar.style.label),
         "text": _label(bar, ground.muted),
         "showarrow": False,
         "xanchor": "left",

@@ -110,7 +110,7 @@ CLASS_DASHES: dict[str, str] = {
 }
 """Dash says the class too, for a reader who does not see the colour."""
 
-SECOND_DASHES: tuple[str, ...] = ("14px,3px,3px,3px", "4px,4px", "16px,2px", "3px,2px,3px,6px", "1px,5px")
+SECOND_DASHES: tuple[str, ...] = ("14px,3px,3px,3px", "4px,4px", "10px,6px", "3px,2px,3px,6px", "1px,5px")
 """For a second, third … scheme of one class in one run."""
 
 CLASS_MARKERS: dict[str, str] = {

@@ -22,6 +22,10 @@ from quant_lens_engine.figures.tokens import (
     mix,
 )
 from quant_lens_engine.schema import FLOAT_VARIANT, Recipe, Variant
+from quant_lens_engine.schema.recipe_description import without_details
+
+LONGEST_LABEL = 18
+"""Letters beside a line's end or before a bar."""
 
 _SHADES = (0.0, 0.34, 0.18, 0.5, 0.26, 0.42)
 """How far the second, third … scheme of a class moves towards the text colour; towards it contrast only grows."""
@@ -29,9 +33,10 @@ _SHADES = (0.0, 0.34, 0.18, 0.5, 0.26, 0.42)
 
 @dataclass(frozen=True)
 class VariantStyle:
-    """How one variant is drawn, in both modes."""
+    """How one variant is drawn, in both modes; ``label`` stands for its name where there is little room."""
 
     name: str
+    label: str
     bit_class: str
     fill: dict[Mode, str]
     ink: dict[Mode, str]
@@ -80,6 +85,29 @@ def scheme_styles(recipes: Sequence[Recipe]) -> dict[str, VariantStyle]:
     return _styles([(FLOAT_VARIANT, None, ""), *facts])
 
 
+def short_labels(names: Sequence[str], most: int = LONGEST_LABEL) -> dict[str, str]:
+    """What stands for each name beside a line or a bar: the name, where it is too long without its options, and cut
+    where it still is; no two are the same.
+
+    Example:
+        >>> list(short_labels(["int4", "w8a8+smoothquant:alpha=0.7", "w4a8-g128+smoothquant+gptq"]).values())
+        ['int4', 'w8a8+smoothquant', 'w4a8-g128+smooth…']
+        >>> list(short_labels(["int4+gptq:block=16:damping=0.1", "int4+gptq:block=16:damping=0.2"]).values())
+        ['int4+gptq', 'int4+gptq (2)']
+    """
+    labels: dict[str, str] = {}
+    for name in names:
+        plain = without_details(name)
+        label = next((text for text in (name, plain) if len(text) <= most), f"{plain[: most - 2]}…")
+        taken, number = set(labels.values()), 2
+        wanted = label
+        while label in taken:
+            label = f"{wanted} ({number})"
+            number += 1
+        labels[name] = label
+    return labels
+
+
 def _bits_and_format(variant: Variant) -> tuple[float | None, str]:
     if variant.name == FLOAT_VARIANT:
         return None, ""
@@ -91,20 +119,22 @@ def _bits_and_format(variant: Variant) -> tuple[float | None, str]:
 
 def _styles(facts: Sequence[tuple[str, float | None, str]]) -> dict[str, VariantStyle]:
     seen: Counter[str] = Counter()
+    labels = short_labels([name for name, _, _ in facts])
     styles = {}
     for name, bits, number_format in facts:
         group = bit_class(bits, number_format)
-        styles[name] = _style(name, group, seen[group])
+        styles[name] = _style(name, labels[name], group, seen[group])
         seen[group] += 1
     return styles
 
 
-def _style(name: str, group: str, nth: int) -> VariantStyle:
+def _style(name: str, label: str, group: str, nth: int) -> VariantStyle:
     colours = BIT_CLASSES[group]
     shade = _SHADES[nth % len(_SHADES)]
     dash = CLASS_DASHES[group] if nth == 0 else SECOND_DASHES[(nth - 1) % len(SECOND_DASHES)]
     return VariantStyle(
         name=name,
+        label=label,
         bit_class=group,
         fill={mode: mix(colours[mode].fill, GROUND[mode].text, shade) for mode in MODES},
         ink={mode: mix(colours[mode].ink, GROUND[mode].text, shade) for mode in MODES},

@@ -92,6 +92,7 @@ def describe_arrays(arrays: Arrays, format_name: str, shown: str, size_bytes: in
         x_max=float(np.nanmax(looked)),
         size_bytes=size_bytes,
         notes=list(arrays.notes),
+        calibration_samples=None if arrays.calibration is None else len(arrays.calibration.x),
     )
     if looked.dtype.kind == "f" and not np.isfinite(looked).all():
         found.notes.append("x holds NaN or infinity: a run on these rows will be refused.")

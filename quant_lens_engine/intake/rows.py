@@ -9,14 +9,12 @@ import numpy as np
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.intake.datasets import SAVE_DATA_HINT, Arrays
 from quant_lens_engine.schema import Transform
+from quant_lens_engine.schema.calibration import plan_calibration
 
 _SAMPLE_STREAM = 1
 """Keeps the draw of rows apart from whatever else a run draws from its seed."""
 
 _CALIBRATION_STREAM = 2
-
-FEWEST_CALIBRATION_ROWS = 32
-"""Fewer rows than this (or than are asked for) say too little of activations: those of the evaluation are used too."""
 
 LABELLED_TASKS = frozenset({"classification", "regression"})
 
@@ -68,13 +66,14 @@ def draw_calibration(available: int, limit: int, seed: int, evaluated: np.ndarra
         >>> draw_calibration(60, 40, 0, np.arange(50))[1]  # ten others are too few
         True
     """
-    free = np.arange(available) if evaluated is None else np.setdiff1d(np.arange(available), evaluated)
-    overlap = evaluated is not None and len(free) < min(limit, FEWEST_CALIBRATION_ROWS)
-    pool = np.arange(available) if overlap else free
+    plan = plan_calibration(available, limit, None if evaluated is None else len(evaluated))
+    pool = np.arange(available)
+    if evaluated is not None and not plan.overlap:
+        pool = np.setdiff1d(pool, evaluated)
     if limit >= len(pool):
-        return pool, overlap
+        return pool, plan.overlap
     drawn = np.random.default_rng([seed, _CALIBRATION_STREAM]).choice(pool, limit, replace=False)
-    return np.sort(drawn), overlap
+    return np.sort(drawn), plan.overlap
 
 
 def select_rows(

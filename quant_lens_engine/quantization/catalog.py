@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
+from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.observers import OBSERVERS
 from quant_lens_engine.quantizers import QUANTIZERS
-from quant_lens_engine.schema import (
-    ActivationFormat,
-    AlgorithmFacts,
-    ObserverFacts,
-    QuantizationScheme,
-    SchemeFacts,
-    parse_scheme,
-)
+from quant_lens_engine.schema import AlgorithmFacts, ObserverFacts, QuantizationScheme, SchemeFacts, parse_scheme
+from quant_lens_engine.schema.algorithms import Refusal, option_facts
 from quant_lens_engine.schema.scheme import OFFERED_WITH_ACTIVATIONS
-
-_TYPICAL_CHANNEL = 1024
-"""Channels of a layer, and weights of each, for the effective bits of a scheme seen without a model."""
-
-FAMILIES = {
-    "integer": "Integer, weights only",
-    "float": "Float, weights only",
-    "block": "Block and codebook, weights only",
-    "activations": "Weights and activations",
-}
-"""The headings of a list, in its order."""
+from quant_lens_engine.schema.scheme_description import COMMON, FAMILIES, family_of, scheme_facts
 
 
 def available_schemes() -> list[SchemeFacts]:
-    """Every scheme on offer, in the order in which a page lists them.
+    """Every scheme on offer, in the order in which a page lists them: by family, the common ones first.
 
     ``effective_bits`` is for a layer of 1024 × 1024; a run reports the model's own.
 
@@ -37,9 +23,7 @@ def available_schemes() -> list[SchemeFacts]:
         >>> next(facts for facts in available_schemes() if facts.name == "int4-g128").effective_bits
         4.125
     """
-    weights = [parse_scheme(name) for quantizer in QUANTIZERS.values() for name in quantizer.offered()]
-    weights.sort(key=lambda scheme: list(FAMILIES).index(QUANTIZERS[scheme.format].family))
-    return [_facts(scheme) for scheme in [*weights, *map(parse_scheme, OFFERED_WITH_ACTIVATIONS)]]
+    return [scheme_facts(scheme) for scheme in sorted(_offered(), key=_place)]
 
 
 def available_observers() -> list[ObserverFacts]:
@@ -60,6 +44,7 @@ def available_algorithms() -> list[AlgorithmFacts]:
         {'alpha': 0.5}
     """
     registry = importlib.import_module("quant_lens_engine.quantization.algorithms")
+    probes = [*_offered(), parse_scheme("float")]
     facts = [
         AlgorithmFacts(
             name=name,
@@ -67,55 +52,39 @@ def available_algorithms() -> list[AlgorithmFacts]:
             phase=algorithm.phase,
             needs_calibration=algorithm.needs_calibration,
             options={key: field.default for key, field in algorithm.options.model_fields.items()},
+            option_facts=option_facts(algorithm.options),
+            refusals=_refusals(algorithm, probes),
         )
         for name, algorithm in registry.ALGORITHMS.items()
     ]
     return sorted(facts, key=lambda item: registry.PHASES.index(item.phase))
 
 
-def describe(scheme: QuantizationScheme) -> str:
-    """A scheme in one line, with its scale formulas.
-
-    Example:
-        >>> describe(parse_scheme("int4-g128"))
-        'INT4, symmetric; fp16 scale = amax / 7, one for 128 weights of a channel'
-    """
-    shared = {
-        "tensor": "one a tensor",
-        "channel": "one a channel",
-        "group": f"one for {scheme.group_size} weights of a channel",
-        "block": f"one for {scheme.group_size} × {scheme.group_size} weights",
-    }[scheme.granularity]
-    said = QUANTIZERS[scheme.format].describe(scheme)
-    parts = [f"weights {said}" if scheme.format == "float" else f"{said}, {shared}"]
-    if scheme.activations is not None:
-        parts.append(f"activations {_describe_activations(scheme.activations)}")
-    if scheme.kv is not None:
-        parts.append(f"keys and values {_describe_activations(scheme.kv)}")
-    if scheme.attention:
-        parts.append("attention's products rounded like activations")
-    return "; ".join(parts)
+def _offered() -> list[QuantizationScheme]:
+    weights = [name for quantizer in QUANTIZERS.values() for name in quantizer.offered()]
+    return [parse_scheme(name) for name in (*weights, *OFFERED_WITH_ACTIVATIONS)]
 
 
-def _describe_activations(fmt: ActivationFormat) -> str:
-    kind = QUANTIZERS[fmt.format].describe(fmt).partition(";")[0]
-    if fmt.granularity == "group":
-        return f"{kind} in blocks of {fmt.group_size}"
-    if not fmt.dynamic:
-        return f"{kind}, static, one scale a tensor ({fmt.observer})"
-    return f"{kind}, dynamic, one scale a {'token' if fmt.granularity == 'token' else 'row of the batch'}"
+def _place(scheme: QuantizationScheme) -> tuple[int, int]:
+    family = list(FAMILIES).index(family_of(scheme))
+    return family, COMMON.index(scheme.name) if scheme.name in COMMON else len(COMMON)
 
 
-def _facts(scheme: QuantizationScheme) -> SchemeFacts:
-    cost = QUANTIZERS[scheme.format].stored_bits(scheme)
-    size = scheme.group_size or 1
-    block = {"tensor": _TYPICAL_CHANNEL**2, "channel": _TYPICAL_CHANNEL, "group": size, "block": size**2}
-    bits = cost.element + cost.block / block[scheme.granularity] + cost.tensor / _TYPICAL_CHANNEL**2
-    return SchemeFacts(
-        name=scheme.name,
-        family="activations" if scheme.rounds_activations else QUANTIZERS[scheme.format].family,
-        bits=scheme.bits,
-        effective_bits=round(bits, 6),
-        description=describe(scheme),
-        needs_calibration=scheme.needs_calibration,
-    )
+def _refusals(algorithm: Any, probes: list[QuantizationScheme]) -> list[Refusal]:
+    """The kinds of scheme for which an algorithm is not defined: those of which it refuses every probe."""
+    answers: dict[tuple[str, bool], list[SchemeError | None]] = {}
+    for scheme in probes:
+        answers.setdefault((scheme.format, scheme.activations is not None), []).append(_refused(algorithm, scheme))
+    return [
+        Refusal(format=kind[0], activations=kind[1], reason=errors[0].details.get("reason", ""), hint=errors[0].hint)
+        for kind, errors in ((kind, [error for error in found if error]) for kind, found in answers.items())
+        if len(errors) == len(answers[kind])
+    ]
+
+
+def _refused(algorithm: Any, scheme: QuantizationScheme) -> SchemeError | None:
+    try:
+        algorithm.check(scheme)
+    except SchemeError as error:
+        return error
+    return None

@@ -1,10 +1,10 @@
 """Torch-free records: what is asked for, what is answered, and what a run consists of."""
 
+from quant_lens_engine.schema.algorithms import AlgorithmFacts, OptionFacts
 from quant_lens_engine.schema.analyses import PRESET_DESCRIPTIONS, Analyses, CurvatureOptions, LineOptions
 from quant_lens_engine.schema.assemble import assemble, assemble_variants, compare_to_float, sharpness_ratio
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
 from quant_lens_engine.schema.capabilities import (
-    AlgorithmFacts,
     ArchitectureFacts,
     Capabilities,
     Examples,
@@ -93,10 +93,11 @@ __all__ = [
     "Comparison", "Curvature", "CurvatureOptions", "CurvaturePayload", "DataFacts", "DataInspection", "DataSource",
     "Density", "Eigenvalue", "ErrorBody", "EvaluatePayload", "Evaluation", "Examples", "Execution", "FormatFacts",
     "InspectPayload", "Inspection", "KeyDifference", "Landscape", "Layer", "LayerChoice", "Line", "LineOptions",
-    "LinePayload", "MaybeFloat", "ModelFacts", "ModelSource", "NumberFormat", "ObserverFacts", "Plane", "PlanePoint",
-    "QuantizationScheme", "Recipe", "Record", "Request", "RunEvent", "RunProgress", "RunRecord", "RunResult",
-    "RunSpec", "RunState", "SchemeFacts", "SkippedLayer", "StageFailure", "StageKey", "StageProgress", "StageState",
-    "TensorFacts", "TraceEstimate", "Transform", "Unit", "Variant", "Verdict", "VerdictLevel", "VerdictPayload",
-    "WorkerFacts", "assemble", "assemble_variants", "canonical_json", "compare_to_float", "digest", "parse_recipe",
-    "parse_run_spec", "parse_scheme", "plan_stages", "plan_units", "sharpness_ratio", "stage_fingerprint",
+    "LinePayload", "MaybeFloat", "ModelFacts", "ModelSource", "NumberFormat", "ObserverFacts", "OptionFacts",
+    "Plane", "PlanePoint", "QuantizationScheme", "Recipe", "Record", "Request", "RunEvent", "RunProgress",
+    "RunRecord", "RunResult", "RunSpec", "RunState", "SchemeFacts", "SkippedLayer", "StageFailure", "StageKey",
+    "StageProgress", "StageState", "TensorFacts", "TraceEstimate", "Transform", "Unit", "Variant", "Verdict",
+    "VerdictLevel", "VerdictPayload", "WorkerFacts", "assemble", "assemble_variants", "canonical_json",
+    "compare_to_float", "digest", "parse_recipe", "parse_run_spec", "parse_scheme", "plan_stages", "plan_units",
+    "sharpness_ratio", "stage_fingerprint",
 ]  # fmt: skip

@@ -105,6 +105,7 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         variant.skipped_layers = evaluate.skipped_layers
         variant.layers = evaluate.layers
         variant.activations = evaluate.activations
+        variant.calibrated_by = evaluate.calibrated_by
         variant.notes = evaluate.notes
         variant.evaluation = evaluate.evaluation
     if (curvature := _payload(stages, StageKey("curvature", name), CurvaturePayload)) is not None:

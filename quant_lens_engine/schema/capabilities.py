@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quant_lens_engine.schema.algorithms import AlgorithmFacts
 from quant_lens_engine.schema.base import Record
 
 
@@ -19,7 +20,13 @@ class Examples(Record):
 
 
 class SchemeFacts(Record):
-    """A scheme that the New page offers; ``needs_calibration`` where static activation ranges come from rows."""
+    """A scheme that the New page offers.
+
+    Attributes:
+        effective_bits: stored bits a weight, scales included, of a layer of 1024 × 1024.
+        needs_calibration: static activation ranges come from rows.
+        common: among those that are asked for most; a list shows them first.
+    """
 
     name: str
     family: str
@@ -27,6 +34,7 @@ class SchemeFacts(Record):
     effective_bits: float
     description: str
     needs_calibration: bool = False
+    common: bool = False
 
 
 class ObserverFacts(Record):
@@ -34,16 +42,6 @@ class ObserverFacts(Record):
 
     name: str
     description: str = ""
-
-
-class AlgorithmFacts(Record):
-    """An algorithm that a recipe can name, its options with their usual values, and when it runs."""
-
-    name: str
-    description: str = ""
-    phase: str = ""
-    needs_calibration: bool = False
-    options: dict[str, Any] = {}
 
 
 class ArchitectureFacts(Record):

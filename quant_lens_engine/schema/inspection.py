@@ -59,7 +59,10 @@ class CheckpointInspection(Record):
 
 
 class DataInspection(Record):
-    """A data file: arrays, labels, ranges, and a few samples to look at (greyscale or RGB, 0 to 255)."""
+    """A data file: arrays, labels, ranges, and a few samples to look at (greyscale or RGB, 0 to 255).
+
+    ``calibration_samples`` counts other rows that come along for ranges and algorithms; null where none do.
+    """
 
     kind: Literal["data"] = "data"
     format: str
@@ -75,6 +78,7 @@ class DataInspection(Record):
     suggested_scale: float = 1.0
     preview: list[Any] = []
     preview_labels: list[int] = []
+    calibration_samples: int | None = None
     size_bytes: int = 0
     notes: list[str] = []
 

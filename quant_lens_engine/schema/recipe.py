@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
@@ -125,6 +126,22 @@ def parse_recipe(value: str | Recipe | QuantizationScheme | dict[str, Any]) -> R
     except (ValidationError, ValueError, TypeError) as error:
         found = unknown_scheme(value, reason_of(error))
         raise SchemeError(found.message, hint=RECIPE_GRAMMAR, details=found.details) from None
+
+
+def known_recipes(names: Iterable[str]) -> list[Recipe]:
+    """Those of the names that are schemes or recipes; of another engine's run some may not be.
+
+    Example:
+        >>> [recipe.name for recipe in known_recipes(["int4", "int4711", "w8a8+gptq"])]
+        ['int4', 'w8a8+gptq']
+    """
+    found = []
+    for name in names:
+        try:
+            found.append(parse_recipe(name))
+        except SchemeError:
+            continue
+    return found
 
 
 def _fields(name: str) -> dict[str, Any]:

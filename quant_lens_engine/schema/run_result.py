@@ -207,6 +207,7 @@ class Variant(Record):
         scheme: the fields of the scheme, with its name; null for the float model and for a custom one.
         algorithms: those that were used, each with its options; empty: weights went to the nearest code.
         layer_choice: which layers were left in float on request.
+        calibrated_by: what of the recipe looked at calibration rows; empty: nothing did.
         notes: what a reader should know of how the variant was made.
     """
 
@@ -214,6 +215,7 @@ class Variant(Record):
     scheme: dict[str, Any] | None = None
     algorithms: list[dict[str, Any]] = []
     layer_choice: dict[str, list[str]] = {}
+    calibrated_by: list[str] = []
     notes: list[str] = []
     effective_bits: MaybeFloat = None
     size_bytes: int | None = None

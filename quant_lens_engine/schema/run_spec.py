@@ -6,20 +6,46 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from quant_lens_engine.errors import QuantLensError, SpecError
 from quant_lens_engine.schema.analyses import Analyses
 from quant_lens_engine.schema.base import Request
-from quant_lens_engine.schema.recipe import Recipe, parse_recipe
+from quant_lens_engine.schema.recipe import RECIPE_GRAMMAR, Recipe, parse_recipe
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Task = Literal["classification", "causal-lm", "masked-lm", "regression", "self-distillation"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+class _NamedOrInFull:
+    """OpenAPI's words for a recipe: most write it by its name."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        name = {
+            "type": "string",
+            "description": f"{RECIPE_GRAMMAR}. GET /capabilities lists schemes, observers and algorithms.",
+            "examples": ["int4-g128", "w8a8+smoothquant", "int3+gptq:act_order=true+skip:head"],
+        }
+        in_full = handler(core)
+        return name if in_full.get("type") == "string" else {"title": "Scheme or recipe", "anyOf": [name, in_full]}
+
+
 RecipeField = Annotated[
     Recipe,
     BeforeValidator(parse_recipe),
     PlainSerializer(lambda recipe: recipe.name, return_type=str),
+    _NamedOrInFull(),
 ]
 """A scheme or a recipe, by its name or in full; written as its name, which says all of it."""
 
@@ -112,7 +138,12 @@ class RunSpec(Request):
     model: ModelSource
     data: DataSource
     task: Task = "classification"
-    schemes: tuple[RecipeField, ...] = Field(min_length=1, max_length=64)
+    schemes: tuple[RecipeField, ...] = Field(
+        min_length=1,
+        max_length=64,
+        description="Number formats of weights and activations, each with the algorithms that bring the network into "
+        "it and the layers that it is for. Each is one variant of the result.",
+    )
     analyses: Analyses = Analyses()
     execution: Execution = Execution()
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -69,6 +69,7 @@ class EvaluatePayload(Record):
     skipped_layers: list[SkippedLayer] = []
     layers: list[Layer] = []
     activations: list[Activation] = []
+    calibrated_by: list[str] = []
     notes: list[str] = []
     evaluation: Evaluation
     elapsed_s: float = 0.0

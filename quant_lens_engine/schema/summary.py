@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quant_lens_engine.schema.base import Record
 from quant_lens_engine.schema.numbers import count, number, percent, with_error
+from quant_lens_engine.schema.recipe_description import sentence_names
 from quant_lens_engine.schema.run_result import Comparison, RunResult, VerdictLevel
 
 _ORDER: tuple[VerdictLevel, ...] = ("safe", "caution", "degraded", "collapsed")
@@ -32,16 +32,6 @@ class Summary(Record):
     level: VerdictLevel | None = None
 
 
-def display_name(name: str) -> str:
-    """A variant's name in a sentence: the number format in capitals, as the field writes it.
-
-    Example:
-        >>> display_name("int8"), display_name("int4-g128"), display_name("my model")
-        ('INT8', 'INT4-g128', 'my model')
-    """
-    return re.sub(r"^int\d+(?=-|$)", lambda found: found[0].upper(), name)
-
-
 def verdict_sentence(result: RunResult) -> Summary:
     """The verdict of a run in a sentence, as far as the run is.
 
@@ -63,20 +53,21 @@ def verdict_sentence(result: RunResult) -> Summary:
     }
     present = [level for level in _ORDER if by_level[level]]
     waiting = [item for item in result.comparisons if item.verdict is None]
+    shown = sentence_names([item.variant for item in result.comparisons])
     if not present:
-        return _nothing_yet(result, waiting)
+        return _nothing_yet(result, waiting, shown)
     lead_level, *others = present
-    lead = f"{_clause(by_level[lead_level], lead_level)}."
+    lead = f"{_clause(by_level[lead_level], lead_level, shown)}."
     if lead_level != "safe" and not waiting:
         lead = f"No variant is safe to ship: {lead}" if len(result.comparisons) > 1 else lead
-    clauses = [_clause(by_level[level], level) for level in others]
+    clauses = [_clause(by_level[level], level, shown) for level in others]
     if waiting:
         failed = _failed(result, waiting)
         pending = [item for item in waiting if item.variant not in failed]
-        clauses += [f"{_names([item.variant for item in pending])} pending"] if pending else []
-        clauses += [f"{_names(failed)} without a verdict"] if failed else []
+        clauses += [f"{_names([item.variant for item in pending], shown)} pending"] if pending else []
+        clauses += [f"{_names(failed, shown)} without a verdict"] if failed else []
     rest = f"{', '.join(clauses)}." if clauses else ""
-    return Summary(lead=lead, rest=rest, evidence=_evidence(result, by_level[lead_level]), level=lead_level)
+    return Summary(lead=lead, rest=rest, evidence=_evidence(result, by_level[lead_level], shown), level=lead_level)
 
 
 def failing_variants(result: RunResult, level: VerdictLevel) -> list[str]:
@@ -92,15 +83,16 @@ def failing_variants(result: RunResult, level: VerdictLevel) -> list[str]:
     return [item.variant for item in result.comparisons if item.verdict is None or item.verdict.level in bad]
 
 
-def _nothing_yet(result: RunResult, waiting: Sequence[Comparison]) -> Summary:
+def _nothing_yet(result: RunResult, waiting: Sequence[Comparison], shown: Mapping[str, str]) -> Summary:
     if not waiting:
         return Summary(lead="There is no variant to judge.")
     failed = _failed(result, waiting)
     if len(failed) == len(waiting):
         return Summary(lead="No verdict: a measurement that it needs has failed.", evidence=_failure_evidence(result))
+    names = _names([item.variant for item in waiting], shown)
     return Summary(
         lead="No verdict yet.",
-        rest=f"{_names([item.variant for item in waiting])} {'is' if len(waiting) == 1 else 'are'} being measured.",
+        rest=f"{names} {'is' if len(waiting) == 1 else 'are'} being measured.",
     )
 
 
@@ -114,28 +106,29 @@ def _failure_evidence(result: RunResult) -> str:
     return next((f"{item.stage}: {item.message}" for item in result.failures), "")
 
 
-def _clause(items: Sequence[Comparison], level: VerdictLevel) -> str:
-    names = _names([item.variant for item in items])
+def _clause(items: Sequence[Comparison], level: VerdictLevel, shown: Mapping[str, str]) -> str:
+    names = _names([item.variant for item in items], shown)
     return f"{names} {(_ONE if len(items) == 1 else _MANY)[level]}"
 
 
-def _names(names: Sequence[str]) -> str:
-    shown = [display_name(name) for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+def _names(names: Sequence[str], shown: Mapping[str, str]) -> str:
+    *before, last = (shown[name] for name in names)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
-def _evidence(result: RunResult, lead: Sequence[Comparison]) -> str:
+def _evidence(result: RunResult, lead: Sequence[Comparison], shown: Mapping[str, str]) -> str:
     """The lead's numbers, the first loss beyond its error, and the λ ratios as a signal."""
     bits = {item.name: item.effective_bits or 99.0 for item in result.variants}
     smallest = min(lead, key=lambda item: bits.get(item.variant, 99.0))
-    sentences = [_measured(smallest, result)]
+    sentences = [_measured(smallest, result, shown[smallest.variant])]
     worse = [item for item in result.comparisons if item.verdict is not None and item.verdict.level != "safe"]
     worse = [item for item in worse if item is not smallest]
     if worse:
-        sentences.append(_measured(min(worse, key=_badness), result))
+        worst = min(worse, key=_badness)
+        sentences.append(_measured(worst, result, shown[worst.variant]))
     sharper = [item for item in result.comparisons if item.sharpness_ratio is not None and item.sharpness_ratio > 1.5]
     if sharper:
-        ratios = ", ".join(f"{number(item.sharpness_ratio)} × at {display_name(item.variant)}" for item in sharper)
+        ratios = ", ".join(f"{number(item.sharpness_ratio)} × at {shown[item.variant]}" for item in sharper)
         sentences.append(f"λmax rises ({ratios}): a signal, not the judge.")
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -144,9 +137,8 @@ def _badness(item: Comparison) -> float:
     return -(item.delta_accuracy or 0.0) if item.delta_accuracy is not None else item.delta_loss or 0.0
 
 
-def _measured(item: Comparison, result: RunResult) -> str:
+def _measured(item: Comparison, result: RunResult, name: str) -> str:
     evaluation = next((found.evaluation for found in result.variants if found.name == item.variant), None)
-    name = display_name(item.variant)
     if evaluation is None:
         return ""
     if evaluation.loss is None:

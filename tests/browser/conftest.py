@@ -200,10 +200,10 @@ def drop_files(page: Page, target: str, *paths: Path) -> None:
         page.dispatch_event(target, event, {"dataTransfer": handle})
 
 
-def screenshot(page: Page, name: str) -> None:
+def screenshot(page: Page, name: str, *, full_page: bool = True) -> None:
     """A picture for the documents, where QUANT_LENS_SCREENSHOTS names a folder."""
     folder = os.environ.get("QUANT_LENS_SCREENSHOTS")
     if folder:
         page.wait_for_timeout(600)
         page.mouse.move(0, 0)
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=full_page)

@@ -130,7 +130,7 @@ def test_an_empty_file_and_a_wrong_scheme_are_refused_beside_their_field(visit, 
     expect(page.locator(".ql-upload-note")).to_contain_text("empty.pt is empty")
     page.get_by_label("A scheme by its name").fill("int9-g0")
     page.get_by_role("button", name="Add scheme").click()
-    expect(page.locator("#new-custom-problem")).to_contain_text("unknown scheme")
+    expect(page.locator("#new-custom-problem")).to_contain_text("Unknown scheme")
     page.get_by_label("A scheme by its name").fill("int5-g64-asym")
     page.keyboard.press("Enter")
     expect(page.get_by_role("checkbox", name=re.compile("^int5-g64-asym"))).to_be_checked()

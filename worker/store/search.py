@@ -1,7 +1,8 @@
 """The search of the runs table: ``state:done tag:prod (int4 OR int3) not owner:ana "two words"``.
 
 Words and ``field:value`` side by side must all hold; ``OR`` and parentheses make alternatives; ``not`` turns one
-round. A word is looked for in name, id, owner, tags, model and schemes; upper and lower case are the same.
+round. A word is looked for in name, id, owner, tags, model and schemes; upper and lower case are the same. A recipe
+is a word with its colons: ``int4+gptq:act_order=true``.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ _GRAMMAR = r"""
          | "(" any ")"
          | FIELD value    -> field
          | value          -> word
-    value: QUOTED | WORD
+    value: QUOTED | RECIPE | WORD
     _NOT.3: /(not|NOT)(?=[\s(])/
     FIELD.2: /[A-Za-z_]+:/
     QUOTED: /"[^"]*"/
+    RECIPE.3: /[A-Za-z0-9-]+[+\[][^\s()"]+/
     WORD: /[^\s()":]+/
     %ignore /\s+/
 """

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.components.variant_name import swatch_style
+from app.pages.new.calibration import CalibrationView, calibration_view
 from app.pages.new.cards import Obstacle, obstacle
 from app.pages.new.choosing import Source, data_of
-from app.pages.new.draft import Draft
-from app.pages.new.schemes import known_schemes
-from quant_lens_engine.errors import QuantLensError
+from app.pages.new.draft import DEFAULT_CALIBRATION, Draft
+from quant_lens_engine.errors import QuantLensError, SchemeError
 from quant_lens_engine.figures import scheme_styles
-from quant_lens_engine.schema import RunSpec, numbers
+from quant_lens_engine.schema import AlgorithmFacts, RunSpec, numbers
+from quant_lens_engine.schema.recipe import known_recipes
+from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
+from quant_lens_engine.schema.recipe_description import without_details
 
 KINDS = ("model", "data")
+FILES = (*KINDS, "calibration")
 STABLE_SAMPLES = 4096
+LONGEST_NAME = 120
 QUESTION_BATCH = 128
+QUESTION_SCHEMES = ("int8",)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Assessment:
         told_beside_button: everything that keeps the run from starting.
         done: which steps are complete.
         swatches: style of the swatch beside each chosen scheme.
+        calibration: what its section says.
         limit_hint: how many rows there are.
         transform_said: the transform in a line.
     """
@@ -39,44 +46,69 @@ class Assessment:
     told_beside_button: list[str]
     done: dict[str, bool]
     swatches: dict[str, Any] = field(default_factory=dict)
+    calibration: CalibrationView = field(default_factory=CalibrationView)
     limit_hint: str = ""
     transform_said: str = ""
 
 
-def assessment(draft: Draft, found: Mapping[str, Any]) -> Assessment:
+def assessment(draft: Draft, found: Mapping[str, Any], algorithms: Sequence[AlgorithmFacts] = ()) -> Assessment:
     """The assessment of a draft.
 
     Args:
         draft: the fields.
         found: what workers have found in the chosen files, by kind.
+        algorithms: what a worker has said of them.
     """
     problems = draft.problems()
     spec, more = spec_of(draft)
     problems |= more
+    if spec is not None:
+        problems |= _recipe_problems(spec, algorithms)
+    calibration = calibration_view(draft, found, algorithms)
+    if calibration.problem:
+        problems["calibration"] = calibration.problem
     obstacles = {
         kind: thing
         for kind in KINDS
         if getattr(draft, kind) and (thing := obstacle(kind, found.get(kind), draft.architecture)) is not None
     }
+    if draft.calibration and (thing := obstacle("calibration", found.get("calibration"), "")) is not None:
+        obstacles["calibration"] = thing
     shown = {key: words for key, words in problems.items() if key not in KINDS}
     shown |= {kind: thing.words for kind, thing in obstacles.items() if not thing.told}
     data = data_of(found.get("data"))
+    blocked = any(kind in obstacles for kind in KINDS)
     return Assessment(
-        question=_question(spec) if spec is not None and not obstacles else None,
+        question=None if blocked else _question(draft),
         problems=shown,
         told_beside_button=[*problems.values(), *(thing.words for thing in obstacles.values())],
         done=_done_steps(draft, problems, obstacles),
         swatches=_swatches(draft),
+        calibration=calibration,
         limit_hint=_limit_hint(draft.limit, data.samples if data else None),
         transform_said=_transform_said(draft),
     )
 
 
-def _question(spec: RunSpec) -> dict[str, Any]:
-    """What the baseline check is asked: it tries a few rows whatever the run's sample is, so that is left out."""
+def _question(draft: Draft) -> dict[str, Any] | None:
+    """What the baseline check is asked: it tries the float model on a few rows, whatever the run's sample, schemes and
+    calibration are, so these are left out."""
+    plain = draft.changed(schemes=QUESTION_SCHEMES, calibration=None, calibration_limit=DEFAULT_CALIBRATION)
+    spec, _ = spec_of(plain)
+    if spec is None:
+        return None
     asked = spec.model_dump(mode="json")
     asked["data"] |= {"limit": None, "batch_size": QUESTION_BATCH}
     return asked
+
+
+def _recipe_problems(spec: RunSpec, algorithms: Sequence[AlgorithmFacts]) -> dict[str, str]:
+    try:
+        for recipe in spec.schemes:
+            check_recipe_by_facts(recipe, algorithms)
+    except SchemeError as error:
+        return {"schemes": f"{error.message}. {error.hint}."}
+    return {}
 
 
 def spec_of(draft: Draft) -> tuple[RunSpec | None, dict[str, str]]:
@@ -86,7 +118,7 @@ def spec_of(draft: Draft) -> tuple[RunSpec | None, dict[str, str]]:
     try:
         return draft.spec(), {}
     except QuantLensError as error:
-        return None, {"schemes": error.message}
+        return None, {"schemes" if isinstance(error, SchemeError) else "spec": error.message}
     except ValueError as error:
         return None, {"mean": str(error)}
 
@@ -97,8 +129,9 @@ def name_of(draft: Draft, found: Mapping[str, Any]) -> str:
     if not place:
         return "of the run"
     model = draft.architecture if draft.architecture != "auto" else place.rpartition(".")[0] or place
-    schemes = draft.schemes
-    return model + (f", {schemes[0]}" if schemes else "") + (f" to {schemes[-1]}" if len(schemes) > 1 else "")
+    schemes = [without_details(scheme) for scheme in draft.schemes]
+    name = model + (f", {schemes[0]}" if schemes else "") + (f" to {schemes[-1]}" if len(schemes) > 1 else "")
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def place_of(source: Source | None, found: Mapping[str, Any] | None) -> str:
@@ -112,7 +145,7 @@ def place_of(source: Source | None, found: Mapping[str, Any] | None) -> str:
 
 
 def _swatches(draft: Draft) -> dict[str, Any]:
-    chosen = known_schemes(draft.schemes)
+    chosen = known_recipes(draft.schemes)
     styles = scheme_styles(chosen)
     return {scheme.name: swatch_style(styles[scheme.name]) for scheme in chosen}
 
@@ -138,7 +171,10 @@ def _transform_said(draft: Draft) -> str:
 def _done_steps(draft: Draft, problems: Mapping[str, str], obstacles: Mapping[str, Obstacle]) -> dict[str, bool]:
     return {
         "model": bool(draft.model) and "model" not in obstacles,
-        "data": bool(draft.data) and "data" not in obstacles and not {"scale", "mean", "std", "limit"} & set(problems),
+        "data": bool(draft.data)
+        and "data" not in obstacles
+        and not {"scale", "mean", "std", "limit", "calibration", "calibration_limit"} & set(problems)
+        and "calibration" not in obstacles,
         "schemes": "schemes" not in problems,
         "analyses": not {"seed", "batch_size"} & set(problems),
     }

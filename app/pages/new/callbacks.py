@@ -7,37 +7,44 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
-from app.components import error_state
+from app.components import caution, error_state
 from app.pages.new.architectures import architecture_options, differences_table
 from app.pages.new.assessment import assessment, name_of
-from app.pages.new.cards import data_card, model_card
+from app.pages.new.builder_callbacks import register_builder
+from app.pages.new.cards import calibration_card, data_card, model_card
 from app.pages.new.checking import Check
 from app.pages.new.choosing import checkpoint_of, data_of
 from app.pages.new.data_view import baseline_view, preview
 from app.pages.new.draft import Draft
 from app.pages.new.plan import Plan, plan_of
-from app.pages.new.schemes import known_schemes, scheme_groups
+from app.pages.new.scheme_callbacks import register_schemes
+from app.pages.new.schemes import hidden_counts
 from app.pages.new.source_callbacks import register_sources
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.errors import QuantLensError
-from quant_lens_engine.schema import ErrorBody, parse_recipe
+from quant_lens_engine.schema import Capabilities, ErrorBody
+from quant_lens_engine.schema.recipe import known_recipes
 from worker import queue
 
 FIELDS = {
     "name": "new-name", "model": "new-model", "data": "new-data", "architecture": "new-architecture",
     "layout": "new-layout", "scale": "new-scale", "mean": "new-mean", "std": "new-std", "limit": "new-limit",
-    "batch_size": "new-batch", "schemes": "new-schemes", "preset": "new-preset", "seed": "new-seed",
+    "batch_size": "new-batch", "calibration": "new-calibration", "calibration_limit": "new-calibration-limit",
+    "schemes": "new-schemes", "preset": "new-preset", "seed": "new-seed",
     "device": "new-device", "dtype": "new-dtype", "base": "new-base",
 }  # fmt: skip
-STORES = {"model", "data", "base"}
+STORES = {"model", "data", "calibration", "base"}
 
 
 def register_new_page(app: Dash, services: Services) -> None:
     """Add them all to ``app``."""
     register_sources(app, services)
     _register_cards(app, services)
-    _register_schemes(app, services)
-    _register_overview(app, services)
+    _register_data_cards(app)
+    register_schemes(app, services)
+    register_builder(app, services)
+    _register_overview(app)
+    _register_plan(app, services)
     _register_run(app, services)
 
 
@@ -50,7 +57,7 @@ def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
     given = dict(zip(FIELDS, values, strict=True))
     for text in ("name", "scale", "mean", "std"):
         given[text] = given[text] or ""
-    for number in ("limit", "batch_size", "seed"):
+    for number in ("limit", "batch_size", "calibration_limit", "seed"):
         given[number] = given[number] if isinstance(given[number], int) else None
     given["layout"] = given["layout"] or None
     given["architecture"] = given["architecture"] or "auto"
@@ -95,6 +102,8 @@ def _register_cards(app: Dash, services: Services) -> None:
             chosen = next(iter(checkpoint.architectures), None)
         return differences_table(chosen) if chosen is not None and not chosen.fits else None
 
+
+def _register_data_cards(app: Dash) -> None:
     @app.callback(
         Output("new-zone-data", "hidden"),
         Output("new-card-data", "children"),
@@ -109,6 +118,15 @@ def _register_cards(app: Dash, services: Services) -> None:
         known = (found or {}).get("data")
         usable = data_of(known) is not None or known is None
         return True, data_card(source, known), not usable, not usable or "example" in source
+
+    @app.callback(
+        Output("new-zone-calibration", "hidden"),
+        Output("new-card-calibration", "children"),
+        Input("new-found", "data"),
+        State("new-calibration", "data"),
+    )
+    def show_calibration(found: dict[str, Any] | None, source: Any) -> tuple[Any, ...]:
+        return (True, calibration_card(source, (found or {}).get("calibration"))) if source else (False, None)
 
     @app.callback(
         Output("new-preview", "children"),
@@ -129,34 +147,7 @@ def _register_cards(app: Dash, services: Services) -> None:
         return baseline_view(check)
 
 
-def _register_schemes(app: Dash, services: Services) -> None:
-    @app.callback(
-        Output("new-scheme-groups", "children"),
-        Output("new-schemes", "value"),
-        Output("new-custom", "value"),
-        Output("new-custom-problem", "children"),
-        Input("new-custom-add", "n_clicks"),
-        Input("new-custom", "n_submit"),
-        State("new-custom", "value"),
-        State("new-schemes", "value"),
-        prevent_initial_call=True,
-    )
-    @in_thread
-    def add_scheme(clicks: int | None, entered: int | None, text: str | None, chosen: list[str]) -> tuple[Any, ...]:
-        if not clicks and not entered:
-            raise PreventUpdate
-        if not text or not text.strip():
-            return no_update, no_update, no_update, "Write a scheme's name, such as int4-g64-asym."
-        try:
-            name = parse_recipe(text.strip().lower()).name
-        except QuantLensError as error:
-            return no_update, no_update, no_update, f"{error.message}. {error.hint}."
-        offered = services.store.capabilities.read().schemes
-        after = chosen if name in chosen else [*chosen, name]
-        return scheme_groups(offered, after), after, "", None
-
-
-def _register_overview(app: Dash, services: Services) -> None:
+def _register_overview(app: Dash) -> None:
     @app.callback(
         Output("new-draft", "data"),
         Output("new-query", "data"),
@@ -164,18 +155,25 @@ def _register_overview(app: Dash, services: Services) -> None:
         Output({"type": "new-step", "name": ALL}, "data-done"),
         Output({"type": "new-swatch", "scheme": ALL}, "style"),
         Output({"type": "new-swatch", "scheme": ALL}, "hidden"),
+        Output({"type": "new-more", "family": ALL}, "children"),
         Output("new-schemes-count", "children"),
+        Output("new-calibration-block", "hidden"),
+        Output("new-calibration-whose", "children"),
+        Output("new-calibration-hint", "children"),
+        Output("new-calibration-warning", "children"),
         Output("new-limit-hint", "children"),
         Output("new-transform-said", "children"),
         Output("new-name", "placeholder"),
         Input("new-found", "data"),
         *_field_inputs(),
+        State("new-offered", "data"),
     )
     def assess(found: Any, *values: Any) -> tuple[Any, ...]:
         """What the fields say together; no more than that, so that it is there as fast as one types."""
-        draft = draft_of(values)
-        seen = assessment(draft, found or {})
-        problems, steps, swatches = ([item["id"] for item in group] for group in ctx.outputs_list[2:5])
+        draft, offered = draft_of(values[:-1]), Capabilities.model_validate(values[-1])
+        seen = assessment(draft, found or {}, offered.algorithms)
+        problems, steps, swatches, _, more = ([item["id"] for item in group] for group in ctx.outputs_list[2:7])
+        waiting = hidden_counts(offered.schemes, draft.schemes)
         return (
             {"question": seen.question, "problems": seen.told_beside_button},
             draft.query(),
@@ -183,12 +181,19 @@ def _register_overview(app: Dash, services: Services) -> None:
             [str(seen.done.get(id_["name"], False)).lower() for id_ in steps],
             [seen.swatches.get(id_["scheme"], {}) for id_ in swatches],
             [id_["scheme"] not in seen.swatches for id_ in swatches],
-            f"{len(known_schemes(draft.schemes))} chosen",
+            [f"{waiting[id_['family']]} more" for id_ in more],
+            f"{len(known_recipes(draft.schemes))} chosen",
+            not seen.calibration.shown,
+            seen.calibration.whose,
+            seen.calibration.hint,
+            caution(seen.calibration.warning),
             seen.limit_hint,
             seen.transform_said,
             name_of(draft, found or {}),
         )
 
+
+def _register_plan(app: Dash, services: Services) -> None:
     @app.callback(
         Output({"type": "new-preset-time", "name": ALL}, "children"),
         Output("new-summary", "children"),

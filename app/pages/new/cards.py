@@ -49,6 +49,14 @@ def data_card(source: Source, found: Mapping[str, Any] | None) -> html.Div:
     return source_card("data", source, dict(found or {}), html.Div([fact_line(data_facts(data)), *notes]), status)
 
 
+def calibration_card(source: Source, found: Mapping[str, Any] | None) -> html.Div:
+    """The chosen calibration file, in one line; or what is wrong with it."""
+    data = data_of(found)
+    if data is None:
+        return _not_understood("calibration", source, found)
+    return source_card("calibration", source, dict(found or {}), None, good(f"{numbers.count(data.samples)} rows"))
+
+
 def _not_understood(kind: Kind, source: Source, found: Mapping[str, Any] | None) -> html.Div:
     if found is None:
         return source_card(kind, source, None, None, "")
@@ -89,6 +97,8 @@ def obstacle(kind: str, found: Mapping[str, Any] | None, architecture: str) -> O
     if is_waiting(found):
         return Obstacle(f"A worker is looking into the {kind} file.")
     known = checkpoint_of(found) if kind == "model" else data_of(found)
+    if found["state"] == "missing":
+        return Obstacle(f"The server does not have the {kind} file any more.")
     if known is None:
         return Obstacle(f"The {kind} file cannot be used; its card says why.")
     return _model_obstacle(known, architecture) if isinstance(known, CheckpointInspection) else None

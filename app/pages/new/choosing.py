@@ -9,7 +9,7 @@ from quant_lens_engine.schema import CheckpointInspection, DataInspection, Examp
 from worker.store import FileRecord, Store
 
 Source = dict[str, Any]
-OTHER = {"model": "data", "data": "model"}
+OTHER = {"model": "data", "data": "model", "calibration": "data"}
 
 
 def choose(

@@ -13,6 +13,7 @@ from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Analyses, RunSpec, Tra
 
 DEFAULT_SCHEMES = ("int8", "int4")
 DEFAULT_LIMIT = 1024
+DEFAULT_CALIBRATION = 256
 LAYOUTS = ("NHWC", "NCHW", "NHW")
 
 
@@ -25,6 +26,7 @@ class Draft:
         data: the same for the data.
         scale: a number or a fraction such as ``1/255`` as text; nothing leaves x unscaled.
         mean: numbers for each channel as text, separated by commas; likewise ``std``.
+        calibration: the file that calibration rows come from; None: rows that are not measured.
         base: the spec of the run that this one repeats, whose finer options are kept.
     """
 
@@ -38,6 +40,8 @@ class Draft:
     std: str = ""
     limit: int | None = DEFAULT_LIMIT
     batch_size: int | None = 128
+    calibration: dict[str, Any] | None = None
+    calibration_limit: int | None = DEFAULT_CALIBRATION
     schemes: tuple[str, ...] = DEFAULT_SCHEMES
     preset: str = "standard"
     seed: int | None = 0
@@ -53,14 +57,16 @@ class Draft:
         found: dict[str, Any] = {
             key: given[key] for key in _TEXTS if key in given and given[key] in _CHOICES.get(key, (given[key],))
         }
-        for key in ("model", "data"):
-            if (source := _source_of(given.get(key, ""))) is not None:
+        for key, kinds in _SOURCE_KINDS.items():
+            if (source := _source_of(given.get(key, ""), kinds)) is not None:
                 found[key] = source
-        for key in ("limit", "batch_size", "seed"):
+        for key in _NUMBERS:
             if given.get(key, "").isdecimal():
                 found[key] = int(given[key])
         if "schemes" in given:
-            found["schemes"] = tuple(dict.fromkeys(filter(None, given["schemes"].split(","))))
+            # A '+' that somebody wrote into the address by hand has arrived as a space.
+            names = (name.strip().replace(" ", "+") for name in given["schemes"].split(","))
+            found["schemes"] = tuple(dict.fromkeys(filter(None, names)))
         return cls(**found)
 
     @classmethod
@@ -79,6 +85,8 @@ class Draft:
             std=_texts(transform.std),
             limit=known.data.limit,
             batch_size=known.data.batch_size,
+            calibration=_chosen(known.data.calibration.file, None, None),
+            calibration_limit=known.data.calibration.limit,
             schemes=tuple(scheme.name for scheme in known.schemes),
             preset=known.analyses.preset,
             seed=known.seed,
@@ -92,18 +100,18 @@ class Draft:
         """The link that opens this draft elsewhere; defaults are left out."""
         plain = Draft()
         said: dict[str, str] = {}
-        for key in ("model", "data"):
+        for key, kinds in _SOURCE_KINDS.items():
             source = getattr(self, key)
             if source:
-                kind = next(kind for kind in ("example", "file", "path") if kind in source)
+                kind = next(kind for kind in kinds if kind in source)
                 said[key] = f"{kind}:{source[kind]}"
-        for key in (*_TEXTS, "limit", "batch_size", "seed"):
+        for key in (*_TEXTS, *_NUMBERS):
             value = getattr(self, key)
             if value is not None and value != "" and value != getattr(plain, key):
                 said[key] = str(value)
         if self.schemes != plain.schemes:
             said["schemes"] = ",".join(self.schemes)
-        return urlencode(said, safe=":,/")
+        return urlencode(said, safe=":,/")  # a '+' of a recipe is escaped: unescaped it would be a space
 
     def transform(self) -> Transform:
         """The transform of the data.
@@ -142,7 +150,8 @@ class Draft:
                     found[key] = "std must be above 0."
             except ValueError as error:
                 found[key] = str(error)
-        for key, words in {"limit": "Samples", "batch_size": "Batch size"}.items():
+        numbers = {"limit": "Samples", "batch_size": "Batch size", "calibration_limit": "Calibration rows"}
+        for key, words in numbers.items():
             value = getattr(self, key)
             if value is not None and value < 1:
                 found[key] = f"{words}: 1 or more."
@@ -160,7 +169,7 @@ class Draft:
         base = self.base
         model = {key: self.model[key] for key in _SOURCES if key in self.model} if self.model else {}
         data = {key: self.data[key] for key in _SOURCES if key in self.data} if self.data else {}
-        old_model, old_data = base.get("model", {}), base.get("data", {})
+        old_model = base.get("model", {})
         same_model = bool(model) and all(old_model.get(key) == value for key, value in model.items())
         return parse_run_spec(
             {
@@ -175,7 +184,10 @@ class Draft:
                     "limit": self.limit,
                     "batch_size": self.batch_size or 128,
                     "transform": self.transform().model_dump(mode="json"),
-                    "calibration": old_data.get("calibration", {}),
+                    "calibration": {
+                        "limit": self.calibration_limit or DEFAULT_CALIBRATION,
+                        "file": (self.calibration or {}).get("file"),
+                    },
                 },
                 "task": self.task,
                 "schemes": list(self.schemes),
@@ -198,6 +210,8 @@ class Draft:
 
 
 _SOURCES = ("file", "example", "path")
+_SOURCE_KINDS: dict[str, tuple[str, ...]] = {"model": _SOURCES, "data": _SOURCES, "calibration": ("file",)}
+_NUMBERS = ("limit", "batch_size", "calibration_limit", "seed")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": LAYOUTS,
     "preset": tuple(PRESET_DESCRIPTIONS),
@@ -206,9 +220,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _TEXTS = ("name", "architecture", "layout", "scale", "mean", "std", "preset", "device", "dtype", "task")
 
 
-def _source_of(text: str) -> dict[str, Any] | None:
+def _source_of(text: str, kinds: tuple[str, ...]) -> dict[str, Any] | None:
     kind, _, value = text.partition(":")
-    return {kind: value} if kind in _SOURCES and value else None
+    return {kind: value} if kind in kinds and value else None
 
 
 def _chosen(file: str | None, example: str | None, path: str | None) -> dict[str, Any] | None:

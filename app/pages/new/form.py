@@ -9,10 +9,11 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from app.components import icon
+from app.pages.new.builder import builder
 from app.pages.new.draft import LAYOUTS, Draft
 from app.pages.new.schemes import scheme_groups
-from app.pages.new.sources import source_zone
-from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Capabilities, SchemeFacts
+from app.pages.new.sources import calibration_zone, source_zone
+from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Capabilities
 from worker.store import FileRecord
 
 STEPS = {"model": "Model", "data": "Data", "schemes": "Schemes", "analyses": "Analyses"}
@@ -32,7 +33,7 @@ def new_form(
                         [
                             _model_card(draft, capabilities, files["model"], limit_bytes),
                             _data_card(draft, capabilities, files["data"], limit_bytes),
-                            _schemes_card(draft, capabilities.schemes),
+                            _schemes_card(draft, capabilities),
                             _analyses_card(draft, capabilities),
                         ],
                         className="ql-new-cards",
@@ -42,15 +43,20 @@ def new_form(
                 className="ql-new-columns",
             ),
             html.Div(className="visually-hidden", role="status", **{"data-ql-announce": "", "aria-live": "polite"}),
-            *_memory(draft),
+            *_memory(draft, capabilities),
+            builder(capabilities),
         ],
         className="page ql-new",
         **{"data-ql-limit": str(limit_bytes)},
     )
 
 
-def _memory(draft: Draft) -> list[Any]:
+def _memory(draft: Draft, capabilities: Capabilities) -> list[Any]:
+    offered = capabilities.model_dump(mode="json", include={"schemes", "algorithms"})
     return [
+        dcc.Store(id="new-offered", data=offered),
+        dcc.Store(id="new-calibration", data=draft.calibration),
+        dcc.Store(id="uploaded-calibration"),
         dcc.Store(id="new-model", data=draft.model),
         dcc.Store(id="new-data", data=draft.data),
         dcc.Store(id="new-found"),
@@ -139,6 +145,36 @@ def _data_card(draft: Draft, capabilities: Capabilities, files: Sequence[FileRec
         _problem("data"),
         facts,
         _transform(draft),
+        _calibration(draft, files),
+    )
+
+
+def _calibration(draft: Draft, files: Sequence[FileRecord]) -> html.Div:
+    """Below the data, and only where a chosen recipe looks at rows; a file dropped on it is taken for them."""
+    rows = dmc.NumberInput(
+        id="new-calibration-limit", value=draft.calibration_limit, min=1, step=64, w=100, allowDecimal=False,
+        thousandSeparator=" ", attributes={"input": {"aria-label": "Calibration rows"}},
+    )  # fmt: skip
+    return html.Div(
+        [
+            html.Div(
+                [html.Span("Calibration rows"), " ", html.Span(id="new-calibration-whose")],
+                className="ql-label",
+            ),
+            _rows("calibration"),
+            html.Div(id="new-card-calibration"),
+            html.Div(
+                [rows, html.Span(id="new-calibration-hint"), html.Span(className="spring"), calibration_zone(files)],
+                className="ql-calibration-rows",
+            ),
+            html.Div(id="new-calibration-warning", role="status"),
+            _problem("calibration"),
+            _problem("calibration_limit"),
+        ],
+        id="new-calibration-block",
+        className="ql-calibration",
+        hidden=True,
+        **{"data-ql-drop": "calibration"},
     )
 
 
@@ -172,14 +208,19 @@ def _transform(draft: Draft) -> html.Details:
     )  # fmt: skip
 
 
-def _schemes_card(draft: Draft, schemes: Sequence[SchemeFacts]) -> html.Section:
-    custom = html.Div(
+def _schemes_card(draft: Draft, capabilities: Capabilities) -> html.Section:
+    named = html.Div(
         [
             dmc.TextInput(
-                id="new-custom", placeholder="int4-g64-asym", w=170, debounce=True,  # Enter then brings its text along
+                id="new-custom", placeholder="int4-g64-asym, w8a8+gptq", w=210,
+                debounce=True,  # Enter then brings its text along
                 attributes={"input": {"aria-label": "A scheme by its name", "spellCheck": "false"}},
             ),
             html.Button([icon("plus", 14), "Add scheme"], id="new-custom-add", type="button", className="button"),
+            html.Button(
+                [icon("sliders-horizontal", 14), "Custom scheme"], id="new-build", type="button", className="button",
+                title="Choose format, activations, algorithms and layers", **{"aria-haspopup": "dialog"},
+            ),
         ],
         className="row-8",
     )  # fmt: skip
@@ -187,14 +228,15 @@ def _schemes_card(draft: Draft, schemes: Sequence[SchemeFacts]) -> html.Section:
         [
             html.Span("The number is effective bits per weight, scales included.", className="ql-hint"),
             html.Span(className="spring"),
-            custom,
+            named,
         ],
         className="ql-schemes-foot",
     )
+    groups = scheme_groups(capabilities.schemes, draft.schemes, capabilities.algorithms)
     return _step(
         "schemes",
         dmc.CheckboxGroup(
-            html.Div(scheme_groups(schemes, draft.schemes), id="new-scheme-groups", className="ql-scheme-groups"),
+            html.Div(groups, id="new-scheme-groups", className="ql-scheme-groups"),
             id="new-schemes",
             value=list(draft.schemes),
         ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from dash import html
 
-from app.pages.new.assessment import KINDS, place_of, spec_of
+from app.pages.new.assessment import FILES, place_of, spec_of
 from app.pages.new.choosing import data_of
 from app.pages.new.draft import Draft
 from app.pages.new.summary import copies, device_text, estimate_view, facts_view, starts_text
@@ -55,7 +55,7 @@ def plan_of(services: Services, draft: Draft, found: Mapping[str, Any], check: M
         spec=spec,
         summary=summary,
         preset_times=_preset_times(draft, samples, per_row) if known else {},
-        copies=copies(spec, {kind: place_of(getattr(draft, kind), found.get(kind)) for kind in KINDS}),
+        copies=copies(spec, {kind: place_of(getattr(draft, kind), found.get(kind)) for kind in FILES}),
     )
 
 

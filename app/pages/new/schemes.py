@@ -1,56 +1,61 @@
-"""The schemes on offer, by family, each with its line and its bits."""
+"""The schemes on offer in four columns, the common ones first; below them what the user has named."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import dash_mantine_components as dmc
 from dash import html
 
-from quant_lens_engine.errors import QuantLensError
-from quant_lens_engine.schema import Recipe, SchemeFacts, numbers, parse_recipe
+from app.components import icon
+from app.components.variant_name import recipe_name
+from quant_lens_engine.schema import AlgorithmFacts, SchemeFacts, numbers
+from quant_lens_engine.schema.recipe import known_recipes
+from quant_lens_engine.schema.recipe_description import recipe_parts
+from quant_lens_engine.schema.scheme_description import typical_bits
 
-FAMILY_WORDS = {"float8": "Float", "codebook": "Block and codebook"}
-GRANULARITY_WORDS = {"channel": "One scale a channel", "group": "One scale a group", "tensor": "One scale a tensor"}
-UNEVEN = "Asymmetric, full range"
-CUSTOM_FAMILY = "Named by you"
-_ORDER = (*GRANULARITY_WORDS.values(), UNEVEN)
+COLUMNS: dict[str, str] = {
+    "integer": "Integer, weights only",
+    "float": "Float",
+    "block": "Block and codebook",
+    "activations": "Weights and activations",
+}
+NAMED = "Named by you"
+SHOWN = 6
+"""Schemes of a column that are seen before it is opened; a column of no more has nothing to open."""
 
 
-def scheme_groups(offered: Sequence[SchemeFacts], chosen: Iterable[str]) -> list[html.Div]:
-    """A column for each family; schemes that are chosen but not offered have one of their own."""
-    families: dict[str, list[SchemeFacts]] = {}
+def scheme_groups(
+    offered: Sequence[SchemeFacts], named: Iterable[str], algorithms: Sequence[AlgorithmFacts] = ()
+) -> list[html.Div]:
+    """A column for each family, and a row of those that are not on offer.
+
+    Args:
+        offered: by a worker, in its order.
+        named: recipes to show besides; those that are on offer are left out.
+        algorithms: for a line on each recipe.
+    """
+    families: dict[str, list[SchemeFacts]] = {key: [] for key in COLUMNS}
     for facts in offered:
-        families.setdefault(_column(facts), []).append(facts)
+        families.setdefault(facts.family, []).append(facts)
+    columns = [_column(family, members) for family, members in families.items() if members]
     known = {facts.name for facts in offered}
-    custom = [_facts_of(name) for name in chosen if name not in known]
-    if custom:
-        families[CUSTOM_FAMILY] = custom
-    return [
-        html.Div(
-            [
-                html.Div(title, className="ql-label"),
-                html.Div([_option(facts) for facts in members], className="ql-schemes"),
-            ],
-            className="ql-scheme-group",
-            role="group",
-            **{"aria-label": title},
-        )
-        for title, members in sorted(families.items(), key=lambda item: _place(item[0]))
-    ]
+    own = [_own_option(name, algorithms) for name in dict.fromkeys(named) if name not in known]
+    groups = [html.Div(columns, className="ql-scheme-columns")] if columns else []
+    if own:
+        groups.append(_group(NAMED, html.Div(own, className="ql-schemes own"), class_name="ql-scheme-own"))
+    return groups
 
 
-def _place(title: str) -> int:
-    return _ORDER.index(title) if title in _ORDER else len(_ORDER)
-
-
-def _column(facts: SchemeFacts) -> str:
-    """The family's words; the many integer schemes stand by what shares one scale."""
-    if facts.family != "integer":
-        return FAMILY_WORDS.get(facts.family, facts.family)
-    scheme = parse_recipe(facts.name).scheme
-    uneven = not scheme.symmetric or scheme.full_range
-    return UNEVEN if uneven else GRANULARITY_WORDS[scheme.granularity]
+def hidden_counts(offered: Sequence[SchemeFacts], chosen: Iterable[str]) -> dict[str, int]:
+    """How many schemes of each family wait behind its "more": a chosen one is always seen."""
+    seen = set(chosen)
+    return {
+        family: sum(facts.name not in seen for facts in _rest([item for item in offered if item.family == family]))
+        for family in dict.fromkeys(facts.family for facts in offered)
+    }
 
 
 def swatch_id(name: str) -> dict[str, str]:
@@ -58,38 +63,83 @@ def swatch_id(name: str) -> dict[str, str]:
     return {"type": "new-swatch", "scheme": name}
 
 
-def known_schemes(names: Iterable[str]) -> list[Recipe]:
-    """Those of the names that are schemes."""
-    found = []
-    for name in names:
-        try:
-            found.append(parse_recipe(name))
-        except QuantLensError:
-            continue
-    return found
+def tidy_name(text: str) -> str:
+    """A recipe as somebody typed it, in the grammar's own letters; patterns of layers keep theirs.
+
+    Example:
+        >>> tidy_name(" INT4-g128 + GPTQ:act_order=true  skip:kind.Embedding ")
+        'int4-g128+gptq:act_order=true+skip:kind.Embedding'
+    """
+    scheme, *steps = re.split(r"\s*\+\s*|\s+", text.strip())
+    parts = [scheme.lower()]
+    for step in filter(None, steps):
+        word, colon, rest = step.partition(":")
+        parts.append(word.lower() + colon + rest)
+    return "+".join(parts)
 
 
-def _option(facts: SchemeFacts) -> dmc.CheckboxCard:
-    bits = numbers.number(facts.effective_bits) if facts.effective_bits else ""
+def _rest(members: Sequence[SchemeFacts]) -> list[SchemeFacts]:
+    """What is seen only when a column is opened."""
+    if len(members) <= SHOWN:
+        return []
+    common = [facts for facts in members if facts.common][:SHOWN] or list(members[:SHOWN])
+    return [facts for facts in members if facts not in common]
+
+
+def _column(family: str, members: Sequence[SchemeFacts]) -> html.Div:
+    rest = _rest(members)
+    first = [facts for facts in members if facts not in rest]
+    body: list[Any] = [html.Div([*map(_option, first), *(_option(facts, rest=True) for facts in rest)],
+                                className="ql-schemes")]  # fmt: skip
+    if rest:
+        more = html.Button(
+            [
+                icon("chevron-down", 14),
+                html.Span(f"{len(rest)} more", id={"type": "new-more", "family": family}, className="ql-more-count"),
+                html.Span("Fewer", className="ql-more-fewer"),
+            ],
+            type="button", className="ql-link quiet ql-more",
+            **{"data-ql-more": "", "aria-expanded": "false"},
+        )  # fmt: skip
+        body.append(more)
+    return _group(COLUMNS.get(family, family), *body)
+
+
+def _group(title: str, *body: Any, class_name: str = "") -> html.Div:
+    return html.Div(
+        [html.Div(title, className="ql-label"), *body],
+        className=f"ql-scheme-group {class_name}".strip(),
+        role="group",
+        **{"aria-label": title},
+    )
+
+
+def _option(facts: SchemeFacts, *, rest: bool = False) -> dmc.CheckboxCard:
+    return _card(facts.name, facts.name, facts.effective_bits, facts.description, "rest" if rest else "")
+
+
+def _own_option(name: str, algorithms: Sequence[AlgorithmFacts]) -> dmc.CheckboxCard:
+    recipe = next(iter(known_recipes([name])), None)
+    if recipe is None:
+        return _card(name, name, 0.0, "no scheme: see below", "")
+    told = "; ".join(f"{part}: {words}" for part, words in recipe_parts(recipe, algorithms))
+    return _card(name, recipe_name(name), typical_bits(recipe.scheme), told, "")
+
+
+def _card(name: str, shown: Any, bits: float, description: str, class_name: str) -> dmc.CheckboxCard:
     return dmc.CheckboxCard(
         [
             dmc.CheckboxIndicator(size="xs"),
-            html.Span(facts.name, className="ql-scheme-name"),
-            html.Span(id=swatch_id(facts.name), className="swatch", hidden=True, **{"aria-hidden": "true"}),
-            html.Span(bits, className="ql-scheme-bits"),
+            html.Span(shown, className="ql-scheme-name recipe-name"),
+            html.Span(id=swatch_id(name), className="swatch", hidden=True, **{"aria-hidden": "true"}),
+            html.Span(_bits(bits), className="ql-scheme-bits"),
         ],
-        value=facts.name,
-        className="ql-scheme",
-        attributes={"card": {"title": facts.description, "aria-label": f"{facts.name}: {facts.description}"}},
+        value=name,
+        className=f"ql-scheme {class_name}".strip(),
+        attributes={"card": {"data-said": description, "aria-label": f"{name}: {description}"}},
     )
 
 
-def _facts_of(name: str) -> SchemeFacts:
-    parsed = next(iter(known_schemes([name])), None)
-    return SchemeFacts(
-        name=name,
-        family=CUSTOM_FAMILY,
-        bits=parsed.scheme.bits if parsed else 0,
-        effective_bits=0,
-        description="named by you",
-    )
+def _bits(bits: float) -> str:
+    """Three digits, and half a hundredth goes up: 4.125 is 4.13."""
+    return numbers.number(bits + 1e-9) if bits else ""

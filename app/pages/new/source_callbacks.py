@@ -12,7 +12,7 @@ from app.pages.new.choosing import checkpoint_of, choose, data_of, is_waiting, l
 from app.pages.new.draft import scale_text
 from app.routing import Services, in_thread
 
-KINDS = ("model", "data")
+KINDS = ("model", "data", "calibration")
 
 
 def register_sources(app: Dash, services: Services) -> None:
@@ -34,13 +34,12 @@ def _register_choice(app: Dash, services: Services, kind: str) -> None:
         Input({"type": "new-example", "kind": ALL, "name": ALL}, "n_clicks"),
         Input({"type": "new-remove", "kind": ALL}, "n_clicks"),
         Input({"type": "new-swap", "kind": ALL}, "n_clicks"),
-        State("new-model", "data"),
-        State("new-data", "data"),
+        *[State(f"new-{one}", "data") for one in KINDS],
         prevent_initial_call=True,
     )
     @in_thread
     def choose_source(*values: Any) -> tuple[Any, Any]:
-        before = {"model": values[-2], "data": values[-1]}
+        before = dict(zip(KINDS, values[-len(KINDS) :], strict=True))
         examples = services.store.capabilities.read().examples
         after = before
         for event in ctx.triggered:
@@ -52,19 +51,19 @@ def _register_looking(app: Dash, services: Services) -> None:
     @app.callback(
         Output("new-found", "data"),
         Output("new-wait-found", "disabled"),
-        Input("new-model", "data"),
-        Input("new-data", "data"),
+        *[Input(f"new-{kind}", "data") for kind in KINDS],
         Input("new-wait-found", "n_intervals"),
         State("new-found", "data"),
     )
     @in_thread
-    def look(model: Any, data: Any, _: int | None, before: Any) -> tuple[Any, bool]:
+    def look(model: Any, data: Any, calibration: Any, _: int | None, before: Any) -> tuple[Any, bool]:
         """What is in the chosen files, asked again and again until a worker has said so."""
         inspections = services.store.capabilities.read().examples.inspections
         found: dict[str, Any] = {
             "model": look_at(services.store, model, inspections),
             "data": look_at(services.store, data, inspections),
-            "of": [model, data],
+            "calibration": look_at(services.store, calibration, inspections),
+            "of": [model, data, calibration],
         }
         waits = any(is_waiting(found[kind]) for kind in KINDS)
         return found if found != before else no_update, not waits

@@ -12,7 +12,7 @@ from app.components import icon
 from quant_lens_engine.schema import numbers
 from worker.store import FileRecord
 
-Kind = Literal["model", "data"]
+Kind = Literal["model", "data", "calibration"]
 
 WORDS: dict[str, dict[str, str]] = {
     "model": {
@@ -20,12 +20,27 @@ WORDS: dict[str, dict[str, str]] = {
         "formats": "safetensors, or a .pt / .pth state dict",
         "other": "data",
         "icon": "file-box",
+        "stored": "already on the server",
+        "again": "Choose another model",
+        "here": "model files that are already on the server",
     },
     "data": {
         "drop": "Drop the data anywhere on this page",
         "formats": ".npz with arrays x (rows first) and y (labels)",
         "other": "model",
         "icon": "database",
+        "stored": "already on the server",
+        "again": "Choose other data",
+        "here": "data files that are already on the server",
+    },
+    "calibration": {
+        "drop": "Take them from a file",
+        "formats": ".npz like the data",
+        "other": "data",
+        "icon": "database",
+        "stored": "or one on the server",
+        "again": "Calibrate on rows of the data",
+        "here": "files to calibrate on that are already on the server",
     },
 }
 
@@ -57,6 +72,15 @@ def source_zone(kind: Kind, examples: Sequence[str], stored: Sequence[FileRecord
     )
 
 
+def calibration_zone(stored: Sequence[FileRecord]) -> html.Div:
+    """The way to a file of calibration rows: chosen, dropped anywhere on the section, or one that the server has."""
+    browse = html.Button(
+        WORDS["calibration"]["drop"], type="button", className="ql-link", id="new-browse-calibration",
+        **{"data-ql-browse": "calibration", "aria-label": "choose a calibration file"},
+    )  # fmt: skip
+    return html.Div([browse, _stored("calibration", stored)], id="new-zone-calibration", className="row-8")
+
+
 def _examples(kind: Kind, names: Sequence[str]) -> html.Div:
     buttons = [
         html.Button(
@@ -79,11 +103,11 @@ def _stored(kind: Kind, files: Sequence[FileRecord]) -> html.Div:
         placeholder="choose",
         searchable=True,
         nothingFoundMessage="no such file",
-        w=300,
-        attributes={"input": {"aria-label": f"{kind} files that are already on the server"}},
+        w=200 if kind == "calibration" else 300,
+        attributes={"input": {"aria-label": WORDS[kind]["here"]}},
     )
     return html.Div(
-        [html.Span("already on the server", className="ql-label"), chooser], hidden=not files, className="row-8"
+        [html.Span(WORDS[kind]["stored"], className="ql-label"), chooser], hidden=not files, className="row-8"
     )
 
 
@@ -109,7 +133,7 @@ def source_card(kind: Kind, source: dict[str, Any], found: dict[str, Any] | None
         )  # fmt: skip
     actions.append(
         html.Button(
-            icon("x", 14, label=f"Choose another {kind}" if kind == "model" else "Choose other data"), type="button",
+            icon("x", 14, label=WORDS[kind]["again"]), type="button",
             className="ql-icon-button", id={"type": "new-remove", "kind": kind},
         )
     )  # fmt: skip

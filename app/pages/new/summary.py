@@ -10,7 +10,7 @@ from typing import Any
 from dash import html
 
 from app.components import icon
-from quant_lens_engine.schema import Capabilities, RunSpec, WorkerFacts, numbers, plan_stages
+from quant_lens_engine.schema import Calibration, Capabilities, RunSpec, WorkerFacts, numbers, plan_stages
 from quant_lens_engine.schema.estimate import Estimate
 
 SHOWN_STAGES = 5
@@ -115,6 +115,11 @@ def command_of(spec: RunSpec, filenames: Mapping[str, str]) -> str:
     parts += ["--preset", spec.analyses.preset]
     if spec.data.limit is not None:
         parts += ["--limit", str(spec.data.limit)]
+    calibration = spec.data.calibration
+    if calibration.file is not None:
+        parts += ["--calibration", filenames.get("calibration", "CALIBRATION")]
+    if calibration != Calibration(file=calibration.file):
+        parts += ["--calibration-limit", str(calibration.limit)]
     if spec.seed:
         parts += ["--seed", str(spec.seed)]
     return shlex.join(parts)

@@ -69,6 +69,8 @@ def _facts(record: RunRecord, result: RunResult) -> list[html.Span]:
         model += f" · {numbers.amount(result.model.parameters)} parameters"
     samples = result.data.samples or record.spec.get("data", {}).get("limit")
     data = data_name(record) + (f", {numbers.count(samples)} samples" if samples else "")
+    if result.data.calibration_samples:
+        data += f", calibrated on {numbers.count(result.data.calibration_samples)}"
     execution = result.execution
     device = " · ".join(str(execution[key]) for key in ("device", "dtype") if execution.get(key))
     who = f" by {record.owner}" if record.owner != "local" else ""

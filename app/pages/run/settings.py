@@ -58,8 +58,7 @@ def _model(record: RunRecord, result: RunResult, spec: RunSpec) -> Pairs:
 def _data(record: RunRecord, result: RunResult, spec: RunSpec) -> Pairs:
     data, transform = result.data, spec.data.transform
     available = f" of {numbers.count(data.available)}" if data.available else ""
-    overlap = ", overlapping the evaluation" if data.overlap else ""
-    calibration = f"{numbers.count(data.calibration_samples)} rows{overlap}" if data.calibration_samples else None
+    calibration = _calibration(result, spec)
     return [
         ("Data", data_name(record)),
         ("Source", _source(spec.data.file, spec.data.example, spec.data.path)),
@@ -72,7 +71,19 @@ def _data(record: RunRecord, result: RunResult, spec: RunSpec) -> Pairs:
         ("Std", ", ".join(map(numbers.exact, transform.std)) or None),
         ("Calibration", calibration),
         ("SHA-256", _hash(data.sha256)),
+        ("Calibration SHA-256", _hash(data.calibration_sha256)),
     ]
+
+
+def _calibration(result: RunResult, spec: RunSpec) -> str | None:
+    """How many rows, and whose; nothing where no recipe looked at any."""
+    data = result.data
+    if not data.calibration_samples:
+        return None
+    rows = f"{numbers.count(data.calibration_samples)} rows"
+    if spec.data.calibration.file:
+        return f"{rows} of a file of their own"
+    return f"{rows}, measured ones among them" if data.overlap else f"{rows} that are not measured"
 
 
 def _analyses(spec: RunSpec) -> Pairs:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import html
 
 from app.components import icon, table_card, value_cell, variant_name, verdict_badge
+from app.pages.run.making import making_details, overlap_note
 from quant_lens_engine.figures import METRICS, Metric, VariantStyle
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
+    AlgorithmFacts,
     Comparison,
     Curvature,
     RunRecord,
@@ -33,7 +35,12 @@ NOT_OF_FLOAT = frozenset({"delta_loss", "delta_accuracy", "sharpness_ratio", "to
 SIGNAL_RATIO = 1.5
 
 
-def variants_card(record: RunRecord, result: RunResult, styles: Mapping[str, VariantStyle]) -> html.Section:
+def variants_card(
+    record: RunRecord,
+    result: RunResult,
+    styles: Mapping[str, VariantStyle],
+    algorithms: Sequence[AlgorithmFacts] = (),
+) -> html.Section:
     """The card; while the run works, what is still to come is a skeleton."""
     metrics = {key: METRICS[key] for key in COLUMNS}
     head = html.Thead(
@@ -51,9 +58,11 @@ def variants_card(record: RunRecord, result: RunResult, styles: Mapping[str, Var
         sentence=_sentence(record, result),
         actions=download,
     )
-    skipped = _skipped(result)
-    if skipped is not None:
-        card.children.append(skipped)
+    note, details = overlap_note(result), making_details(result, styles, algorithms)
+    if note is not None:
+        card.children.insert(1, html.Div(note, className="ql-card-note"))
+    if details is not None:
+        card.children.append(details)
     return card
 
 
@@ -156,28 +165,3 @@ def _class_of(key: str, value: float | None, error: float | None) -> str:
     if worse is None or abs(value) <= 2 * (error or 0.0) or value == 0:
         return ""
     return "worse" if value * worse > 0 else "better"
-
-
-def _skipped(result: RunResult) -> html.Details | None:
-    """Layers that stayed in float, with the reason; equal lists are told once."""
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for variant in result.variants:
-        if variant.skipped_layers:
-            key = tuple((layer.name, layer.reason) for layer in variant.skipped_layers)
-            groups.setdefault(key, []).append(variant.name)
-    if not groups:
-        return None
-    count = max(len(key) for key in groups)
-    parts: list[Any] = []
-    for layers, names in groups.items():
-        rows = [html.Tr([html.Td(html.Code(name)), html.Td(reason)]) for name, reason in layers]
-        head = html.Thead(html.Tr([html.Th("Layer"), html.Th("Why it stayed in float")]))
-        parts += [
-            html.P(", ".join(names), className="ql-label"),
-            html.Table([head, html.Tbody(rows)], className="ql-keys"),
-        ]
-    words = f"{count} layer{'s' if count > 1 else ''} with weights stayed in float"
-    return html.Details(
-        [html.Summary([icon("chevron-right", 14), words]), html.Div(parts, className="ql-skipped")],
-        className="ql-details ql-card-foot",
-    )

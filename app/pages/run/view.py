@@ -18,7 +18,7 @@ from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
 from app.pages.run.verdict import failures_card, verdict_card
 from quant_lens_engine.figures import draw_both, variant_styles
-from quant_lens_engine.schema import TERMINAL_STATES, RunRecord, RunResult, digest
+from quant_lens_engine.schema import TERMINAL_STATES, AlgorithmFacts, RunRecord, RunResult, digest
 from worker.store import Store
 
 SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "settings")
@@ -34,6 +34,7 @@ class RunView:
     inspection: dict[str, Any] | None
     waiting_for: str
     may_change: bool
+    algorithms: tuple[AlgorithmFacts, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -82,6 +83,7 @@ def read_view(store: Store, run_id: str, user_name: str, admin: bool) -> RunView
         inspection=stored.inspection if stored else None,
         waiting_for=_waiting_for(store) if record.state == "QUEUED" else "",
         may_change=admin or record.owner == user_name,
+        algorithms=tuple(store.capabilities.read().algorithms),
     )
 
 
@@ -109,7 +111,7 @@ def _draw_variants(view: RunView) -> Any:
     nothing = all(variant.evaluation is None for variant in view.result.variants)
     if view.ended and nothing:
         return None
-    return variants_card(view.record, view.result, variant_styles(view.result.variants))
+    return variants_card(view.record, view.result, variant_styles(view.result.variants), view.algorithms)
 
 
 _DRAWN: dict[str, Callable[[RunView], Any]] = {

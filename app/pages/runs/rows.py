@@ -12,7 +12,8 @@ from app.components.variant_name import swatch_style
 from app.view_state import Shown
 from quant_lens_engine.figures import scheme_styles
 from quant_lens_engine.figures.metrics import METRICS, Measurement
-from quant_lens_engine.schema import RunRecord, StageKey, numbers, parse_recipe
+from quant_lens_engine.schema import RunRecord, StageKey, numbers
+from quant_lens_engine.schema.recipe import known_recipes
 from worker.store import RunSummary, VariantSummary
 
 CELL_KEYS = {
@@ -69,7 +70,8 @@ def age_text(created_at: str, now: datetime) -> str:
 def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datetime) -> dict[str, Any]:
     variants = summary.variants if summary else []
     chosen = shown_variant(variants, shown)
-    styles = scheme_styles([parse_recipe(name) for name in record.spec.get("schemes", [])])
+    styles = scheme_styles(known_recipes(record.spec.get("schemes", [])))
+    labels = {name: style.label for name, style in styles.items()}
     model = (summary.model if summary else None) or _source(record, "model")
     row = {
         "id": record.id,
@@ -78,11 +80,12 @@ def _row(record: RunRecord, summary: RunSummary | None, shown: Shown, now: datet
         "state": record.state,
         **_state(record, now),
         "verdicts": [
-            {"name": variant.name, "level": variant.verdict}
+            {"name": variant.name, "label": labels.get(variant.name, variant.name), "level": variant.verdict}
             for variant in variants
             if variant.verdict or record.state not in {"FAILED", "LOST"}
         ],
         "variant": chosen.name if chosen else None,
+        "variant_label": labels.get(chosen.name, chosen.name) if chosen else None,
         "swatch": swatch_style(styles[chosen.name]) if chosen and chosen.name in styles else None,
         **_numbers(chosen),
         "tags": record.tags,

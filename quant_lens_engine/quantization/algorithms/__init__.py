@@ -17,19 +17,16 @@ Activation ranges are calibrated between *prepare* and *range*. Without an algor
 
 from __future__ import annotations
 
-import difflib
 import sys
-from typing import Any, ClassVar, Literal, Protocol
-
-from pydantic import ValidationError
+from typing import Any, ClassVar, Protocol
 
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.quantization.draft import Draft
 from quant_lens_engine.registry import Registry, load_rooms
-from quant_lens_engine.schema import QuantizationScheme, Recipe, Request
-
-Phase = Literal["prepare", "range", "round", "correct", "train"]
-PHASES: tuple[Phase, ...] = ("prepare", "range", "round", "correct", "train")
+from quant_lens_engine.schema import QuantizationScheme, Recipe, Request, algorithms
+from quant_lens_engine.schema.algorithms import PHASES as PHASES
+from quant_lens_engine.schema.algorithms import Phase as Phase
+from quant_lens_engine.schema.algorithms import read_options, refuse_clashes, unknown_algorithm
 
 
 class NoOptions(Request):
@@ -77,56 +74,25 @@ def check_recipe(recipe: Recipe) -> list[tuple[str, Algorithm, Any]]:
     found = []
     for step in recipe.algorithms:
         if step.name not in ALGORITHMS:
-            near = difflib.get_close_matches(step.name, list(ALGORITHMS), n=2)
-            raise SchemeError(
-                f"unknown algorithm {step.name!r} in {recipe.name!r}",
-                hint=(f"did you mean {' or '.join(near)}? " if near else "")
-                + f"known: {', '.join(sorted(ALGORITHMS))}",
-                code="unknown_algorithm",
-                details={"algorithm": step.name, "nearest": near},
-            )
+            raise unknown_algorithm(step.name, recipe.name, list(ALGORITHMS))
         algorithm = ALGORITHMS[step.name]
         algorithm.check(recipe.scheme)
-        found.append((step.name, algorithm, _options(step.name, algorithm, step.options)))
+        found.append((step.name, algorithm, read_options(step.name, algorithm.options, step.options)))
     found.sort(key=lambda item: (PHASES.index(item[1].phase), item[1].place))
-    for phase in ("range", "round", "train"):
-        names = [name for name, algorithm, _ in found if algorithm.phase == phase]
-        if len(names) > 1:
-            raise SchemeError(
-                f"{' and '.join(names)} clash in {recipe.name!r}: each would do the same work",
-                hint="name one of them",
-                code="clashing_algorithms",
-            )
+    refuse_clashes(recipe.name, [(name, algorithm.phase) for name, algorithm, _ in found])
     return found
 
 
 def not_defined(algorithm: str, scheme: QuantizationScheme, reason: str, hint: str) -> SchemeError:
-    """An algorithm has no meaning for a scheme."""
-    return SchemeError(
-        f"{algorithm} is not defined for {scheme.name}: {reason}",
-        hint=hint,
-        code="not_defined",
-        details={"algorithm": algorithm, "scheme": scheme.name},
-    )
+    """An algorithm has no meaning for a scheme. What it says depends on the weights' format and on whether activations
+    are rounded: a page asks for no more (:class:`quant_lens_engine.schema.algorithms.Refusal`)."""
+    return algorithms.not_defined(algorithm, scheme.name, reason, hint)
 
 
 def refuse_float(algorithm: str, scheme: QuantizationScheme) -> None:
     """Raise where no weight is rounded."""
     if scheme.format == "float":
         raise not_defined(algorithm, scheme, "its weights stay in float", "name a scheme that rounds weights")
-
-
-def _options(name: str, algorithm: Algorithm, given: dict[str, Any]) -> Request:
-    try:
-        return algorithm.options.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(f"{key}={value.default}" for key, value in algorithm.options.model_fields.items()) or "none"
-        raise SchemeError(
-            f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            hint=f"its options, with their usual values: {known}",
-            code="bad_option",
-        ) from None
 
 
 load_rooms(sys.modules[__name__])

@@ -2,7 +2,10 @@
 
 import pytest
 
+from quant_lens_engine.quantization.catalog import available_algorithms
+from quant_lens_engine.schema import Capabilities
 from tests.web_server import own_redis, web_server
+from worker.store import keys
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,14 @@ def server(redis_url, tmp_path_factory):
 def http(server):
     with server.http() as client:
         yield client
+
+
+@pytest.fixture
+def say_algorithms(server):
+    """What a worker would write; before it is called none has said anything. What others wrote comes back after."""
+    client = server.store.client
+    before = client.getdel(keys.CAPABILITIES)
+    yield lambda: server.store.capabilities.write(Capabilities(algorithms=available_algorithms()))
+    client.delete(keys.CAPABILITIES)
+    if before is not None:
+        client.set(keys.CAPABILITIES, before)

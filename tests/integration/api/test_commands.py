@@ -43,15 +43,20 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
     model, data = tmp_path / "m.pt", tmp_path / "d.npz"
     model.write_bytes(os.urandom(1000))
     data.write_bytes(os.urandom(1000))
-    asked = ["submit", str(model), "--data", str(data), "--server", server.url, "--no-wait", "--scheme", "int4-g128"]
+    asked = ["submit", str(model), "--data", str(data), "--server", server.url, "--no-wait", "--scheme", "w8a8+gptq"]
+    rows = tmp_path / "rows.npz"
+    rows.write_bytes(os.urandom(1000))
+    asked += ["--calibration", str(rows), "--calibration-limit", "40"]
     asked += ["--transform", '{"layout": "NHW", "scale": 0.5}', "--limit", "7", "--seed", "3", "--preset", "quick"]
     done = quant_lens(*asked)
     assert done.returncode == 0, done.stderr
     with Client(server.url) as client:
         run = client.run(done.stdout.strip())
         assert client.file(run.spec["model"]["file"]).filename == "m.pt"
-    assert run.name == "m, int4-g128"
-    assert (run.spec["schemes"], run.spec["seed"], run.spec["data"]["limit"]) == (["int4-g128"], 3, 7)
+        assert client.file(run.spec["data"]["calibration"]["file"]).filename == "rows.npz"
+    assert run.name == "m, w8a8+gptq"
+    assert (run.spec["schemes"], run.spec["seed"], run.spec["data"]["limit"]) == (["w8a8+gptq"], 3, 7)
+    assert run.spec["data"]["calibration"]["limit"] == 40
     assert run.spec["data"]["transform"]["layout"] == "NHW"
     assert run.spec["analyses"]["preset"] == "quick"
 
@@ -65,12 +70,15 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
         (["--task", "endless"], "bad_spec"),
         (["--device", "tpu"], "bad_spec"),
         (["--limit", "0"], "bad_spec"),
+        (["--calibration-limit", "0"], "bad_spec"),
+        (["--scheme", "int4+smoothquant"], "not_defined"),
         (["--data", "nosuch"], "no_such_file"),
         (["--data", "/"], "no_such_file"),
         (["--data", "0" * 64], "file_not_found"),
     ],
 )
-def test_submit_says_what_is_wrong_and_exits_with_2(server, tmp_path, changes, code):
+def test_submit_says_what_is_wrong_and_exits_with_2(server, say_algorithms, tmp_path, changes, code):
+    say_algorithms()
     model = tmp_path / "m.pt"
     model.write_bytes(b"weights")
     done = quant_lens("submit", str(model), "--data", str(model), "--server", server.url, "--no-wait", *changes)

@@ -65,6 +65,33 @@ def test_a_bad_specification_is_422_and_says_where(http, change, code, place):
         assert place in [problem["at"] for problem in refused.json()["error"]["details"]["problems"]]
 
 
+RECIPES = [
+    ("int4+gtpq", "unknown_algorithm", "did you mean gptq?"),
+    ("int4+gptq:actorder=true", "bad_option", "did you mean act_order?"),
+    ("int4+gptq:damping=7", "bad_option", "usual values"),
+    ("int4+smoothquant", "not_defined", "w8a8"),
+    ("int4+gptq+adaround", "clashing_algorithms", "name one of them"),
+    ("int4+skip", "unknown_scheme", "+skip:first:head"),
+]
+
+
+def test_a_recipe_that_the_engine_would_refuse_is_refused_at_once(http, say_algorithms):
+    assert start(http, schemes=["int4+gtpq"])["state"] == "QUEUED"  # what only the engine knows is let through
+    say_algorithms()
+    for recipe, code, hint in RECIPES:
+        refused = http.post("/api/v1/runs", json=SPEC | {"schemes": ["int8", recipe]})
+        assert error(refused) == (422, code)
+        assert hint in refused.json()["error"]["hint"] + refused.json()["error"]["message"]
+    assert http.get("/api/v1/capabilities").json()["algorithms"][0]["option_facts"]
+    good = ["w8a8+smoothquant:alpha=0.7+gptq", "int4+skip:first:kind.Embedding"]
+    assert start(http, schemes=good)["spec"]["schemes"] == good
+
+
+def test_openapi_says_that_a_scheme_may_be_a_recipe(http):
+    schema = http.get("/api/openapi.json").json()["components"]["schemas"]["RunSpec"]["properties"]["schemes"]
+    assert "w8a8+smoothquant" in json.dumps(schema)
+
+
 def test_pages_lead_through_all_runs_without_repeating_one(http):
     ids = {start(http, name=f"page {n}")["id"] for n in range(5)}
     seen, cursor = [], None

@@ -368,6 +368,16 @@ def test_torchs_settings_come_back():
     assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == before
 
 
+def test_the_measured_file_is_no_other_file_to_calibrate_on(upload):
+    held_out = digits_split()[1]
+    source = upload((held_out.x[:80], held_out.y[:80]))
+    asked = {"model": {"example": "digits-mlp"}, "schemes": ["w8a8"], "analyses": QUICK}
+    for limit, rows, overlap in ((40, 40, False), (70, 80, True)):
+        data = {**source, "limit": limit, "calibration": {"file": source["file"]}}
+        facts = Workbench.open(parse_run_spec(asked | {"data": data}), files=upload.files).inspect().data
+        assert (facts.calibration_samples, facts.calibration_sha256, facts.overlap) == (rows, None, overlap)
+
+
 # ---- before the run
 
 
@@ -378,6 +388,12 @@ def test_the_baseline_check():
     assert check.agrees
     assert check.message == "labels and transform agree"
     assert 0 < check.seconds_per_row < 0.1
+
+
+def test_the_baseline_check_looks_at_no_scheme():
+    data = {"example": "digits", "calibration": {"file": "0" * 64}}  # a file that is not there
+    asked = spec("digits-mlp", data, schemes=["w8a8", "int4+no-such-algorithm"])
+    assert check_baseline(asked, {}, rows=50).samples == 50
 
 
 def test_the_baseline_check_doubts_a_wrong_transform(upload):

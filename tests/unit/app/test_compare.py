@@ -102,3 +102,23 @@ def test_impossible_comparisons_are_refused(runs, baseline):
     with pytest.raises(InputError) as refused:
         compare_runs(runs, baseline)
     assert refused.value.code == "bad_comparison"
+
+
+def test_recipes_of_one_scheme_are_compared_by_algorithms_and_layers():
+    first, second = run("a", 0.3), run("b", 0.2)
+    first[0].spec["schemes"] = ["int4", "w8a8", "int3"]
+    second[0].spec["schemes"] = ["int4+gptq:act_order=true+skip:head", "w8a8"]
+    differing = {item.setting: item.values for item in compare_runs([first, second], "a").settings}
+    assert differing["int4: algorithms"] == {"a": ["RTN"], "b": ["gptq:act_order=true"]}
+    assert differing["int4: layers"] == {"a": ["all"], "b": ["left in float the layer that runs last"]}
+    assert not {"w8a8: algorithms", "int3: algorithms"} & set(differing)
+
+
+def test_calibration_differs_and_overlap_is_noted():
+    first, second = run("a", 0.3), run("b", 0.2)
+    first[1].data.calibration_samples, second[1].data.calibration_samples = 256, 64
+    second[1].data.overlap = True
+    comparison = compare_runs([first, second], "a")
+    differing = {item.setting: item.values for item in comparison.settings}
+    assert differing["data.calibration_samples"] == {"a": 256, "b": 64}
+    assert "Calibrated on rows that are measured too: run b." in comparison.notes

@@ -3,6 +3,7 @@ import io
 
 from app.api.results import table_of
 from quant_lens_engine.schema import Comparison, Evaluation, RunResult, Variant, Verdict
+from tests.unit.figures.results import recipes
 
 
 def test_one_row_a_variant_with_errors_beside_the_numbers():
@@ -24,3 +25,13 @@ def test_one_row_a_variant_with_errors_beside_the_numbers():
 
 def test_no_variants_make_a_table_with_a_head_only():
     assert table_of(RunResult()) == "variant\n"
+
+
+def test_how_a_variant_was_made_is_in_its_row():
+    float_row, static, recipe, plain = csv.DictReader(io.StringIO(table_of(recipes())))
+    assert (static["scheme"], static["algorithms"], static["rounded_activations"]) == ("w8a8", "", "2")
+    assert (static["calibration_samples"], static["overlap"]) == ("120", "True")
+    assert (recipe["scheme"], recipe["algorithms"]) == ("w4a8", "smoothquant:alpha=0.7; gptq")
+    assert (recipe["layer_choice"], recipe["skipped_layers"], recipe["quantized_layers"]) == ("skip:head", "1", "1")
+    assert recipe["notes"] == "deployed landscape: scales stay as they are"
+    assert (plain["calibration_samples"], plain["overlap"], float_row["scheme"]) == ("", "", "")

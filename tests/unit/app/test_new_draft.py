@@ -17,11 +17,35 @@ def test_a_link_opens_the_same_draft() -> None:
     draft = Draft(
         name="50 % & more", model={"file": SHA}, data={"example": "digits"}, architecture="digits-cnn", layout="NHWC",
         scale="1/255", mean="0.49, 0.48, 0.45", std="0.2, 0.2, 0.2", limit=512, batch_size=64, preset="thorough",
-        schemes=("int8", "int4-g128-asym"), seed=7, device="cuda:0", dtype="float64",
+        schemes=("int8", "codebook[-1:0:1]-g8", "w8a8+smoothquant:alpha=0.7+gptq+skip:first:blocks.*.proj"), seed=7,
+        device="cuda:0", dtype="float64", calibration={"file": "ef" * 32}, calibration_limit=64,
     )  # fmt: skip
     again = Draft.from_query(f"?{draft.query()}")
     assert again == draft
     assert again.spec() == draft.spec()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "int8,w8a8+gptq+skip:head",
+        "int8,w8a8 gptq skip:head",
+        "int8,%20w8a8%2Bgptq%2Bskip:head",
+        "int8,,w8a8+gptq+skip:head,int8",
+    ],
+)
+def test_a_plus_of_a_recipe_may_be_escaped_or_arrive_as_a_space(written: str) -> None:
+    assert Draft.from_query(f"?schemes={written}").schemes == ("int8", "w8a8+gptq+skip:head")
+
+
+def test_calibration_is_part_of_the_run() -> None:
+    draft = Draft(**READY, calibration={"file": SHA, "filename": "c.npz", "size": 9}, calibration_limit=64)
+    assert draft.query().endswith(f"&calibration=file:{SHA}&calibration_limit=64")
+    calibration = draft.spec().data.calibration
+    assert (calibration.file, calibration.limit) == (SHA, 64)
+    again = Draft.from_spec(draft.spec().model_dump(mode="json"))
+    assert (again.calibration, again.calibration_limit) == ({"file": SHA}, 64)
+    assert Draft.from_query("?calibration=example:digits&calibration_limit=x").calibration is None
 
 
 def test_the_default_draft_has_a_short_link() -> None:
@@ -66,6 +90,7 @@ def test_a_run_is_repeated_with_everything_that_it_had() -> None:
         ({"scale": "1/0"}, "scale", "'1/0' is not a number"),
         ({"scale": "big"}, "scale", "'big' is not a number"),
         ({"limit": 0}, "limit", "1 or more"),
+        ({"calibration_limit": 0}, "calibration_limit", "1 or more"),
         ({"seed": None}, "seed", "whole number"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.components import variant_name
 from app.pages.run.failure import failure_view
 from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
@@ -11,6 +12,7 @@ from app.pages.run.verdict import failures_card, verdict_card
 from app.pages.run.view import SECTIONS, RunView
 from quant_lens_engine.figures import variant_styles
 from quant_lens_engine.schema import (
+    AlgorithmFacts,
     ErrorBody,
     RunProgress,
     RunRecord,
@@ -21,7 +23,7 @@ from quant_lens_engine.schema import (
     plan_stages,
 )
 from tests.unit.app.words import find, words
-from tests.unit.figures.results import result, usual, variant
+from tests.unit.figures.results import recipes, result, usual, variant
 
 SPEC = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8", "int2"])
 
@@ -107,9 +109,52 @@ def test_layers_left_in_float_are_listed_once_with_their_reason() -> None:
     for item in found.variants[1:]:
         item.skipped_layers = [SkippedLayer(name="norm", reason="normalization stays in float")]
     told = words(variants_card(record("DONE"), found, variant_styles(found.variants)))
-    assert "1 layer with weights stayed in float" in told
+    assert "How each variant was made 1 layer in float" in told
+    assert "Every variant left in float norm normalization stays in float" in told
     assert told.count("normalization stays in float") == 1
-    assert "int8, int2" in told
+
+
+def test_how_a_variant_was_made_is_told_part_by_part() -> None:
+    found = recipes()
+    known = (AlgorithmFacts(name="gptq", description="columns one by one"),)
+    card = variants_card(record("DONE"), found, variant_styles(found.variants), known)
+    static, recipe, plain = find(card, "ql-making-variant")
+    assert words(static) == (
+        "w8a8 weights INT8, symmetric; fp32 scale = amax / 127, one a channel "
+        "activations INT8, asymmetric, static, one scale a tensor (min-max) rounding to the nearest code (RTN) "
+        "quantized 2 layers, calibrated on 120 rows (static activation ranges) "
+        "activation ranges Input of Format Low High fc1 int8 −0.250 4.48 1 from the values themselves, at each pass"
+    )
+    told = words(recipe)
+    assert told.startswith("w4a8 +smoothquant:alpha=0.7 +gptq +skip:head weights INT4")
+    assert "SmoothQuant alpha=0.7 GPTQ columns one by one quantized 1 layer, calibrated on 120 rows" in told
+    assert "left in float fc2 left in float by +skip:head notes deployed landscape: scales stay as they are" in told
+    assert "calibrated" not in words(plain)
+    assert "1 with algorithms · 1 layer in float · 1 note" in words(card)
+
+
+def test_calibration_on_measured_rows_is_said_where_the_numbers_are() -> None:
+    found = recipes()
+    note = find(variants_card(record("DONE"), found, variant_styles(found.variants)), "caution-note")
+    assert words(note).startswith(
+        "W8A8 and W4A8 + SmoothQuant + GPTQ were calibrated on rows that they are measured on"
+    )
+    found.data.overlap = False
+    assert not find(variants_card(record("DONE"), found, variant_styles(found.variants)), "caution-note")
+    assert not find(variants_card(record(), usual(), variant_styles(usual().variants)), "caution-note")
+
+
+def test_calibration_stands_in_the_head_and_in_the_settings() -> None:
+    shown = view(record("DONE"), recipes())
+    assert "digits, 100 samples, calibrated on 120, seed 0" in words(shown.draw("head"))
+    assert "Calibration 120 rows, measured ones among them" in words(shown.draw("settings"))
+    assert "calibrated" not in words(view(record("DONE")).draw("head"))
+
+
+def test_a_recipe_s_steps_are_muted_and_its_whole_name_is_in_the_title() -> None:
+    name = variant_name(variant_styles(recipes().variants)["w4a8+smoothquant:alpha=0.7+gptq+skip:head"])
+    assert name.title == "w4a8+smoothquant:alpha=0.7+gptq+skip:head"
+    assert [words(part) for part in find(name, "recipe-step")] == ["+smoothquant:alpha=0.7", "+gptq", "+skip:head"]
 
 
 def test_no_verdict_no_card_and_no_safe_variant_no_suggestion() -> None:

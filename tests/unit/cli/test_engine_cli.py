@@ -13,8 +13,10 @@ from quant_lens_engine.analysis import analyze
 from quant_lens_engine.cli import main
 from quant_lens_engine.intake import example_path
 from quant_lens_engine.intake.datasets.digits import digits_split
-from quant_lens_engine.quantization.catalog import available_schemes
+from quant_lens_engine.quantization.catalog import available_algorithms, available_observers, available_schemes
 from quant_lens_engine.schema import RunResult
+from quant_lens_engine.schema.scheme_description import FAMILIES
+from quant_lens_engine.subject import file_sha256
 
 FAST = ["--preset", "quick", "--limit", "40"]
 
@@ -119,12 +121,76 @@ def test_an_empty_file_is_named(tmp_path, capsys):
     assert "empty.pt" in capsys.readouterr().err
 
 
-def test_schemes_lists_each_with_its_bits_and_loads_no_torch():
-    code = "from quant_lens_engine.cli import main; main(['schemes']); import sys; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_schemes_lists_each_with_its_bits_then_observers_and_algorithms(capsys):
+    assert main(["schemes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
     for facts in available_schemes():
-        assert any(line.split()[:1] == [facts.name] for line in done.stdout.splitlines())
+        row = next(line for line in lines if line.split()[:1] == [facts.name])
+        assert f" {facts.effective_bits:.4g} " in row
+    assert [line.partition(":")[0] for line in lines if ": name, effective bits" in line] == list(FAMILIES.values())
+    text = " ".join(" ".join(lines).split())
+    for observer in available_observers():
+        assert f"{observer.name} {observer.description}" in text
+    for algorithm in available_algorithms():
+        assert f" {algorithm.name} {'* ' if algorithm.needs_calibration else ''}{algorithm.description}" in text
+    assert "act_order=false, damping=0.01" in text
+    assert lines[-3].startswith("scheme   intB")
+    assert lines[-2].startswith("recipe   scheme+algorithm")
+
+
+def test_the_listing_of_schemes_loads_no_torch_nor_does_one_without_algorithms():
+    listing = "from quant_lens_engine.scheme_report import list_schemes; list(list_schemes())"
+    one = "from quant_lens_engine.cli import main; assert main(['schemes', 'w8a8-percentile+skip:head']) == 0"
+    for code in (listing, one):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}; import sys; sys.exit('torch' in sys.modules)"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_one_recipe_in_full(capsys):
+    assert main(["schemes", "w4a8-g128+smoothquant+gptq:act_order=true+skip:head"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "W4A8-g128 + SmoothQuant + GPTQ (act_order=true) (skips head)",
+        "weights INT4, symmetric; fp16 scale = amax / 7, one for 128 weights of a channel",
+        "activations INT8, asymmetric, static, one scale a tensor (min-max)",
+        "left in float the layer that runs last",
+        "effective bits 4.125 a weight",
+        "calibration rows are needed: static activation ranges, smoothquant, gptq",
+        "activations.observer min-max",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nvpf4", "did you mean nvfp4?"),
+        ("int4+gtpq", "did you mean gptq?"),
+        ("int4+smoothquant", "name one that rounds activations"),
+        ("int4+gptq:actorder=true", "did you mean act_order?"),
+    ],
+)
+def test_a_scheme_that_is_none_is_exit_code_2_with_what_is_near(capsys, name, words):
+    assert main(["schemes", name]) == 2
+    said = capsys.readouterr()
+    assert words in " ".join(said.err.split())
+    assert said.out == ""
+
+
+def test_calibration_rows_of_another_file(tmp_path, capsys):
+    training = digits_split()[0]
+    np.savez(tmp_path / "c.npz", x=training.x[:50], y=training.y[:50])
+    arguments = ["analyze", "digits-mlp", "--data", "digits", "--scheme", "w8a8", *FAST, "--json", "-"]
+    assert main([*arguments, "--calibration", str(tmp_path / "c.npz"), "--calibration-limit", "48"]) == 0
+    found = RunResult.model_validate_json(capsys.readouterr().out)
+    assert (found.data.calibration_samples, found.data.overlap) == (48, False)
+    assert found.data.calibration_sha256 == file_sha256(tmp_path / "c.npz")
+    assert found.variant("w8a8").calibrated_by == ["static activation ranges"]
+    assert main([*arguments, "--calibration", "nope.npz"]) == 2
+    assert "the calibration 'nope.npz' is no file here" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_installed_command(tmp_path):

@@ -18,7 +18,8 @@ from quant_lens_engine.schema import (
     compare_to_float,
 )
 from quant_lens_engine.schema.numbers import THIN_SPACE
-from quant_lens_engine.schema.summary import display_name, failing_variants, verdict_sentence
+from quant_lens_engine.schema.recipe_description import display_name
+from quant_lens_engine.schema.summary import failing_variants, verdict_sentence
 
 FLOAT = Evaluation(loss=0.1, accuracy=0.99, samples=1000, forward="float")
 

@@ -5,6 +5,7 @@ import pytest
 from quant_lens_engine import QuantDiagnostic
 from quant_lens_engine.report import WIDTH, written_report
 from quant_lens_engine.schema import Comparison, Curvature, Eigenvalue, RunResult, StageFailure, Variant, numbers
+from tests.unit.figures.results import recipes
 
 
 def test_the_ratio_of_every_variant_is_there(diagnostic: QuantDiagnostic, result: RunResult) -> None:
@@ -53,6 +54,23 @@ def test_a_ratio_that_is_missing_has_its_reason(reference: Curvature, own: Curva
         comparisons=[Comparison(variant="int8")],
     )
     assert words in written_report(result)
+
+
+def test_how_each_variant_was_made_is_told_in_the_columns_of_a_terminal() -> None:
+    report = written_report(recipes())
+    assert max(map(len, report.splitlines())) <= WIDTH + 10
+    said = " ".join(report.split())
+    for words in (
+        "100 rows · calibrated on 120",
+        "W8A8 and W4A8 + SmoothQuant + GPTQ were calibrated on rows that they are measured on",
+        "w8a8: INT8, symmetric; fp32 scale = amax / 127, one a channel; activations INT8, asymmetric, static",
+        "quantized 2 layers, calibrated on 120 rows (static activation ranges); fc1 from −0.250 to 4.48",
+        "w4a8+smoothquant:alpha=0.7+gptq+skip:head: INT4",
+        "note: deployed landscape: scales stay as they are",
+        "In float in w4a8+smoothquant:alpha=0.7+gptq+skip:head: fc2 (left in float by +skip:head).",
+    ):
+        assert words in said, words
+    assert any(line.startswith("  w4a8+smoothquant+gptq") for line in report.splitlines())  # its row in a table
 
 
 def test_failed_stages_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quant_lens_engine.schema import (
+    Activation,
     Band,
     Curvature,
     DataFacts,
@@ -12,10 +13,12 @@ from quant_lens_engine.schema import (
     Line,
     ModelFacts,
     RunResult,
+    SkippedLayer,
     TraceEstimate,
     Variant,
     Verdict,
     compare_to_float,
+    parse_recipe,
     parse_scheme,
 )
 
@@ -62,3 +65,33 @@ def result(*variants: Variant) -> RunResult:
 
 def usual() -> RunResult:
     return result(variant("FP32", 10.0), variant("int8", 10.2, 0.001), variant("int2", 40.0, 0.3))
+
+
+def recipes() -> RunResult:
+    """A static scheme, a recipe with algorithms and skipped layers, and a plain one, on rows that overlap."""
+    found = result(
+        *(recipe_variant(name) for name in ("FP32", "w8a8", "w4a8+smoothquant:alpha=0.7+gptq+skip:head", "int8"))
+    )
+    static, recipe, plain = found.variants[1:]
+    static.calibrated_by, recipe.calibrated_by = ["static activation ranges"], ["smoothquant", "gptq"]
+    static.activations = [
+        Activation(name="fc1", format="int8", low=-0.25, high=4.4821), Activation(name="fc2", format="int8-dynamic"),
+    ]  # fmt: skip
+    recipe.notes = ["deployed landscape: scales stay as they are"]
+    recipe.skipped_layers = [SkippedLayer(name="fc2", reason="left in float by +skip:head")]
+    static.quantized_layers, recipe.quantized_layers, plain.quantized_layers = 2, 1, 2
+    found.data = DataFacts(samples=100, available=120, calibration_samples=120, overlap=True)
+    return found
+
+
+def recipe_variant(name: str) -> Variant:
+    """A variant of a recipe, as a result has it."""
+    base = variant(name.partition("+")[0], 10.0, 0.001)
+    recipe = None if name == "FP32" else parse_recipe(name)
+    return base.model_copy(
+        update={
+            "name": name,
+            "algorithms": [step.model_dump() for step in recipe.algorithms] if recipe else [],
+            "layer_choice": {"skip": list(recipe.layers.skip)} if recipe and recipe.layers.skip else {},
+        }
+    )

@@ -4,7 +4,7 @@ import re
 
 from quant_lens_engine.figures import html_report
 from quant_lens_engine.schema import RunResult, SkippedLayer, StageFailure
-from tests.unit.figures.results import result, usual, variant
+from tests.unit.figures.results import recipes, result, usual, variant
 
 
 def without_plotly(page: str) -> str:
@@ -22,6 +22,17 @@ def test_it_says_what_was_found() -> None:
     page = html_report(usual(), title="bit sweep")
     for words in ("<h1>bit sweep</h1>", "4.00 ×", "caution", "accuracy falls by 2 points", "digits-mlp", "98.0"):
         assert words in page, words
+
+
+def test_it_says_how_each_variant_was_made_and_what_was_calibrated_on() -> None:
+    page = html_report(recipes())
+    for words in (
+        "calibrated on 120 rows", '<p class="caution">! W8A8 and W4A8 + SmoothQuant + GPTQ were calibrated on rows',
+        "<h3>w4a8+smoothquant:alpha=0.7+gptq+skip:head</h3>", "<td>alpha=0.7</td>",
+        "deployed landscape: scales stay as they are", "left in float by +skip:head", "−0.250 to 4.48 as int8",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "calibrated" not in html_report(usual())
 
 
 def test_names_are_never_markup() -> None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from quant_lens_engine.figures.tokens import BIT_CLASSES, GROUND, MODES, VERDICTS, Mode
-from quant_lens_engine.figures.variant_style import scheme_styles
+from quant_lens_engine.figures.variant_style import LONGEST_LABEL, scheme_styles
 from quant_lens_engine.schema import parse_recipe
 
 
@@ -49,7 +49,8 @@ def test_lines_are_seen_and_labels_are_read(mode: Mode) -> None:
 
 
 def test_every_scheme_of_a_run_is_told_apart_by_dash_and_by_colour() -> None:
-    names = ["int8", "int8-tensor", "int8-asym", "int4", "int4-g32", "int4-g128", "int6", "int7", "int3", "int2"]
+    names = ["int8", "int8-tensor", "w8a8", "int4", "int4+gptq", "nvfp4", "int6", "int7", "int3", "int2", "fp8-e4m3"]
+    names += ["w8a8-fp8-dynamic", "w4a8+smoothquant+gptq"]
     styles = scheme_styles([parse_recipe(name) for name in [*names, "int16"]])
     for one, other in itertools.combinations(styles.values(), 2):
         if one.bit_class == other.bit_class:
@@ -68,3 +69,26 @@ def test_a_style_does_not_change_when_variants_join_behind() -> None:
     more = scheme_styles([parse_recipe("int4"), parse_recipe("int4-g32"), parse_recipe("int4-g64")])
     assert all(more[name] == style for name, style in few.items())
     assert few["FP32"].dash == "solid"
+
+
+def test_a_swatch_tells_schemes_of_one_class_apart() -> None:
+    """A swatch is 20 px wide: what is drawn of a dash there differs from every other's in several pixels."""
+
+    def drawn(lengths: list[float]) -> list[bool]:
+        pixels = [bool(index % 2 == 0) for index, length in enumerate(lengths) for _ in range(round(length))] or [True]
+        return [pixels[x % len(pixels)] for x in range(20)]
+
+    recipes = ["int4", "int4+gptq", "w4a8+smoothquant+gptq", "nvfp4", "int4+clip"]
+    swatches = [drawn(style.dash_lengths) for style in scheme_styles([parse_recipe(name) for name in recipes]).values()]
+    for one, other in itertools.combinations(swatches, 2):
+        assert sum(a != b for a, b in zip(one, other, strict=True)) >= 3
+
+
+def test_labels_are_short_and_no_two_are_the_same() -> None:
+    names = ["int4", "int4+gptq:damping=0.02:block=32", "int4+gptq:damping=0.03:block=32", "int4+gptq",
+             "w4a8-g128-dynamic+smoothquant", "w4a8-g128-dynamic+smoothquant+gptq"]  # fmt: skip
+    styles = scheme_styles([parse_recipe(name) for name in names])
+    labels = [style.label for style in styles.values()]
+    assert len(set(labels)) == len(labels)
+    assert max(map(len, labels)) <= LONGEST_LABEL + 4
+    assert styles["int4"].label == "int4"

@@ -7,7 +7,7 @@ ROW = {"id": "abc123", "name": "ResNet first try", "owner": "ana", "state": "DON
 SPEC = {
     "model": {"file": "f" * 64, "example": None, "path": None, "architecture": "cifar-resnet"},
     "data": {"file": None, "example": "digits", "path": None},
-    "schemes": ["int8", "int4-g128"],
+    "schemes": ["int8", "int4-g128", "w8a8+gptq:act_order=true+skip:kind.Embedding", "codebook[-1:0:1]-g8"],
 }
 
 
@@ -21,7 +21,9 @@ def found(query: str) -> bool:
         "", "   ", "first", "FIRST", "resnet try", "state:done", "STATE:Done", "tag:prod", 'tag:"two words"',
         "owner:ana int4", "scheme:g128", "model:resnet", "data:digits", "id:abc123", "abc1", "not state:failed",
         "NOT int3", "not not int8", "int3 OR int4", "(int3 OR int8) tag:prod", "not (int3 OR int2)", '"first try"',
-        "tag:x OR state:done",
+        "tag:x OR state:done", "w8a8+gptq", "w8a8+gptq:act_order=true",
+        "scheme:w8a8+gptq:act_order=true+skip:kind.Embedding", "(codebook[-1:0:1] OR int3)",
+        "not int4+gptq:act_order=true",
     ],
 )  # fmt: skip
 def test_it_finds(query):
