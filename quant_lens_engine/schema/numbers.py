@@ -48,7 +48,7 @@ def measured(value: float | None, error: float | None, *, signed: bool = False) 
     if not value or abs(value) < 1e-3 or abs(value) >= 1e6:
         return number(value, signed=signed), number(error, digits=2)
     shown = _written(value, decimals, 3, signed)
-    small = round(error, max(decimals, 0)) == 0
+    small = error < 10.0 ** -max(decimals, 0)
     return shown, number(error, digits=2) if small else _grouped(error, max(decimals, 0))
 
 

@@ -55,8 +55,9 @@ def cnn(digits_cnn: nn.Module, digits_batches: Batches, exact_hessian: Callable[
     return Exact(digits_cnn, digits_batches, exact_hessian)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("network", [pytest.param("mlp", marks=pytest.mark.slow), "cnn"])
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_measured_curvature_is_the_exact_one(network: str, variant: str, request: pytest.FixtureRequest) -> None:
     case: Exact = request.getfixturevalue(network)
     smallest, largest = case.smallest(variant), case.largest(variant)[0]
@@ -114,6 +115,7 @@ def test_trace_to_a_relative_error(cnn: Exact, digits_batches: Batches) -> None:
     assert abs(found.value - total) <= 3 * found.standard_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch", [1, 7, 64, 300, 1000])
 def test_micro_batches_do_not_matter(micro_batch: int, digits_mlp: nn.Module, digits_batches: Batches) -> None:
     """Weighted by their rows, batches of any size add up: an unweighted mean of ragged batches is percents off."""

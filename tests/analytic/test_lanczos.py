@@ -42,6 +42,7 @@ def test_the_largest_algebraic_value_is_not_the_largest_magnitude() -> None:
         assert (found.highest.value, found.lowest.value) == pytest.approx((5, -5), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 6, 10, 16])
 def test_the_interval_covers_at_its_confidence(steps: int) -> None:
     """At any step, converged or not, λmax lies in [θ, bound] at least as often as stated."""

@@ -111,6 +111,7 @@ TRIED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(TRIED))
 def test_the_example_of_a_guide_works(page: str, tmp_path: Path) -> None:
     found = re.search(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)

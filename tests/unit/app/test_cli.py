@@ -36,6 +36,7 @@ def test_version():
     assert quant_lens("--version").stdout == f"quant-lens {__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["nonsense"], ["submit"], ["web", "--nonsense"], ["token", "create"]])
 def test_a_command_that_is_none_exits_with_2(arguments):
     assert quant_lens(*arguments).returncode == 2
@@ -48,12 +49,14 @@ def test_a_bad_setting_is_named_and_exits_with_2():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_no_server_is_said_and_exits_with_2():
     done = quant_lens("submit", "digits-mlp", "--data", "digits", "--server", "http://127.0.0.1:1")
     assert done.returncode == 2
     assert "server_unreachable" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_said_and_exits_with_2(tmp_path):
     import socket
 
@@ -64,6 +67,7 @@ def test_a_taken_port_is_said_and_exits_with_2(tmp_path):
     assert "port_taken" in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path):
     (tmp_path / "broken.py").write_text("def broken(:")
     settings = Settings(
@@ -79,6 +83,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path):
     assert all(finding.remedy for finding in findings.values() if finding.state == "missing")
 
 
+@pytest.mark.slow
 def test_doctor_sees_a_server_that_would_be_open(tmp_path):
     settings = Settings(data_dir=tmp_path, host="0.0.0.0", port=65000)
     assert {finding.what: finding.state for finding in examine(settings)}["sign-in"] == "missing"
@@ -107,6 +112,7 @@ def test_exit_codes_of_submit(state, code, levels, fail_on, expected):
     assert exit_code(run, RunResult(comparisons=found), fail_on) == expected
 
 
+@pytest.mark.slow
 def test_analyze_and_schemes_are_the_engine_s_own():
     assert "--plugins" in quant_lens("analyze", "--help").stdout
     assert "int4-g128" in quant_lens("schemes").stdout

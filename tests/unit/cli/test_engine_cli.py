@@ -193,6 +193,7 @@ def test_calibration_rows_of_another_file(tmp_path, capsys):
     assert "the calibration 'nope.npz' is no file here" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_the_installed_command(tmp_path):
     """``quant-lens analyze``, in a process of its own, from another folder."""
     command = [sys.executable, "-m", "app.cli", "analyze", "digits-mlp", "--data", "digits", "--scheme", "int8", *FAST,

@@ -80,6 +80,7 @@ def test_the_dequantized_state_is_that_of_the_recipe(trained: nn.Module, batches
     assert torch.equal(state["0.weight"], fake_quantize(trained[0].weight.detach(), "int4-g2"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_models_of_other_dtypes(trained: nn.Module, batches: Batches, others: Batches, dtype: torch.dtype) -> None:
     model = copy.deepcopy(trained).to(dtype)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.intake import Arrays, apply_transform, draw_calibration, draw_indices, select_rows
-from quant_lens_engine.intake.rows import FEWEST_CALIBRATION_ROWS
 from quant_lens_engine.schema import Transform
+from quant_lens_engine.schema.calibration import FEWEST_CALIBRATION_ROWS
 
 
 def select(x, y, **options):

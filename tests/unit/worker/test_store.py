@@ -329,6 +329,7 @@ def test_a_store_without_a_server_says_so(tmp_path):
     assert caught.value.code == "no_redis"
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_a_typed_error(tmp_path):
     from tests.web_server import free_port
 
