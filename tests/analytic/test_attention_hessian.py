@@ -78,6 +78,7 @@ def test_products_are_finite_differences_of_the_gradient(kind: str, digits_batch
     assert operator.attention == "math"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder layer", "sdpa"])
 def test_measured_ends_are_eigenvalues_of_the_differences(kind: str, digits_batches: Batches) -> None:
     """λmax and λmin of a trained-size transformer in single precision, checked by gradients alone."""

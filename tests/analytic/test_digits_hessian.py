@@ -130,6 +130,7 @@ def test_micro_batches_do_not_matter(micro_batch: int, digits_mlp: nn.Module, di
     assert many.lambda_max.batch_std == pytest.approx(one.lambda_max.batch_std, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_both_plans_give_the_same_digits(digits_cnn: nn.Module, digits_batches: Batches) -> None:
     options = CurvatureOptions(trace_probes=4, max_products=20, tolerance=1e-3)
     reuse, fresh = (

@@ -66,6 +66,7 @@ def test_files_and_a_transform(tmp_path, capsys):
     assert found.variant("int8").evaluation.loss == expected.variant("int8").evaluation.loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "code"), [("caution", 1), ("collapsed", 1)])
 def test_fail_on_a_verdict(capsys, level, code):
     arguments = ["analyze", "digits-mlp", "--data", "digits", "--scheme", "int8", *FAST, "--fail-on", level]

@@ -185,6 +185,7 @@ def test_the_mlp_family(checkpoint, prefix):
         assert torch.allclose(built(x.view(4, 1, 3, 4)), stack(x))
 
 
+@pytest.mark.slow
 def test_public_checkpoints_reach_their_published_accuracy(assets):
     from pathlib import Path
 

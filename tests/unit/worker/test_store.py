@@ -143,6 +143,7 @@ class TestEvents:
         with pytest.raises(InputError, match="not an event's id"):
             store.events.read(run.id, after="yesterday")
 
+    @pytest.mark.slow
     def test_following_ends_with_the_run(self, store):
         run = store.runs.create(spec(), "ana")
 
