@@ -51,6 +51,7 @@ def available_algorithms() -> list[AlgorithmFacts]:
             description=algorithm.description,
             phase=algorithm.phase,
             needs_calibration=algorithm.needs_calibration,
+            passes=algorithm.passes,
             options={key: field.default for key, field in algorithm.options.model_fields.items()},
             option_facts=option_facts(algorithm.options),
             refusals=_refusals(algorithm, probes),

@@ -71,6 +71,7 @@ class AlgorithmFacts(Record):
     Attributes:
         phase: when it runs, one of :data:`PHASES`.
         needs_calibration: it looks at calibration rows.
+        passes: what it takes, in forward passes over the calibration rows, about; with the usual number of steps.
         options: their usual values, by name.
         option_facts: the same with kind, bounds and meaning.
         refusals: what it is not defined for; the engine may refuse more.
@@ -80,6 +81,7 @@ class AlgorithmFacts(Record):
     description: str = ""
     phase: str = ""
     needs_calibration: bool = False
+    passes: float = 0.0
     options: dict[str, Any] = {}
     option_facts: list[OptionFacts] = []
     refusals: list[Refusal] = []

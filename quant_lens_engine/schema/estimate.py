@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from quant_lens_engine.schema.algorithms import AlgorithmFacts
 from quant_lens_engine.schema.base import Record
+from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import plan_stages
 
@@ -14,6 +17,8 @@ FIRST_PRODUCTS = 25.0
 """Lanczos products before λ is known to its first digit …"""
 PRODUCTS_PER_DIGIT = 3.0
 """… and for each digit more: 31 at 1e-2 on ResNet-20, 38 at 1e-4 on a LeNet and on the examples."""
+ROUNDED_ACTIVATIONS = 2.0
+"""A forward pass that rounds activations too, in float ones: 1.5 to 2 were measured on small networks, on the CPU."""
 _SHARD_PRODUCTS = 2
 _OPENING_S = 1.5
 _VERDICT_S = 0.01
@@ -33,13 +38,16 @@ class Estimate(Record):
     stages: int = 0
 
 
-def estimate(spec: RunSpec, samples: int, seconds_per_row: float) -> Estimate:
+def estimate(
+    spec: RunSpec, samples: int, seconds_per_row: float, algorithms: Sequence[AlgorithmFacts] = ()
+) -> Estimate:
     """Time of a run, for one worker on a machine as fast as the one that was measured.
 
     Args:
         spec: the run.
         samples: rows that it will be measured on.
         seconds_per_row: of one forward pass; see :class:`quant_lens_engine.schema.baseline.BaselineCheck`.
+        algorithms: what a worker has said of them; one that is not known takes no time.
 
     Example:
         >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8", "int4"])
@@ -62,8 +70,23 @@ def estimate(spec: RunSpec, samples: int, seconds_per_row: float) -> Estimate:
     }
     by_stage: dict[str, float] = {}
     stages = list(plan_stages(spec))
+    slower = {recipe.name for recipe in spec.schemes if recipe.scheme.activations is not None}
     for stage in stages:
-        by_stage[stage.kind] = by_stage.get(stage.kind, 0.0) + cost[stage.kind]
-    by_stage["evaluate"] += once  # the float model's answers, for the comparison
+        factor = ROUNDED_ACTIVATIONS if stage.variant in slower else 1.0
+        by_stage[stage.kind] = by_stage.get(stage.kind, 0.0) + factor * cost[stage.kind]
+    calibrating = spec.data.calibration.limit * seconds_per_row
+    making = sum(_passes(recipe, algorithms) for recipe in spec.schemes) * calibrating
+    by_stage["evaluate"] += once + making  # the float model's answers, for the comparison; the variants themselves
     by_stage["line"] -= points * once  # the float model's two landscapes are one
     return Estimate(total_s=sum(by_stage.values()), by_stage=by_stage, stages=len(stages))
+
+
+def _passes(recipe: Recipe, algorithms: Sequence[AlgorithmFacts]) -> float:
+    """What making a variant takes, in forward passes over the calibration rows."""
+    known = {facts.name: facts for facts in algorithms}
+    total = 1.0 if recipe.scheme.needs_calibration else 0.0
+    for step in recipe.algorithms:
+        if facts := known.get(step.name):
+            usual = facts.options.get("steps", 1)
+            total += facts.passes * float(step.options.get("steps", usual)) / usual
+    return total

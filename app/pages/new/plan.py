@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.pages.new.draft import Draft
 from app.pages.new.summary import copies, device_text, estimate_view, facts_view, starts_text
 from app.routing import Services
 from quant_lens_engine.schema import PRESET_DESCRIPTIONS, RunSpec, numbers
+from quant_lens_engine.schema.algorithms import AlgorithmFacts
 from quant_lens_engine.schema.estimate import estimate
 
 
@@ -48,19 +49,25 @@ def plan_of(services: Services, draft: Draft, found: Mapping[str, Any], check: M
     summary = html.Div(
         [
             facts_view(spec, available, device_text(spec, capabilities.workers)),
-            estimate_view(estimate(spec, samples, per_row) if known else None, starts_text(capabilities, waiting)),
+            estimate_view(
+                estimate(spec, samples, per_row, capabilities.algorithms) if known else None,
+                starts_text(capabilities, waiting),
+            ),
         ]
     )
     return Plan(
         spec=spec,
         summary=summary,
-        preset_times=_preset_times(draft, samples, per_row) if known else {},
+        preset_times=_preset_times(draft, samples, per_row, capabilities.algorithms) if known else {},
         copies=copies(spec, {kind: place_of(getattr(draft, kind), found.get(kind)) for kind in FILES}),
     )
 
 
-def _preset_times(draft: Draft, samples: int, seconds_per_row: float) -> dict[str, str]:
+def _preset_times(
+    draft: Draft, samples: int, seconds_per_row: float, algorithms: Sequence[AlgorithmFacts]
+) -> dict[str, str]:
+    specs = {preset: draft.changed(preset=preset).spec() for preset in PRESET_DESCRIPTIONS}
     return {
-        preset: numbers.duration(estimate(draft.changed(preset=preset).spec(), samples, seconds_per_row).total_s)
-        for preset in PRESET_DESCRIPTIONS
+        preset: numbers.duration(estimate(spec, samples, seconds_per_row, algorithms).total_s)
+        for preset, spec in specs.items()
     }

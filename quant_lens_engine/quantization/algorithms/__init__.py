@@ -41,6 +41,7 @@ class Algorithm(Protocol):
         phase: when it runs.
         place: before others of its phase that have a higher one.
         needs_calibration: whether it looks at calibration rows.
+        passes: what it takes, in forward passes over 256 calibration rows, about: for estimates of a run's time.
         options: a record of what can be chosen, with the usual values.
     """
 
@@ -48,6 +49,7 @@ class Algorithm(Protocol):
     phase: Phase
     place: int
     needs_calibration: bool
+    passes: float
     options: ClassVar[type[Request]]
 
     def check(self, scheme: QuantizationScheme) -> None:

@@ -50,6 +50,7 @@ class AdaRound:
     phase: Phase = "round"
     place = 0
     needs_calibration = True
+    passes = 100.0
     options: ClassVar[type[Request]] = AdaRoundOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

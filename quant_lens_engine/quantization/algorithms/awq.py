@@ -38,6 +38,7 @@ class Awq:
     phase: Phase = "prepare"
     place = 3
     needs_calibration = True
+    passes = 30.0
     options: ClassVar[type[Request]] = AwqOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

@@ -34,6 +34,7 @@ class BatchNormFolding:
     phase: Phase = "prepare"
     place = 0
     needs_calibration = True
+    passes = 2.0
     options: ClassVar[type[Request]] = NoOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

@@ -32,6 +32,7 @@ class BiasCorrection:
     phase: Phase = "correct"
     place = 0
     needs_calibration = True
+    passes = 25.0
     options: ClassVar[type[Request]] = NoOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

@@ -60,6 +60,7 @@ class Clipping:
     phase: Phase = "range"
     place = 0
     needs_calibration = False
+    passes = 1.0
     options: ClassVar[type[Request]] = ClippingOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

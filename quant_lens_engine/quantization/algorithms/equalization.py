@@ -42,6 +42,7 @@ class Equalization:
     phase: Phase = "prepare"
     place = 1
     needs_calibration = False
+    passes = 1.0
     options: ClassVar[type[Request]] = EqualizationOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

@@ -43,6 +43,7 @@ class Gptq:
     phase: Phase = "round"
     place = 0
     needs_calibration = True
+    passes = 25.0
     options: ClassVar[type[Request]] = GptqOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

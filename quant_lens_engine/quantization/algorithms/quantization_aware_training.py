@@ -64,6 +64,7 @@ class QuantizationAwareTraining:
     phase: Phase = "train"
     place = 0
     needs_calibration = True
+    passes = 65.0
     options: ClassVar[type[Request]] = QatOptions
     description = "a short fine-tune through the rounding (QAT, arXiv:1712.05877)"
 
@@ -92,6 +93,7 @@ class QuantizationAwareTraining:
 class SharpnessAware(QuantizationAwareTraining):
     """Train at the worst point of a neighbourhood."""
 
+    passes = 110.0
     options: ClassVar[type[Request]] = SamOptions
     description = "the same with sharpness-aware minimisation (SAM, arXiv:2010.01412)"
 

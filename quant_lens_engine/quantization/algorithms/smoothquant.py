@@ -38,6 +38,7 @@ class SmoothQuant:
     phase: Phase = "prepare"
     place = 2
     needs_calibration = True
+    passes = 10.0
     options: ClassVar[type[Request]] = SmoothQuantOptions
 
     def check(self, scheme: QuantizationScheme) -> None:

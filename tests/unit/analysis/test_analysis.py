@@ -16,6 +16,7 @@ from quant_lens_engine.errors import Cancelled, DeviceError, InputError, QuantLe
 from quant_lens_engine.execution import MOST_THREADS, available_cores, computing, resolve_execution
 from quant_lens_engine.intake import ARCHITECTURES, architecture, example_path
 from quant_lens_engine.intake.datasets.digits import digits_split
+from quant_lens_engine.quantization.catalog import available_algorithms
 from quant_lens_engine.schema import (
     PAYLOADS,
     Execution,
@@ -425,3 +426,18 @@ def test_the_estimate_grows_with_the_work():
     assert estimate(spec(), 2000, 1e-4).by_stage["curvature"] == pytest.approx(2 * base.by_stage["curvature"])
     assert estimate(spec(analyses={"preset": "standard"}), 1000, 1e-4).total_s > base.total_s
     assert estimate(spec(schemes=["int8", "int4", "int2"]), 1000, 1e-4).by_stage["line"] > base.by_stage["line"]
+
+
+def test_the_estimate_counts_what_a_recipe_takes():
+    algorithms = available_algorithms()
+
+    def of(name):
+        return estimate(spec(schemes=[name]), 1000, 1e-4, algorithms).by_stage
+
+    plain, gptq, trained, longer = map(of, ["int4", "int4+gptq", "int4+qat", "int4+qat:steps=2000"])
+    known = {facts.name: facts.passes for facts in algorithms}
+    calibration = 256 * 1e-4
+    assert gptq["evaluate"] - plain["evaluate"] == pytest.approx(known["gptq"] * calibration)
+    assert longer["evaluate"] - plain["evaluate"] == pytest.approx(10 * (trained["evaluate"] - plain["evaluate"]))
+    assert of("w8a8-dynamic")["line"] > plain["line"]
+    assert of("w8a8")["evaluate"] - of("w8a8-dynamic")["evaluate"] == pytest.approx(calibration)
