@@ -81,7 +81,9 @@ def test_an_algorithm_is_defined_for_a_scheme_or_says_that_it_is_not(algorithm: 
         with pytest.raises(SchemeError, match=f"{algorithm} is not defined for {scheme}: ") as refused:
             quantize(objective.model, recipe, objective)
         assert refused.value.code == "not_defined"
-        assert refused.value.details == {"algorithm": algorithm, "scheme": scheme}
+        told = {"algorithm": algorithm, "scheme": scheme, "reason": refused.value.details["reason"]}
+        assert refused.value.details == told
+        assert told["reason"] in str(refused.value)
         assert refused.value.hint
         return
     if scheme == "float" and ALGORITHMS[algorithm].phase != "train":
