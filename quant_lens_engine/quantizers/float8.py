@@ -12,21 +12,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
+from quant_lens_engine.quantizers._elements import ElementCodes
 from quant_lens_engine.quantizers._minifloat import E4M3, E5M2, Minifloat
 from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
-class Float8Quantizer:
+class Float8Quantizer(ElementCodes):
     """Eight-bit floating point with a scale."""
 
     family = "float"
     defaults: Mapping[str, Any] = {"bits": 8}
 
     def __init__(self, element: Minifloat, offered: Sequence[str]) -> None:
-        self.element = element
+        super().__init__(element)
         self.stem = re.compile(re.escape(f"fp8-{element.name}"))
         self._offered = offered
 
@@ -60,19 +61,6 @@ class Float8Quantizer:
     def qparams(self, span: Range, fmt: NumberFormat, whole: Range | None = None) -> QParams:  # noqa: ARG002
         """The largest magnitude becomes the largest element."""
         return QParams(stored_scale(span.amax / self.element.largest, fmt.scale_dtype))
-
-    def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
-        """The nearest element."""
-        return self.element.nearest(blocks / qparams.scale)
-
-    def decode(self, codes: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
-        """Element times scale."""
-        return codes * qparams.scale
-
-    def edges(self, qparams: QParams, fmt: NumberFormat) -> Range:  # noqa: ARG002
-        """Half a step beyond the largest element."""
-        reach = self.element.edge * qparams.scale
-        return Range(-reach, reach)
 
 
 def refuse_integer_flags(fmt: NumberFormat, bits: int) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
+from quant_lens_engine.quantizers._elements import Element, ElementCodes
 from quant_lens_engine.quantizers._minifloat import E2M1, E2M3, E3M2, E4M3, E5M2
 from quant_lens_engine.quantizers._scales import power_of_two_below
 from quant_lens_engine.quantizers.float8 import refuse_integer_flags
@@ -24,29 +25,11 @@ if TYPE_CHECKING:
 BLOCK = 32
 
 
-class _Element(Protocol):
-    """What a block holds."""
-
-    @property
-    def name(self) -> str:
-        """Such as ``e2m1``."""
-
-    @property
-    def top_power(self) -> int:
-        """emax."""
-
-    @property
-    def edge(self) -> float:
-        """Beyond it an element is clipped."""
-
-    def nearest(self, values: Tensor) -> Tensor:
-        """The nearest element."""
-
-
 class _Int8Element:
     """k · 2^-6, k = −127 … 127."""
 
     name = "int8"
+    largest = 127 / 64
     top_power = 0
     edge = 127.5 / 64
 
@@ -55,13 +38,13 @@ class _Int8Element:
         return (values * 64).round_().clamp(-127, 127).div_(64)
 
 
-class MicroscalingQuantizer:
+class MicroscalingQuantizer(ElementCodes):
     """Elements under a shared power of two."""
 
     family = "block"
 
-    def __init__(self, name: str, element: _Element, bits: int) -> None:
-        self.element = element
+    def __init__(self, name: str, element: Element, bits: int) -> None:
+        super().__init__(element)
         self.bits = bits
         self._name = name
         self.stem = re.compile(re.escape(name))
@@ -103,19 +86,6 @@ class MicroscalingQuantizer:
         """The floor rule; float32's smallest normal number stands for e8m0's 2^-127."""
         scale = power_of_two_below(span.amax) * 2.0**-self.element.top_power
         return QParams(scale.clamp(2.0**-126, 2.0**127))
-
-    def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
-        """The nearest element; dividing by a power of two is exact."""
-        return self.element.nearest(blocks / qparams.scale)
-
-    def decode(self, codes: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
-        """Element times scale."""
-        return codes * qparams.scale
-
-    def edges(self, qparams: QParams, fmt: NumberFormat) -> Range:  # noqa: ARG002
-        """Half a step beyond the largest element."""
-        reach = self.element.edge * qparams.scale
-        return Range(-reach, reach)
 
 
 for _name, _element, _bits in (

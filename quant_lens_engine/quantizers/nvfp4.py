@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
+from quant_lens_engine.quantizers._elements import ElementCodes
 from quant_lens_engine.quantizers._minifloat import E2M1, E4M3
 from quant_lens_engine.quantizers._scales import stored_scale
 from quant_lens_engine.quantizers.float8 import refuse_integer_flags
@@ -27,12 +28,15 @@ _SMALLEST = 2.0**-120
 """Of tensor scales: times the smallest block scale it is still a normal number of float32, with a finite reciprocal."""
 
 
-class Nvfp4Quantizer:
+class Nvfp4Quantizer(ElementCodes):
     """FP4 elements under two levels of scale."""
 
     family = "block"
     stem = re.compile("nvfp4")
     defaults: Mapping[str, Any] = {"bits": 4, "granularity": "group", "group_size": BLOCK, "scale_dtype": "e4m3"}
+
+    def __init__(self) -> None:
+        super().__init__(E2M1)
 
     def fields(self, match: re.Match[str]) -> dict[str, Any]:  # noqa: ARG002
         """The name says all of it."""
@@ -73,17 +77,8 @@ class Nvfp4Quantizer:
         return QParams(block_scale * tensor_scale, multiplier=multiplier)
 
     def encode(self, blocks: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
-        """The nearest element."""
+        """The nearest element, with the reciprocal of both scales that kernels multiply with."""
         return E2M1.nearest(blocks * qparams.inverse)
-
-    def decode(self, codes: Tensor, qparams: QParams, fmt: NumberFormat) -> Tensor:  # noqa: ARG002
-        """Element times both scales."""
-        return codes * qparams.scale
-
-    def edges(self, qparams: QParams, fmt: NumberFormat) -> Range:  # noqa: ARG002
-        """Half a step beyond the largest element."""
-        reach = E2M1.edge * qparams.scale
-        return Range(-reach, reach)
 
 
 QUANTIZERS.add("nvfp4", Nvfp4Quantizer())
