@@ -8,6 +8,8 @@ their compositions in ``torch.func``) sees the identity. torch's own ``fake_quan
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +57,8 @@ def straight_through(rounded: Tensor, tensor: Tensor) -> Tensor:
 class FakeQuantize(nn.Module):
     """:func:`fake_quantize` as a module, for ``torch.nn.utils.parametrize``: the layer computes with Q(weight).
 
-    A weight is not rounded again while it does not change.
+    A weight is not rounded again while it does not change. torch counts changes in place, ``no_grad`` or not; it does
+    not count what is written through ``weight.data``: who writes there calls :meth:`forget`.
 
     Example:
         >>> from torch.nn.utils import parametrize
@@ -69,29 +72,52 @@ class FakeQuantize(nn.Module):
         super().__init__()
         self.scheme = parse_scheme(scheme)
         self.layout = layout
-        self._rounded: tuple[object, Tensor] | None = None
+        self._seen: _Seen | None = None
+        self._rounded = torch.empty(0)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Q(weight), with the identity's derivative."""
-        seen = _identity(weight)
-        if seen is None:  # a functional transform's tensor has no memory of its own
+        # Only a parameter is kept in mind: a result of other operations is new at every call.
+        if not isinstance(weight, nn.Parameter):
             return fake_quantize(weight, self.scheme, self.layout)
-        if self._rounded is None or self._rounded[0] != seen:
-            self._rounded = seen, fake_quantize(weight.detach(), self.scheme, self.layout)
-        rounded = self._rounded[1]
-        return straight_through(rounded, weight) if weight.requires_grad and torch.is_grad_enabled() else rounded
+        if self._seen is None or not self._seen.is_still(weight):
+            self._rounded = fake_quantize(weight.detach(), self.scheme, self.layout)
+            self._seen = _Seen(weight)
+        if weight.requires_grad and torch.is_grad_enabled():
+            return straight_through(self._rounded, weight)
+        return self._rounded
+
+    def forget(self) -> None:
+        """Round again at the next call."""
+        self._seen = None
 
     def extra_repr(self) -> str:
         """The scheme's name."""
         return self.scheme.name
 
 
-def _identity(tensor: Tensor) -> object | None:
-    """What changes when a tensor's values do; None where that cannot be told."""
-    try:
-        return tensor.data_ptr(), tensor._version, tensor.shape, tensor.dtype, tensor.device
-    except RuntimeError:
-        return None
+class _Seen:
+    """A parameter as it was."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        self._parameter = weakref.ref(parameter)
+        self._state = self._state_of(parameter)
+
+    def is_still(self, parameter: Tensor) -> bool:
+        """Whether it is the same one, unchanged."""
+        return self._parameter() is parameter and self._state == self._state_of(parameter)
+
+    @staticmethod
+    def _state_of(parameter: Tensor) -> tuple[object, ...]:
+        return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.device
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy of the module has another parameter: it has seen nothing."""
+        return (_nothing, ())
+
+
+def _nothing() -> None:
+    return None
 
 
 def _known_non_finite(tensor: Tensor) -> bool:

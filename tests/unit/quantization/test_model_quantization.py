@@ -152,3 +152,34 @@ def test_training_through_a_parametrized_layer() -> None:
         optimizer.step()
     assert losses[-1] < 0.01 * losses[0]
     assert len(layer.weight.unique()) <= 15
+
+
+def test_a_parametrization_rounds_what_it_is_given() -> None:
+    """Tensors that share an address, a parameter written in place, replaced, or copied with its layer."""
+    rounding, weight = FakeQuantize("int4"), torch.randn(64, 64)
+    for factor in range(1, 7):
+        moved = weight * factor
+        assert torch.equal(rounding(moved), fake_quantize(moved, "int4"))
+        del moved
+    layer = nn.Linear(8, 4)
+    parametrize.register_parametrization(layer, "weight", FakeQuantize("int4"))
+    original = layer.parametrizations.weight.original
+
+    def is_rounded(of: nn.Module) -> bool:
+        return torch.equal(of.weight, fake_quantize(of.parametrizations.weight.original, "int4"))
+
+    assert is_rounded(layer)
+    with torch.no_grad():
+        assert layer.weight.data_ptr() == layer.weight.data_ptr(), "not rounded again while it does not change"
+        original.add_(1)
+    assert is_rounded(layer)
+    original.data = torch.randn(4, 8)
+    assert is_rounded(layer)
+    copied = copy.deepcopy(layer)
+    with torch.no_grad():
+        copied.parametrizations.weight.original.mul_(-2)
+    assert is_rounded(copied)
+    assert is_rounded(layer)
+    original.data.mul_(3)
+    layer.parametrizations.weight[0].forget()
+    assert is_rounded(layer)
