@@ -16,7 +16,13 @@ from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.intake import Rows
 from quant_lens_engine.measurement import VariantMeasurement
 from quant_lens_engine.progress import SILENT, Progress
-from quant_lens_engine.quantization import QuantizedVariant, as_stored, float_variant, quantize
+from quant_lens_engine.quantization import (
+    QuantizedVariant,
+    as_stored,
+    float_variant,
+    quantize,
+    refuse_recipe,
+)
 from quant_lens_engine.schema import (
     ESSENTIAL_STAGES,
     FLOAT_VARIANT,
@@ -95,8 +101,14 @@ class Workbench:
         return cls(subject, dict(settled), progress)
 
     def inspect(self) -> InspectPayload:
-        """What was loaded, and the execution block that every worker of the run uses."""
+        """What was loaded, and the execution block that every worker of the run uses.
+
+        Raises:
+            SchemeError: a recipe that does not go with this model: better known before the others are measured.
+        """
         found, spec = self.subject, self.spec
+        for recipe in spec.schemes:
+            refuse_recipe(self.measurement.objective.model, recipe, self.measurement.objective)
         self._progress.report("inspect", 4, 4)
         return InspectPayload(
             model=ModelFacts(

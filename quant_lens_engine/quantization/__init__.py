@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from quant_lens_engine.quantization.catalog import available_schemes
     from quant_lens_engine.quantization.custom import custom_variant
     from quant_lens_engine.quantization.fake_quant import FakeQuantize, fake_quantize
-    from quant_lens_engine.quantization.model_quantization import as_stored, calibrated_by, float_variant, quantize
+    from quant_lens_engine.quantization.model_quantization import (
+        as_stored,
+        calibrated_by,
+        float_variant,
+        quantize,
+        refuse_recipe,
+    )
     from quant_lens_engine.quantization.torchao_export import torchao_config
     from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
 
@@ -35,6 +41,7 @@ _FILES = {
     "fake_quantize": "fake_quant",
     "float_variant": "model_quantization",
     "quantize": "model_quantization",
+    "refuse_recipe": "model_quantization",
     "torchao_config": "torchao_export",
 }
 
@@ -50,6 +57,7 @@ __all__ = [
     "fake_quantize",
     "float_variant",
     "quantize",
+    "refuse_recipe",
     "torchao_config",
 ]
 

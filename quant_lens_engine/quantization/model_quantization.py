@@ -69,6 +69,20 @@ def quantize(
     return _finished(draft, parsed)
 
 
+def refuse_recipe(model: nn.Module, recipe: Recipe, rows: Objective) -> None:
+    """Raise what :func:`quantize` would raise for a recipe that does not go with the model, before anything is made.
+
+    Args:
+        model: the float model.
+        recipe: what is asked for.
+        rows: a few of them tell in which order layers run.
+
+    Raises:
+        SchemeError: an unknown algorithm, ``not_defined``, ``no_such_layer`` or ``nothing_to_quantize``.
+    """
+    _survey(model, recipe, check_recipe(recipe), rows)
+
+
 def calibrated_by(recipe: Recipe) -> list[str]:
     """What of a recipe looks at calibration rows; empty where nothing does.
 
@@ -162,17 +176,27 @@ def _survey(
     survey = survey_weights(model, recipe.layers, order)
     trains = any(algorithm.phase == "train" for _, algorithm, _ in algorithms)
     if not survey.sites and not trains:
-        listed = "; ".join(f"{item.name}: {item.reason}" for item in survey.skipped[:5])
-        raise SchemeError(
-            "no layer of this model has a weight that can be rounded",
-            hint=f"quantized are Linear, convolutions, Embedding, attention and recurrent layers. {listed}".strip(),
-            code="nothing_to_quantize",
-        )
+        raise _nothing_left(recipe, survey)
     if recipe.scheme.format != "float":
         return survey
     if not recipe.scheme.rounds_activations and not trains:
         raise SchemeError(f"{recipe.name} rounds nothing", hint="FP32 is always measured", code="nothing_to_quantize")
     return replace(survey, sites=[])
+
+
+def _nothing_left(recipe: Recipe, survey: WeightSurvey) -> SchemeError:
+    listed = "; ".join(f"{item.name}: {item.reason}" for item in survey.skipped[:5])
+    if recipe.layers.skip or recipe.layers.only:
+        return SchemeError(
+            f"{recipe.name} leaves every layer of this model in float",
+            hint=f"skip fewer. {listed}",
+            code="nothing_to_quantize",
+        )
+    return SchemeError(
+        "no layer of this model has a weight that can be rounded",
+        hint=f"quantized are Linear, convolutions, Embedding, attention and recurrent layers. {listed}".strip(),
+        code="nothing_to_quantize",
+    )
 
 
 def _calibrated(draft: Draft, rows: Objective | None) -> QuantizedForward:

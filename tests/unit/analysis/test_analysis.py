@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from quant_lens_engine.analysis import Workbench, analyze, check_baseline
-from quant_lens_engine.errors import Cancelled, DeviceError, InputError, QuantLensError, SpecError
+from quant_lens_engine.errors import Cancelled, DeviceError, InputError, QuantLensError, SchemeError, SpecError
 from quant_lens_engine.execution import MOST_THREADS, available_cores, computing, resolve_execution
 from quant_lens_engine.intake import ARCHITECTURES, architecture, example_path
 from quant_lens_engine.intake.datasets.digits import digits_split
@@ -417,6 +418,32 @@ def test_the_baseline_check_doubts_a_model_far_below_itself():
     assert not check.agrees
     assert "low for a trained model" in check.message
     assert "mean" in check.hint
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code", "said"),
+    [
+        ("int4+skip:nope", "no_such_layer", "'nope'"),
+        ("int4+skip:*", "nothing_to_quantize", "leaves every layer of this model in float"),
+        ("int4+skip:kind.Linear", "nothing_to_quantize", "leaves every layer of this model in float"),
+        ("float", "nothing_to_quantize", "rounds nothing"),
+        ("int4+only:kind.Conv2d", "no_such_layer", "'kind.Conv2d'"),
+    ],
+)
+def test_a_recipe_that_does_not_go_with_the_model_is_told_before_anything_is_measured(recipe, code, said):
+    stages = []
+
+    class Watching:
+        def report(self, stage, done, total, note=""):
+            stages.append(stage)
+
+        def check_cancelled(self):
+            pass
+
+    with pytest.raises(SchemeError, match=re.escape(said)) as refused:
+        analyze(spec(schemes=["int8", recipe]), progress=Watching())
+    assert refused.value.code == code
+    assert set(stages) == {"inspect"}
 
 
 def test_the_estimate_grows_with_the_work():
