@@ -221,10 +221,11 @@ def analyze(
         progress: told where the work is; may raise ``Cancelled``.
 
     Returns:
-        the result; a stage that failed stands in its ``failures``, and the others go on.
+        the result; a stage that failed stands in its ``failures``, and the others go on. A variant that could not be
+        evaluated has no other stage.
 
     Raises:
-        QuantLensError: ``inspect`` or an evaluation failed, without which there is no result.
+        QuantLensError: ``inspect`` or the float model's evaluation failed, without which there is no result.
 
     Example:
         >>> result = analyze({"model": {"example": "digits-mlp"}, "data": {"example": "digits", "limit": 64},
@@ -236,15 +237,20 @@ def analyze(
     bench = Workbench.open(parsed, files=files or {}, plugins=plugins, progress=progress)
     stages: dict[StageKey, Record] = {}
     failures: list[StageFailure] = []
+    lost: set[str | None] = set()
     for unit in plan_units(parsed):
         for key in unit.stages:
+            if key.variant in lost:
+                continue
             try:
                 stages[key] = bench.run(key, stages)
             except Cancelled:
                 raise
             except QuantLensError as error:
                 if key.kind in ESSENTIAL_STAGES:
-                    raise
+                    if key.variant in (None, FLOAT_VARIANT):
+                        raise
+                    lost.add(key.variant)
                 failures.append(
                     StageFailure(stage=key.kind, variant=key.variant, code=error.code, message=error.message)
                 )

@@ -103,6 +103,11 @@ def analyze(
     with _progress(spec) as progress:
         result = run(spec, files=files, plugins=plugins, progress=progress)
     _tell(result, json_path, html_path, spec.name)
+    lost = [item for item in result.failures if item.stage == "evaluate"]
+    for item in lost:
+        _errors().print(f"{item.variant} could not be measured: {item.message}", style="red", highlight=False)
+    if lost:
+        raise typer.Exit(2)
     failing = failing_variants(result, fail_on.value) if fail_on is not None else []
     if failing:
         _errors().print(f"--fail-on {fail_on}: {', '.join(failing)} (against {FLOAT_VARIANT})", style="red")

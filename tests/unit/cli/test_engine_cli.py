@@ -202,3 +202,17 @@ def test_the_installed_command(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out.json").read_text())["variants"][1]["name"] == "int8"
+
+
+def test_a_variant_that_cannot_be_made_does_not_take_the_others_along(tmp_path, capsys):
+    report = tmp_path / "run.json"
+    diverging = "int4+qat:learning_rate=1e30:steps=20"
+    arguments = ["analyze", "digits-mlp", "--data", "digits", "--scheme", diverging, "--scheme", "int8", *FAST]
+    assert main([*arguments, "--json", str(report)]) == 2
+    assert "could not be measured: training diverged" in " ".join(capsys.readouterr().err.split())
+    result = RunResult.model_validate_json(report.read_text())
+    assert result.variant("int8").evaluation is not None
+    assert result.comparison("int8").verdict is not None
+    (failure,) = result.failures
+    assert (failure.stage, failure.code) == ("evaluate", "training_diverged")
+    assert result.variant(failure.variant).evaluation is None
