@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
-from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
+from quant_lens_engine.quantizers._scales import SCALE_BITS, scale_in_words, stored_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,8 @@ class CodebookQuantizer:
         """For example ``NF4, quantiles of a normal distribution; fp16 scale = amax``."""
         what = "NF4, quantiles of a normal distribution" if self._known else f"a codebook of {len(fmt.levels)} levels"
         reach = _reach(fmt)
-        return f"{what}; {SCALE_WORDS[fmt.scale_dtype]} scale = amax{'' if reach == 1 else f' / {reach:g}'}"
+        formula = "amax" if reach == 1 else f"amax / {reach:g}"
+        return f"{what}; {scale_in_words(formula, fmt.scale_dtype)}"
 
     def stored_bits(self, fmt: NumberFormat) -> StoredBits:
         """A level's number, and a scale a block; the levels themselves are the scheme's."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
-from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
+from quant_lens_engine.quantizers._scales import SCALE_BITS, scale_in_words, stored_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,13 +60,12 @@ class IntegerQuantizer:
     def describe(self, fmt: NumberFormat) -> str:
         """For example ``INT4, symmetric; scale = amax / 7``."""
         if not fmt.symmetric:
-            kind, formula = "asymmetric", f"(max − min) / {2**fmt.bits - 1}"
+            kind, formula = "asymmetric", f"(max − min) / {2**fmt.bits - 1} with min ≤ 0 ≤ max"
         elif fmt.full_range:
             kind, formula = "symmetric, full range", f"amax / {(2**fmt.bits - 1) / 2}"
         else:
             kind, formula = "symmetric", f"amax / {2 ** (fmt.bits - 1) - 1}"
-        rounded = ", rounded up to a power of two" if fmt.scale_dtype == "e8m0" else ""
-        return f"INT{fmt.bits}, {kind}; {SCALE_WORDS[fmt.scale_dtype]} scale = {formula}{rounded}"
+        return f"INT{fmt.bits}, {kind}; {scale_in_words(formula, fmt.scale_dtype)}"
 
     def stored_bits(self, fmt: NumberFormat) -> StoredBits:
         """B an element; a block stores its scale and, if asymmetric, a zero point of B bits."""
