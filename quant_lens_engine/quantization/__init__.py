@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quant_lens_engine.quantization.algorithms import check_recipe
+    from quant_lens_engine.quantization.algorithms import check_recipe, usual_options
     from quant_lens_engine.quantization.catalog import available_schemes
     from quant_lens_engine.quantization.custom import custom_variant
     from quant_lens_engine.quantization.fake_quant import FakeQuantize, fake_quantize
@@ -36,6 +36,7 @@ _FILES = {
     "float_variant": "model_quantization",
     "quantize": "model_quantization",
     "torchao_config": "torchao_export",
+    "usual_options": "algorithms",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "float_variant",
     "quantize",
     "torchao_config",
+    "usual_options",
 ]
 
 
