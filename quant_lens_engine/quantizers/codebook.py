@@ -27,6 +27,9 @@ NF4_LEVELS = (
 
 MOST_LEVELS = 256
 
+_NUMBER = re.compile(r"[+-]?(inf|nan|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+"""Narrower than Python's own, which reads digits of every script, spaces and underscores."""
+
 NARROWEST = 1e-5
 """Levels of a codebook are no nearer to each other than this part of its reach."""
 
@@ -45,10 +48,10 @@ class CodebookQuantizer:
         """The levels, where the name holds them."""
         if self._known is not None:
             return {}
-        try:
-            levels = tuple(float(part) for part in match["levels"].split(":"))
-        except ValueError:
-            raise ValueError("a codebook is a list of numbers: codebook[-1:0:1]") from None
+        parts = match["levels"].split(":")
+        if not all(map(_NUMBER.fullmatch, parts)):
+            raise ValueError("a codebook is a list of numbers: codebook[-1:0:1]")
+        levels = tuple(map(float, parts))
         return {"levels": levels, "bits": _bits(levels)}
 
     def stem_of(self, fmt: NumberFormat) -> str:

@@ -245,7 +245,7 @@ def test_what_is_chosen_is_not_counted_among_the_hidden() -> None:
         ("int3+gptq:block=1.28e2", "int3+gptq", ""),
         ("int4+skip:kind.Embedding", "int4+skip:kind.Embedding", ""),
         ("", "", "Write a scheme's name"),
-        ("nvpf4", "", "Did you mean nvfp4?"),
+        ("nvpf4", "", "Did you mean nvfp4 or"),
         ("int4+gtpq", "", "Did you mean gptq?"),
         ("int4+smoothquant", "", "Smoothquant is not defined for int4"),
     ],
