@@ -1,7 +1,8 @@
 """Codebooks: a code is the number of a level; real value = level · scale, scale = amax / max |level|.
 
 ``nf4`` holds the quantiles of a normal distribution after Dettmers et al. 2023 (QLoRA, arXiv:2305.14314). Any other
-codebook is given by its levels: ``codebook[-1:-0.5:0:0.5:1]-g64``.
+codebook is given by its levels: ``codebook[-1:-0.5:0:0.5:1]-g64``. They are of both signs. Without a level of 0, as in
+a binary network's ``codebook[-1:1]``, no weight is 0 afterwards, and the description says so.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class CodebookQuantizer:
         return f"codebook[{':'.join(map(_written, fmt.levels))}]"
 
     def check(self, fmt: NumberFormat) -> None:
-        """Ascending levels, with as many bits as their number needs."""
+        """Ascending levels of both signs, with as many bits as their number needs. A level of 0 there need not be."""
         levels = fmt.levels
         if self._known is not None and levels != self._known:
             raise ValueError(f"{fmt.format} has levels of its own: name another codebook codebook[…]")
@@ -69,6 +70,9 @@ class CodebookQuantizer:
             raise ValueError(f"a codebook has 2 to {MOST_LEVELS} levels, not {len(levels)}")
         if not all(low < high for low, high in pairwise(levels)) or not all(map(math.isfinite, levels)):
             raise ValueError("the levels of a codebook are finite and ascend")
+        if not levels[0] < 0 < levels[-1]:
+            sign = "negative" if levels[0] >= 0 else "positive"
+            raise ValueError(f"a codebook has levels of both signs: every {sign} value would lose its sign without one")
         if min(high - low for low, high in pairwise(levels)) < NARROWEST * (levels[-1] - levels[0]):
             raise ValueError(f"two levels of a codebook lie closer than {NARROWEST:g} of its reach")
         if fmt.bits != _bits(levels):
@@ -86,6 +90,7 @@ class CodebookQuantizer:
         """For example ``NF4, quantiles of a normal distribution; fp16 scale = amax``."""
         what = "NF4, quantiles of a normal distribution" if self._known else f"a codebook of {len(fmt.levels)} levels"
         reach = _reach(fmt)
+        what += "" if 0 in fmt.levels else ", no zero level"
         formula = "amax" if reach == 1 else f"amax / {reach:g}"
         return f"{what}; {scale_in_words(formula, fmt.scale_dtype)}"
 
@@ -152,8 +157,8 @@ def _cells(levels: tuple[float, ...]) -> _Cells:
 
 
 def _written(level: float) -> str:
-    """Without the plus of an exponent, which joins the steps of a recipe."""
-    return repr(level).removesuffix(".0").replace("e+", "e")
+    """Without the plus of an exponent, which joins the steps of a recipe, and without the sign of −0."""
+    return repr(level + 0.0).removesuffix(".0").replace("e+", "e")
 
 
 def _bits(levels: Sequence[float]) -> int:

@@ -20,9 +20,10 @@ SCALES = ["float32", "float16", "e8m0"]
 @st.composite
 def codebooks(draw: st.DrawFn) -> tuple[float, ...]:
     steps = draw(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=20))
-    levels = [draw(st.floats(-3, 3))]
+    levels = [draw(st.floats(-3, -0.01))]
     for step in steps:
         levels.append(levels[-1] + step)
+    levels += [] if levels[-1] > 0 else [0.5]  # of both signs
     size = draw(st.sampled_from([1e-30, 1.0, 3.0, 1e20]))
     return tuple(level * size for level in levels)
 
@@ -120,8 +121,10 @@ def test_what_is_said_short_is_what_is_said_long() -> None:
         "w8a8-kv8": "int8-act-int8-kv-int8-token",
         "int4-g128-fp16scales": "int4-g128",
         "mxfp4-g32-e8m0scales": "mxfp4",
+        "codebook[-1:-0:1e0]": "codebook[-1:0:1]",
     }.items():
         assert parse_scheme(short) == parse_scheme(long), short
+        assert parse_scheme(short).name == parse_scheme(long).name
 
 
 def test_usual_values_of_weights() -> None:
@@ -214,7 +217,11 @@ CLASHES = {
     "codebook[0:inf]": ["finite"],
     "codebook[0:1:one]": ["list of numbers"],
     "codebook[0]": ["2 to 256 levels, not 1"],
-    "codebook[0:1e-9:1]": ["closer"],
+    "codebook[-1:0:1e-9:1]": ["closer"],
+    "codebook[1:2:3]": ["levels of both signs", "negative value"],
+    "codebook[0:1:2]": ["levels of both signs", "negative value"],
+    "codebook[-2:-1:0]": ["levels of both signs", "positive value"],
+    "int4-act-codebook[0:1]": ["levels of both signs"],
 }  # fmt: skip
 
 
