@@ -177,7 +177,7 @@ def test_one_recipe_in_full(capsys):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nvpf4", "did you mean nvfp4?"),
+        ("nvpf4", "did you mean nvfp4 or"),
         ("int4+gtpq", "did you mean gptq?"),
         ("int4+smoothquant", "name one that rounds activations"),
         ("int4+gptq:actorder=true", "did you mean act_order?"),
