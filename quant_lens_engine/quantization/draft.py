@@ -141,7 +141,7 @@ class Draft:
             else:
                 reasons.setdefault(reason, []).append(site.layer)
         for reason, names in reasons.items():
-            self.notes.append(f"{algorithm}: {', '.join(names)} rounded to nearest: {reason}")
+            self.notes.append(f"{algorithm} passes over {', '.join(names)}: {reason}")
         places = {name: place for place, name in enumerate(run_order(self.rows))}
         return sorted(
             kept, key=lambda site: places.get(site.module, places.get(site.module.rpartition(".")[0], len(places)))

@@ -24,7 +24,8 @@ class NumberFormat(Request):
     Attributes:
         format: the registered quantizer (:data:`quant_lens_engine.quantizers.QUANTIZERS`).
         bits: stored bits of one element, scales not counted.
-        symmetric: no zero point; zero stays zero.
+        symmetric: no zero point. Zero stays zero where it is among the codes' values, as it is in every format but a
+            codebook without a level of 0.
         full_range: an integer format uses its most negative code too.
         granularity: what shares one scale.
         group_size: elements that share one scale, for ``group``; the edge of a square tile, for ``block``.
