@@ -125,7 +125,7 @@ class ActivationQuantizer:
         if not bool(torch.isfinite(values).all()):
             raise NumericalError(
                 f"the input of {self.place.name} is not finite on the calibration rows",
-                hint="the float model overflows there: check the data's transform",
+                hint="look at the data's transform, at masks that leave a query no key, and at a dtype's range",
                 code="non_finite_activations",
             )
         self._watched = True
