@@ -18,8 +18,8 @@ from torch import Tensor
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.observers import OBSERVERS
 from quant_lens_engine.observers.min_max import nothing_observed
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.blocks import join_blocks, span_of, split_blocks, working
-from quant_lens_engine.quantization.instrumented_forward import Activation
 from quant_lens_engine.quantizers import QUANTIZERS, QParams, Range
 from quant_lens_engine.schema.number_format import ActivationFormat
 

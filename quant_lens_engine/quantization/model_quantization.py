@@ -16,7 +16,8 @@ from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization.algorithms import Algorithm, check_recipe
 from quant_lens_engine.quantization.blocks import stored_bits
 from quant_lens_engine.quantization.draft import Draft, needs_calibration
-from quant_lens_engine.quantization.layers import WeightSite, WeightSurvey, run_order, survey_weights
+from quant_lens_engine.quantization.layer_order import run_order
+from quant_lens_engine.quantization.layers import EMBEDDINGS, WeightSite, WeightSurvey, survey_weights
 from quant_lens_engine.quantization.quantized_forward import QuantizedForward
 from quant_lens_engine.quantization.rounding import PointRounding
 from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
@@ -197,6 +198,14 @@ def _note_activations(draft: Draft, rows: Objective | None) -> None:
     if rows is None:
         return
     draft.forward.meet(rows)
+    met = {item.place.module for item in draft.forward.quantizers.values() if not item.place.inside_attention}
+    unmet = [name for name, module in modules if name not in met and not isinstance(module, EMBEDDINGS)]
+    if draft.scheme.activations is not None and unmet:
+        draft.notes.append(
+            f"no input of {', '.join(unmet)} was met on the calibration rows: where a layer's module is not called in "
+            "the forward pass, and its weight not given to F.linear, a convolution or x @ weight.T, its input stays in "
+            "float"
+        )
     products = [item for item in draft.forward.quantizers.values() if item.place.inside_attention]
     if draft.forward.rounds_products and not products:
         draft.notes.append(

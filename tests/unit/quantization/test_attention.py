@@ -15,8 +15,9 @@ from quant_lens_engine.curvature import HessianOperator
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.model_call import plain_paths
 from quant_lens_engine.quantization import fake_quantize, quantize
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.attention import multihead_attention, scaled_dot_product
-from quant_lens_engine.quantization.instrumented_forward import Activation, InstrumentedForward
+from quant_lens_engine.quantization.instrumented_forward import InstrumentedForward
 
 LENGTH, KEYS, WIDTH, HEADS, ROWS = 4, 5, 8, 2, 3
 

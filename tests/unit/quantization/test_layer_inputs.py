@@ -19,7 +19,8 @@ from quant_lens_engine.quantization.layer_inputs import (
     measure_moments,
     why_no_inputs,
 )
-from quant_lens_engine.quantization.layers import WeightSite, run_order, survey_weights
+from quant_lens_engine.quantization.layer_order import run_order
+from quant_lens_engine.quantization.layers import WeightSite, survey_weights
 from quant_lens_engine.quantization.rounding import Scaling, per_part
 
 
