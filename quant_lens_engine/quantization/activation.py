@@ -19,6 +19,7 @@ class Activation:
             differ; for its products ``queries``, ``keys``, ``values``, ``probabilities``, ``left`` and ``right``;
             ``other`` where a function reads the weight turned round, in part, or with another stride than the layer's.
         spatial: it enters a convolution: features lie on axis 1, elsewhere on the last.
+        batch_axis: where the rows of the batch lie, in values of three axes or more.
         by_function: the layer's module is not called: a function is given its weight.
     """
 
@@ -26,6 +27,7 @@ class Activation:
     module: str
     role: str = "input"
     spatial: bool = False
+    batch_axis: int = 0
     by_function: bool = False
 
     @property

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from quant_lens_engine.objective.function import Point
 from quant_lens_engine.quantization.activation import Activation, Visit
 from quant_lens_engine.quantization.attention import multihead_attention, scaled_dot_product
+from quant_lens_engine.quantization.batch_axis import batch_axes
 from quant_lens_engine.quantization.layers import CONVOLUTIONS, EMBEDDINGS, TRANSPOSED_CONVOLUTIONS
 from quant_lens_engine.quantization.weight_reads import WeightReads
 
@@ -47,7 +48,8 @@ class InstrumentedForward:
     ) -> None:  # fmt: skip
         self.model = structural_copy(model)
         self.visit = visit
-        self._reads = WeightReads(self.model, modules)
+        self._batch_axes = batch_axes(self.model)
+        self._reads = WeightReads(self.model, modules, self._batch_axes)
         self._mode = _FunctionMode(visit, self._reads, products, written_out, self.model)
         for name, module in self.model.named_modules():
             if isinstance(module, nn.MultiheadAttention):
@@ -56,7 +58,9 @@ class InstrumentedForward:
                 if visited or products:
                     self._write_out(name, module, visited, products)
             elif name in modules and not isinstance(module, EMBEDDINGS) and not self._is_inside_attention(name):
-                self._hook(Activation(name, name, spatial=isinstance(module, _SPATIAL)), module)
+                spatial = isinstance(module, _SPATIAL)
+                batch_axis = 0 if spatial else self._batch_axes[name]
+                self._hook(Activation(name, name, spatial=spatial, batch_axis=batch_axis), module)
 
     def prepare(self, batch: int, at: Callable[[Point], Any]) -> None:
         """Nothing: each pass stands by itself."""
@@ -94,23 +98,25 @@ class InstrumentedForward:
             return None
         return inputs, named | {name: self.visit(activation, named[name])}
 
-    def _write_out(self, name: str, module: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
+    def _write_out(self, name: str, attention: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
         """Attention whose parts can be seen, in place of the fused function."""
 
         def seen(role: str, values: Tensor) -> Tensor:
             projection, _, part = role.partition(".")
             if projection in visited:
-                place = Activation(_joined(name, projection), visited[projection], part or "input")
-                return self.visit(place, values)
+                # what reaches the output projection has the batch first, however the module is given it
+                batch_axis = self._batch_axes[name] if projection == "in_proj" else 0
+                layer, module = _joined(name, projection), visited[projection]
+                return self.visit(Activation(layer, module, part or "input", batch_axis=batch_axis), values)
             if role in ATTENTION_ROLES and products:
                 return self.visit(Activation(name or "attention", name, ATTENTION_ROLES[role]), values)
             return values
 
         def written_out(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
             with self._mode.resting():
-                return multihead_attention(module, seen, *args, **kwargs)
+                return multihead_attention(attention, seen, *args, **kwargs)
 
-        module.forward = written_out  # type: ignore[method-assign]
+        attention.forward = written_out  # type: ignore[method-assign]
 
     def _is_inside_attention(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)

@@ -4,7 +4,7 @@ module is called whose input a hook could see."""
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +36,7 @@ class _Owner(NamedTuple):
     name: str
     key: str
     module: nn.Module
+    batch_axis: int
 
 
 class _Weight(NamedTuple):
@@ -56,14 +57,15 @@ class WeightReads:
     Args:
         model: the network; what its parameters are is asked anew in each pass.
         modules: names of the layers.
+        batch_axes: where the rows of the batch lie in what a module is given, by its name.
 
     Attributes:
         running: names of modules whose inputs have been seen already, while they run.
     """
 
-    def __init__(self, model: nn.Module, modules: Collection[str]) -> None:
+    def __init__(self, model: nn.Module, modules: Collection[str], batch_axes: Mapping[str, int]) -> None:
         self._owners = [
-            _Owner(name, key, module)
+            _Owner(name, key, module, batch_axes[name])
             for name, module in model.named_modules()
             if name in modules
             for key in quantized_parameters(module)
@@ -133,7 +135,9 @@ def _activation(
             layer = ".".join(filter(None, (owner.name, "in_proj")))
     else:
         role = "other"
-    return Activation(layer, owner.name, role, spatial=func in _SPATIAL, by_function=True)
+    spatial = func in _SPATIAL
+    batch_axis = 0 if spatial else owner.batch_axis
+    return Activation(layer, owner.name, role, spatial=spatial, batch_axis=batch_axis, by_function=True)
 
 
 def _is_whole(func: Callable[..., Any], tensor: Tensor, weight: Tensor, owner: _Owner) -> bool:
