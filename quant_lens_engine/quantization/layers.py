@@ -16,6 +16,8 @@ from quant_lens_engine.schema import LayerChoice, SkippedLayer
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+ENDS = ("first", "head")
+"""Patterns that mean the layer that runs first, and the one that runs last."""
 
 _ONE_WEIGHT = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *EMBEDDINGS)
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -149,7 +151,7 @@ def _ends(sites: list[WeightSite], order: Sequence[str] | None) -> dict[str, str
 
     ran = [(place, site) for site in sites if (place := ended(site)) is not None]
     ordered = [site for _, site in sorted(ran, key=lambda pair: pair[0])] or sites
-    return {"first": ordered[0].module, "head": ordered[-1].module}
+    return dict(zip(ENDS, (ordered[0].module, ordered[-1].module), strict=True))
 
 
 def _matches(site: WeightSite, pattern: str, ends: dict[str, str]) -> bool:

@@ -8,7 +8,8 @@ Its name holds all of it, so it can stand wherever a scheme's name can::
     int4+fold-batchnorm+equalize+adaround:steps=2000+skip:kind.Embedding:blocks.*.proj
 
 Without an algorithm weights are rounded to nearest (RTN). A pattern is a layer's name with ``*`` and ``?``,
-``kind.X`` for layers of the class X, ``first`` for the layer that runs first, or ``head`` for the one that runs last.
+``kind.X`` for layers of the class X, ``first`` for the layer that runs first, or ``head`` for the one that runs last
+(without rows to run, of those that are named; a note says so).
 """
 
 from __future__ import annotations

@@ -416,6 +416,14 @@ def test_a_weight_is_no_factor_of_attention() -> None:
     assert rounded_at(nn.Sequential(nn.Linear(WIDTH, WIDTH), Mixing()), "w8a8-dynamic-attn") == ["0"]
 
 
+def test_where_there_is_no_attention_the_note_says_what_is_seen() -> None:
+    objective = objective_of(nn.Sequential(nn.Linear(WIDTH, 3), nn.Flatten()))
+    for scheme, matmul in (("w8a8-attn", True), ("int8-kv8", False)):
+        (note,) = quantize(objective.model, scheme, objective).notes
+        assert "F.scaled_dot_product_attention" in note
+        assert ("matmul" in note) == matmul
+
+
 def test_static_ranges_of_factors_are_calibrated() -> None:
     torch.manual_seed(0)
     objective = objective_of(Sdpa())
