@@ -189,6 +189,9 @@ class _FunctionMode(TorchFunctionMode):
 def structural_copy(model: nn.Module) -> nn.Module:
     """The modules copied, their parameters and buffers shared."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    # what a pass has left behind (old-style weight_norm) is computed anew by the next, and torch refuses to copy it
+    left = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    shared |= {id(value): value.detach() for value in left if not value.is_leaf}
     return copy.deepcopy(model, shared)
 
 
