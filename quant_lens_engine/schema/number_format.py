@@ -89,6 +89,9 @@ class ActivationFormat(NumberFormat):
             before a convolution, whose kernel sums over positions); ``group``: consecutive features, as in MX.
         dynamic: ranges come from the values themselves, at each pass; otherwise from calibration rows. A dynamic scale
             a tensor is one for each row of the batch, as at batch size 1, so that batching never changes the answer.
+            Rows lie on the first axis; in torch's attention, transformers and recurrent layers with
+            ``batch_first=False``, and the layers inside, on the second. A layer outside them that is given the sequence
+            first is not recognised: there a scale is one for each position, over all rows.
         observer: how a static range is chosen (:data:`quant_lens_engine.observers.OBSERVERS`).
 
     Example:

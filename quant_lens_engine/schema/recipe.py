@@ -10,7 +10,7 @@ Its name holds all of it, so it can stand wherever a scheme's name can::
 Without an algorithm weights are rounded to nearest (RTN). Of an option's spellings one is kept (``true``, ``1000`` for
 ``1e3``); where the algorithms are known, an option that has its usual value is left out too. A pattern is a layer's
 name with ``*`` and ``?``, ``kind.X`` for layers of the class X, ``first`` for the layer that runs first, or ``head``
-for the one that runs last.
+for the one that runs last (without rows to run, of those that are named; a note says so).
 """
 
 from __future__ import annotations
