@@ -95,7 +95,7 @@ class QuantizationScheme(NumberFormat):
     def _short_name(self, activations: ActivationFormat) -> str | None:
         """``w4a8``, or ``w4a4-mxfp4`` where both have one format; None where a shorter name would not say all."""
         said = {key: getattr(activations, key) for key in ("format", "bits", "levels", "dynamic", "observer")}
-        if ActivationFormat(**said) != activations or self.levels or self.bits == 16:
+        if ActivationFormat(**said) != activations or self.levels or 16 in (self.bits, activations.bits):
             return None
         bits = f"w{16 if self.format == 'float' else self.bits}a{activations.bits}"
         if activations.format == "integer" and self.format in ("integer", "float"):

@@ -96,7 +96,11 @@ def weight_flags(fmt: NumberFormat) -> list[str]:
 
 
 def _short_fields(weight_bits: int, activation_bits: int, flags: str) -> dict[str, Any]:
-    """``w4a8`` and what follows: a format that both share, flags of weights, how ranges are chosen."""
+    """``w4a8`` and what follows: a format that both share, flags of weights, how ranges are chosen.
+
+    ``w4a16`` is what the field calls 4-bit weights beside activations in float: ``int4``. ``w16`` is weights in float.
+    """
+    in_float = activation_bits == 16
     shared = next((stem for stem in (*QUANTIZERS, "fp8") if _begins(flags, f"-{stem}")), None)
     if shared is None:
         activations = _with_flags(f"int{activation_bits}", allowed=set())
@@ -104,7 +108,7 @@ def _short_fields(weight_bits: int, activation_bits: int, flags: str) -> dict[st
     else:
         flags = flags.removeprefix(f"-{shared}")
         number_format = "fp8-e4m3" if shared == "fp8" else shared
-        for bits in (weight_bits, activation_bits):
+        for bits in (weight_bits,) if in_float else (weight_bits, activation_bits):
             if bits != (has := QUANTIZERS[number_format].defaults.get("bits", bits)):
                 raise ValueError(f"{number_format} has {has} bits, not {bits}")
         weights = {"format": number_format, "bits": weight_bits}
@@ -112,12 +116,14 @@ def _short_fields(weight_bits: int, activation_bits: int, flags: str) -> dict[st
     of_weights: list[str] = []
     for flag in _split(flags):
         if flag in _OF_RANGES or flag in OBSERVERS:
+            if in_float:
+                raise ValueError(f"-{flag} clashes with a16: activations of 16 bits stay in float, without a range")
             _set(activations, flag)
         else:
             of_weights.append(flag)
     for flag in of_weights:
         _set(weights, flag, allowed=_OF_WEIGHTS)
-    return weights | {"activations": activations}
+    return weights if in_float else weights | {"activations": activations}
 
 
 def _with_flags(text: str, allowed: set[str]) -> dict[str, Any]:

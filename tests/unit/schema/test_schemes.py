@@ -318,3 +318,21 @@ def test_what_is_neither_a_name_nor_a_record(value: Any) -> None:
 def test_a_scheme_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse_scheme("int4").bits = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("w4a16", "int4"), ("w4a16-g128-asym", "int4-g128-asym"), ("w4a16kv8", "int4-kv8"), ("w16a16", "float"),
+        ("w8a16-fp8", "fp8-e4m3"), ("w4a16-nvfp4", "nvfp4"), ("int4-act-int16", "int4-act-int16"),
+    ],
+)  # fmt: skip
+def test_activations_of_16_bits_are_floats(said: str, name: str) -> None:
+    """As the field says it: W4A16 has weights of 4 bits and activations in half precision."""
+    assert parse_scheme(said).name == name
+    assert parse_scheme(name) == parse_scheme(said)
+
+
+def test_a_float_activation_has_no_range() -> None:
+    with pytest.raises(SchemeError, match="activations of 16 bits stay in float"):
+        parse_scheme("w4a16-percentile")
