@@ -190,7 +190,10 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "tied embedding": (Tied, lambda: torch.arange(36).reshape(12, 3) % 7),
     "encoder layer": (lambda: Pooled(encoder_layer()), lambda: one_sided(12, 5, 6)),
 }
-LEFT = {"transposed": "overlap", "lstm": "hidden states", "tied embedding": "looks rows up"}
+LEFT = {
+    "transposed": "overlap",
+    "lstm": "hidden states",
+}
 """Kinds whose inputs are no matrix, and the words that say so."""
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from quant_lens_engine.analysis import Workbench, analyze
-from quant_lens_engine.errors import DataError, SchemeError, SpecError
+from quant_lens_engine.errors import DataError, SpecError
 from quant_lens_engine.intake.datasets.digits import digits_split
 from quant_lens_engine.schema import StageKey, parse_run_spec
 from quant_lens_engine.subject import Subject, file_sha256
@@ -72,9 +72,8 @@ def test_too_few_rows_are_shared_and_the_result_says_so(upload):
     data = {"file": upload(*numbered(100)), "limit": 80, "calibration": {"limit": 50}}
     result = analyze(spec(data), files=upload.files)
     assert (result.data.calibration_samples, result.data.overlap) == (50, True)
-    with pytest.raises(SchemeError) as refused:
-        analyze(spec(data, ["int4+qat:steps=1"]), files=upload.files)
-    assert refused.value.code == "no_rows_to_train_on"
+    (failure,) = analyze(spec(data, ["int4+qat:steps=1", "int8"]), files=upload.files).failures
+    assert (failure.variant, failure.code) == ("int4+qat:steps=1", "no_rows_to_train_on")
 
 
 def test_rows_of_another_file(upload):
