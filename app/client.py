@@ -312,7 +312,9 @@ def _unreachable(server: str, error: Exception) -> Unreachable:
 _CLASS_OF_STATUS: dict[int, type[QuantLensError]] = {
     401: AccessDenied, 403: AccessDenied, 404: NotFound, 409: Conflict, 503: StoreUnavailable,
 }  # fmt: skip
-_SCHEME_CODES = ("unknown_algorithm", "bad_option", "not_defined", "clashing_algorithms", "nothing_to_quantize")
+_SCHEME_CODES = (
+    "unknown_algorithm", "bad_option", "not_defined", "clashing_algorithms", "nothing_to_quantize", "same_recipe",
+)  # fmt: skip
 _CLASS_OF_CODE: dict[str, type[QuantLensError]] = {
     kind.default_code: kind
     for kind in (ArchitectureError, BadQuery, CheckpointError, DataError, DeviceError, SchemeError, SpecError)

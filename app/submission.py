@@ -23,7 +23,7 @@ from rich.progress import (
 from app.client import Client
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, VerdictLevel, parse_run_spec
-from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
+from quant_lens_engine.schema.recipe_check import spec_by_facts
 from quant_lens_engine.schema.run_spec import parse_json_option
 from quant_lens_engine.schema.summary import failing_variants
 
@@ -127,8 +127,7 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
         "execution": {"device": request.device},
         "seed": request.seed,
     }
-    for recipe in parse_run_spec(given).schemes:  # a mistake in the options is told before a large file is sent
-        check_recipe_by_facts(recipe, server.algorithms)
+    spec_by_facts(parse_run_spec(given), server.algorithms)  # a mistake is told before a large file is sent
     model = _source(client, request.model, known.models, console)
     given["model"] = model | {"architecture": request.architecture, "options": options}
     given["data"] = _source(client, request.data, known.data, console) | {"transform": transform, **rows}

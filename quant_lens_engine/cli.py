@@ -22,6 +22,7 @@ from quant_lens_engine.errors import InputError, QuantLensError
 from quant_lens_engine.progress import SILENT
 from quant_lens_engine.progress import Progress as ProgressProtocol
 from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, RunSpec, parse_recipe, parse_run_spec, plan_stages
+from quant_lens_engine.schema.recipe_check import distinct_recipes
 from quant_lens_engine.schema.run_spec import parse_json_option
 from quant_lens_engine.schema.summary import failing_variants
 
@@ -99,7 +100,9 @@ def analyze(
     spec = parse_run_spec(given)
     _check_writable(json_path, html_path)
     from quant_lens_engine.analysis import analyze as run
+    from quant_lens_engine.quantization import usual_options
 
+    spec = spec.model_copy(update={"schemes": distinct_recipes(spec.schemes, usual_options())})
     with _progress(spec) as progress:
         result = run(spec, files=files, plugins=plugins, progress=progress)
     _tell(result, json_path, html_path, spec.name)

@@ -28,6 +28,7 @@ from quant_lens_engine.quantization import (
     custom_variant,
     float_variant,
     quantize,
+    usual_options,
 )
 from quant_lens_engine.report import written_report
 from quant_lens_engine.schema import (
@@ -161,6 +162,7 @@ class QuantDiagnostic:
         """
         parsed = parse_recipe(scheme)
         check_recipe(parsed)
+        parsed = parsed.without_usual(usual_options())
         label = name or parsed.name
         self._add(label, parsed, lambda objective: self._quantized(objective, parsed, label))
 

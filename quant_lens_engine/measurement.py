@@ -35,6 +35,7 @@ from quant_lens_engine.schema import (
     VerdictPayload,
     assemble_variants,
 )
+from quant_lens_engine.schema.making import unmapped_note
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ class VariantMeasurement:
         return EvaluatePayload(
             effective_bits=variant.effective_bits,
             size_bytes=variant.size_bytes,
-            quantized_layers=variant.quantized_layers,
+            quantized_layers=variant.quantized_layers if variant.unmapped is None else None,
             skipped_layers=variant.skipped,
             layers=[layer.as_record() for layer in variant.layers],
             activations=[activation.as_record() for activation in variant.activations],
             calibrated_by=[] if variant.recipe is None else calibrated_by(variant.recipe),
-            notes=variant.notes,
+            notes=variant.notes if variant.unmapped is None else [*variant.notes, unmapped_note(variant.unmapped)],
+            unmapped=variant.unmapped,
             evaluation=measured,
             elapsed_s=measured.elapsed_s,
         )

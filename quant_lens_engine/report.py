@@ -177,19 +177,31 @@ def _notes(result: RunResult) -> Iterator[str]:
         "for λ. λ and Tr H belong to the Hessian of the loss at the dequantized weights; basin width to the smooth "
         "line through them.",
     ]
-    own = [variant.name for variant in result.variants if _runs_itself(variant)]
-    if own:
-        notes.append(
-            f"{OWN_KERNELS} {', '.join(own)}: loss and accuracy are those of the model itself, with its own kernels; "
-            "curvature and landscape are taken in the float model at its dequantized weights."
-        )
+    notes += _own_kernels(result)
     notes += [
         f"{variant.name}: λ has not converged: {variant.curvature.reason}."
         for variant in result.variants
         if variant.curvature is not None and not variant.curvature.converged and variant.curvature.reason
-    ]
+        and variant.unmapped is None
+    ]  # fmt: skip
     notes += _skipped(result)
     yield _filled(notes)
+
+
+def _own_kernels(result: RunResult) -> Iterator[str]:
+    """What of a custom model is its own, and where its curvature is taken, if it is."""
+    own = [variant for variant in result.variants if _runs_itself(variant)]
+    mapped = [variant.name for variant in own if variant.unmapped is None]
+    unmapped = [variant.name for variant in own if variant.unmapped is not None]
+    itself = "loss and accuracy are those of the model itself, with its own kernels"
+    if mapped:
+        yield (
+            f"{OWN_KERNELS} {', '.join(mapped)}: {itself}; curvature and landscape are taken in the float model at its "
+            "dequantized weights."
+        )
+    if unmapped:
+        names = ", ".join(unmapped)
+        yield f"{OWN_KERNELS} {names}: {itself}; curvature and landscape were not measured, as its note says."
 
 
 def _failures(result: RunResult) -> Iterator[str]:

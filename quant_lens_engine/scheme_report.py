@@ -10,7 +10,7 @@ from quant_lens_engine.quantization.catalog import available_algorithms, availab
 from quant_lens_engine.schema import AlgorithmFacts, Recipe
 from quant_lens_engine.schema.algorithms import PHASE_WORDS
 from quant_lens_engine.schema.number_format import DEFAULT_OBSERVER
-from quant_lens_engine.schema.recipe_check import calibrated_by_facts, check_recipe_by_facts
+from quant_lens_engine.schema.recipe_check import calibrated_by_facts, check_recipe_by_facts, usual_options
 from quant_lens_engine.schema.recipe_description import display_name, recipe_parts
 from quant_lens_engine.schema.scheme_description import FAMILIES, TYPICAL_CHANNEL, typical_bits
 
@@ -70,6 +70,7 @@ def explain_recipe(recipe: Recipe) -> str:
     """
     algorithms = available_algorithms() if recipe.algorithms else []
     check_recipe_by_facts(recipe, algorithms)
+    recipe = recipe.without_usual(usual_options(algorithms))
     looking = calibrated_by_facts(recipe, algorithms)
     rows = recipe_parts(recipe, algorithms)
     if recipe.scheme.format != "float":

@@ -30,8 +30,9 @@ from quant_lens_engine.intake import (
 )
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
-from quant_lens_engine.quantization import calibrated_by
+from quant_lens_engine.quantization import calibrated_by, usual_options
 from quant_lens_engine.schema import DataSource, ModelSource, RunSpec, Transform
+from quant_lens_engine.schema.recipe_check import distinct_recipes
 
 Files = Mapping[str, Path]
 """Where each file is: by its SHA-256, and by the name of each allowed path."""
@@ -94,9 +95,10 @@ class Subject:
             CheckpointError: the model file; ``non_finite_weights``.
             ArchitectureError: nothing fits, or not what was chosen.
             DataError: the data file, its labels, or rows that the model does not take.
-            SchemeError: an algorithm that is unknown, or not defined for its scheme.
+            SchemeError: an algorithm that is unknown, or not defined for its scheme; two recipes that mean the same.
         """
         calibrated = [recipe for recipe in spec.schemes if calibrated_by(recipe)]
+        distinct_recipes(spec.schemes, usual_options())
         if spec.task not in AVAILABLE_TASKS:
             raise SpecError(
                 f"the task {spec.task!r} needs text, which cannot be given yet",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quant_lens_engine.errors import SpecError
 from quant_lens_engine.schema import RunRecord, RunSpec, digest
-from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
+from quant_lens_engine.schema.recipe_check import spec_by_facts
 from quant_lens_engine.version import source_hash
 from worker.celery_app import send
 from worker.settings import Settings
@@ -17,14 +17,15 @@ RUN_TASK, INSPECT_TASK, CHECK_TASK = "quant_lens.run", "quant_lens.inspect", "qu
 
 
 def submit(store: Store, spec: RunSpec, owner: str, retry_of: str | None = None) -> RunRecord:
-    """A new run, told to the workers.
+    """A new run, told to the workers; its recipes by their shortest names.
 
     Raises:
         SpecError: ``unknown_file`` or ``path_not_allowed``.
-        SchemeError: a recipe that the engine would refuse, as far as a worker has said what it can do.
+        SchemeError: a recipe that the engine would refuse, or two that mean the same, as far as a worker has said what
+            there is: ``unknown_algorithm``, ``bad_option``, ``not_defined``, ``clashing_algorithms``, ``same_recipe``
     """
     check_sources(store, spec)
-    check_recipes(store, spec)
+    spec = spec_by_facts(spec, store.capabilities.read().algorithms)
     record = store.runs.create(spec, owner, retry_of)
     announce_run(store, record.id)
     return record
@@ -105,17 +106,6 @@ def check_sources(store: Store, spec: RunSpec) -> None:
                 hint="upload the file, or ask an administrator to extend QUANT_LENS_ALLOWED_PATHS",
                 code="path_not_allowed",
             )
-
-
-def check_recipes(store: Store, spec: RunSpec) -> None:
-    """The workers' engine knows every algorithm, and it is defined for its scheme.
-
-    Raises:
-        SchemeError: ``unknown_algorithm``, ``bad_option``, ``not_defined``, ``clashing_algorithms`` …
-    """
-    algorithms = store.capabilities.read().algorithms
-    for recipe in spec.schemes:
-        check_recipe_by_facts(recipe, algorithms)
 
 
 def allowed_path(settings: Settings, path: str) -> Path | None:

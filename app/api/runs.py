@@ -47,7 +47,8 @@ def create_run(spec: Annotated[SpecBody, Body()], store: StoreOf, user: ForUser,
 
     `schemes` holds schemes (`int4-g128`, `w8a8`) and recipes (`w8a8+smoothquant`, `int4+gptq:act_order=true`). One that
     the workers' engine does not know, or that has no meaning, is refused at once: `unknown_scheme`,
-    `unknown_algorithm`, `bad_option`, `not_defined`, `clashing_algorithms`.
+    `unknown_algorithm`, `bad_option`, `not_defined`, `clashing_algorithms`. An option that has its usual value
+    is left out of its name; two that then are the same are refused: `same_recipe`.
     """
     record = queue.submit(store, spec, user.name)
     response.headers["Location"] = f"/api/v1/runs/{record.id}"

@@ -15,7 +15,7 @@ from quant_lens_engine.figures.metrics import METRICS, Metric, variant_metrics
 from quant_lens_engine.figures.tokens import FONT, GROUND, MODES, MONO, VERDICTS, Mode
 from quant_lens_engine.figures.variant_style import variant_styles
 from quant_lens_engine.schema import RunResult, Variant, numbers
-from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words
+from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words, unmapped_note
 from quant_lens_engine.schema.summary import verdict_sentence
 
 COLUMNS = (
@@ -146,8 +146,11 @@ def _makings(result: RunResult) -> str:
 
 
 def _own_kernels(variant: Variant) -> str:
-    """A custom model says that its loss is its own, and its curvature that of its dequantized weights."""
+    """A custom model says that its loss is its own, and where its curvature was taken, if it was."""
     own = variant.evaluation is not None and variant.evaluation.forward == "own"
+    if own and variant.unmapped is not None:
+        meaning = f"loss and accuracy by the model's own kernels; {unmapped_note(variant.unmapped)}"
+        return f' <small title="{escape(meaning, quote=True)}">own kernels; no curvature</small>'
     meaning = "loss and accuracy by the model's own kernels; curvature and lines at its dequantized weights"
     return f' <small title="{meaning}">own kernels; curvature at dequantized weights</small>' if own else ""
 

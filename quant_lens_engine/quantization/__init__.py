@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quant_lens_engine.quantization.algorithms import check_recipe
+    from quant_lens_engine.quantization.algorithms import check_recipe, usual_options
     from quant_lens_engine.quantization.catalog import available_schemes
     from quant_lens_engine.quantization.custom import custom_variant
     from quant_lens_engine.quantization.fake_quant import FakeQuantize, fake_quantize
@@ -43,6 +43,7 @@ _FILES = {
     "quantize": "model_quantization",
     "refuse_recipe": "model_quantization",
     "torchao_config": "torchao_export",
+    "usual_options": "algorithms",
 }
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "quantize",
     "refuse_recipe",
     "torchao_config",
+    "usual_options",
 ]
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.observers import OBSERVERS
 from quant_lens_engine.observers.min_max import nothing_observed
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.blocks import join_blocks, span_of, split_blocks, working
-from quant_lens_engine.quantization.instrumented_forward import Activation
 from quant_lens_engine.quantizers import QUANTIZERS, QParams, Range
 from quant_lens_engine.schema.number_format import ActivationFormat
 
@@ -62,7 +62,7 @@ class ActivationQuantizer:
     """Rounds one activation of a network.
 
     Before a convolution features lie on axis 1 and a token is a whole row of the batch; elsewhere features lie on the
-    last axis.
+    last axis. The rows of the batch lie where the place says, in values of two axes on the first.
 
     Args:
         place: where it is met.
@@ -125,11 +125,11 @@ class ActivationQuantizer:
         if not bool(torch.isfinite(values).all()):
             raise NumericalError(
                 f"the input of {self.place.name} is not finite on the calibration rows",
-                hint="the float model overflows there: check the data's transform",
+                hint="look at the data's transform, at masks that leave a query no key, and at a dtype's range",
                 code="non_finite_activations",
             )
         self._watched = True
-        self._observer.update(self._smoothed(values))
+        self._observer.update(self._rows_first(self._smoothed(values)))
 
     def _next(self, values: Tensor) -> tuple[Tensor, Tensor]:
         tape = self.control.tape
@@ -144,7 +144,7 @@ class ActivationQuantizer:
 
     def _rounded(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Q(values), and where they were rounded rather than clipped."""
-        smoothed = working(self._smoothed(values))
+        smoothed = self._rows_first(working(self._smoothed(values)))
         blocks, spans, whole = self._blocks(smoothed)
         parts = [self._round_block(block, span, whole) for block, span in zip(blocks, spans, strict=True)]
         if self.fmt.granularity == "group":
@@ -154,7 +154,8 @@ class ActivationQuantizer:
                 for part in zip(*parts, strict=True)
             )
         else:
-            rounded, mask = (part.reshape(values.shape) for part in parts[0])
+            rounded, mask = (part.reshape(smoothed.shape) for part in parts[0])
+        rounded, mask = (part.movedim(0, self._batch_axis(part)) for part in (rounded, mask))
         return self._unsmoothed(rounded).to(values.dtype), mask.to(values.dtype)
 
     def _round_block(self, block: Tensor, span: Range, whole: Range | None) -> tuple[Tensor, Tensor]:
@@ -194,6 +195,12 @@ class ActivationQuantizer:
         if self.span.low.device != values.device or self.span.low.dtype != values.dtype:
             self.span = Range(self.span.low.to(values), self.span.high.to(values))
         return self.span
+
+    def _rows_first(self, values: Tensor) -> Tensor:
+        return values.movedim(self._batch_axis(values), 0)
+
+    def _batch_axis(self, values: Tensor) -> int:
+        return self.place.batch_axis if values.dim() > 2 else 0
 
     def _smoothed(self, values: Tensor) -> Tensor:
         return values if self.smoothing is None else values / self._factors(values)

@@ -39,7 +39,9 @@ def multihead_attention(
     heads = module.num_heads
     q, k, v = (tensor.reshape(*tensor.shape[:-1], heads, -1).transpose(1, 2) for tensor in (q, k, v))
     bias = _mask(module, attn_mask, key_padding_mask, q, k, is_causal=is_causal and attn_mask is None)
-    context, probabilities = attend(rounded, q, k, v, bias)
+    # torch takes its plain softmax where weights are asked for, NaN in a row without keys; elsewhere its SDPA
+    softmax = torch.softmax if need_weights else safe_softmax
+    context, probabilities = attend(rounded, q, k, v, bias, softmax=softmax)
     merged = context.transpose(1, 2).flatten(2)
     output = F.linear(rounded("out_proj", merged), module.out_proj.weight, module.out_proj.bias)
     shown = None
@@ -52,13 +54,27 @@ def multihead_attention(
 
 def attend(
     rounded: RoundActivation, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None,
-    scale: float | None = None,
+    scale: float | None = None, softmax: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """softmax(q·kᵀ · scale + bias) · v and the probabilities; axes (…, heads, tokens, features)."""
+    """softmax(q·kᵀ · scale + bias) · v and the probabilities; axes (…, heads, tokens, features). Without a ``softmax``
+    it is :func:`safe_softmax`, as in SDPA."""
     query, key, value = rounded("query", query), rounded("key", key), rounded("value", value)
     scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    probabilities = torch.softmax(scores if bias is None else scores + bias, dim=-1)
+    probabilities = (softmax or safe_softmax)(scores if bias is None else scores + bias, -1)
     return rounded("probabilities", probabilities) @ value, probabilities
+
+
+def safe_softmax(scores: Tensor, dim: int) -> Tensor:
+    """softmax, and 0 along ``dim`` where every score is −∞: a query whose keys are all masked attends to nothing.
+
+    Such scores are replaced before the softmax too: with its NaN behind them, no derivative would be finite.
+
+    Example:
+        >>> safe_softmax(torch.tensor([[0.0, -math.inf], [-math.inf, -math.inf]]), -1).tolist()
+        [[1.0, 0.0], [0.0, 0.0]]
+    """
+    empty = (scores == -math.inf).all(dim, keepdim=True)
+    return torch.softmax(scores.masked_fill(empty, 0.0), dim).masked_fill(empty, 0.0)
 
 
 def scaled_dot_product(

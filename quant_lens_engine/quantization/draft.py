@@ -13,7 +13,8 @@ from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization.blocks import working
 from quant_lens_engine.quantization.grid import Grid, observe_grid
 from quant_lens_engine.quantization.layer_inputs import Moments, role_of, why_no_inputs
-from quant_lens_engine.quantization.layers import WeightSite, WeightSurvey, run_order
+from quant_lens_engine.quantization.layer_order import layers_run
+from quant_lens_engine.quantization.layers import WeightSite, WeightSurvey
 from quant_lens_engine.quantization.quantized_forward import QuantizedForward
 from quant_lens_engine.quantization.rounding import (
     UNSCALED,
@@ -134,15 +135,16 @@ class Draft:
         made."""
         kept: list[WeightSite] = []
         reasons: dict[str, list[str]] = {}
+        run = layers_run(self.rows)
         for site in self.survey.sites:
-            reason = why_no_inputs(self.model, site)
+            reason = why_no_inputs(self.model, site, by_function=site.module in run.by_function)
             if reason is None:
                 kept.append(site)
             else:
                 reasons.setdefault(reason, []).append(site.layer)
         for reason, names in reasons.items():
-            self.notes.append(f"{algorithm}: {', '.join(names)} rounded to nearest: {reason}")
-        places = {name: place for place, name in enumerate(run_order(self.rows))}
+            self.notes.append(f"{algorithm} passes over {', '.join(names)}: {reason}")
+        places = {name: place for place, name in enumerate(run.order)}
         return sorted(
             kept, key=lambda site: places.get(site.module, places.get(site.module.rpartition(".")[0], len(places)))
         )
@@ -151,7 +153,10 @@ class Draft:
         """The layers that calibration rows have come to; of the others a note is made."""
         missed = [site.layer for site in sites if not moments[site.parameter].seen]
         if missed:
-            self.notes.append(f"{algorithm} passes over {', '.join(missed)}: no calibration row comes by")
+            self.notes.append(
+                f"{algorithm} passes over {', '.join(missed)}: no calibration row comes by, or a function is given the "
+                "weight that is not followed (followed are F.linear, convolutions and x @ weight.T)"
+            )
         return [site for site in sites if moments[site.parameter].seen]
 
     def tell(self, what: str, done: int, total: int) -> None:

@@ -13,7 +13,7 @@ import weakref
 import torch
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import NumericalError, SchemeError
+from quant_lens_engine.errors import InputError, NumericalError, SchemeError
 from quant_lens_engine.filters import ROWS, FilterLayout
 from quant_lens_engine.quantization.blocks import round_trip
 from quant_lens_engine.schema import QuantizationScheme, parse_scheme
@@ -33,6 +33,7 @@ def fake_quantize(tensor: Tensor, scheme: str | QuantizationScheme, layout: Filt
         Its derivative with respect to ``tensor`` is the identity.
 
     Raises:
+        InputError: ``not_a_tensor``.
         SchemeError: an unknown scheme, or a tensor that is not floating point.
         NumericalError: ``non_finite_weights``. Under ``vmap``, where a value cannot be asked for, the channel or group
             of a non-finite weight becomes NaN instead.
@@ -42,6 +43,11 @@ def fake_quantize(tensor: Tensor, scheme: str | QuantizationScheme, layout: Filt
         tensor([[ 0.0000, -0.6667,  1.0000]])
     """
     parsed = parse_scheme(scheme)
+    given: object = tensor
+    if not isinstance(given, Tensor):
+        raise InputError(
+            f"a tensor is wanted, not a {type(given).__name__}", hint="give torch.tensor(values)", code="not_a_tensor"
+        )
     if not tensor.is_floating_point():
         raise SchemeError(f"only floating-point tensors can be quantized, not {tensor.dtype}", code="not_floating")
     if _known_non_finite(tensor):

@@ -1,11 +1,11 @@
-"""A forward pass with a place to look at, and to change, each activation: hooks at layers, attention written out."""
+"""A forward pass with a place to look at, and to change, each activation: hooks at layers, a watch over functions that
+are given a layer's weight, attention written out."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,43 +14,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from quant_lens_engine.objective.function import Point
+from quant_lens_engine.quantization.activation import Activation, Visit
 from quant_lens_engine.quantization.attention import multihead_attention, scaled_dot_product
+from quant_lens_engine.quantization.batch_axis import batch_axes
 from quant_lens_engine.quantization.layers import CONVOLUTIONS, EMBEDDINGS, TRANSPOSED_CONVOLUTIONS
+from quant_lens_engine.quantization.weight_reads import WeightReads
 
 _SPATIAL = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS)
 _MATRIX_PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm)
 
-
-@dataclass(frozen=True)
-class Activation:
-    """Where an activation is met.
-
-    Attributes:
-        layer: the layer whose input it is; of what attention multiplies, the attention's name or number.
-        module: the name of the module whose weight it is multiplied with; of attention's products, the same as layer.
-        role: ``input``; for the projections of attention ``input``, or ``query``, ``key`` and ``value`` where they
-            differ; for its products ``queries``, ``keys``, ``values``, ``probabilities``, ``left`` and ``right``.
-        spatial: it enters a convolution: features lie on axis 1, elsewhere on the last.
-    """
-
-    layer: str
-    module: str
-    role: str = "input"
-    spatial: bool = False
-
-    @property
-    def name(self) -> str:
-        """The layer's, with the role where that is not its only input."""
-        return self.layer if self.role == "input" else f"{self.layer}.{self.role}"
-
-    @property
-    def inside_attention(self) -> bool:
-        """Whether it is a factor of attention's products, not the input of a layer with weights."""
-        return self.role in ("queries", "keys", "values", "probabilities", "left", "right")
-
-
-Visit = Callable[[Activation, Tensor], Tensor]
-"""``(activation, values) -> values`` as the layer behind gets them."""
 
 ATTENTION_ROLES = {"query": "queries", "key": "keys", "value": "values", "probabilities": "probabilities"}
 
@@ -76,7 +48,9 @@ class InstrumentedForward:
     ) -> None:  # fmt: skip
         self.model = structural_copy(model)
         self.visit = visit
-        self._mode = _AttentionMode(self, written_out) if products else None
+        self._batch_axes = batch_axes(self.model)
+        self._reads = WeightReads(self.model, modules, self._batch_axes)
+        self._mode = _FunctionMode(visit, self._reads, products, written_out, self.model)
         for name, module in self.model.named_modules():
             if isinstance(module, nn.MultiheadAttention):
                 owners = {"in_proj": name, "out_proj": _joined(name, "out_proj")}
@@ -84,17 +58,16 @@ class InstrumentedForward:
                 if visited or products:
                     self._write_out(name, module, visited, products)
             elif name in modules and not isinstance(module, EMBEDDINGS) and not self._is_inside_attention(name):
-                self._hook(Activation(name, name, spatial=isinstance(module, _SPATIAL)), module)
+                spatial = isinstance(module, _SPATIAL)
+                batch_axis = 0 if spatial else self._batch_axes[name]
+                self._hook(Activation(name, name, spatial=spatial, batch_axis=batch_axis), module)
 
     def prepare(self, batch: int, at: Callable[[Point], Any]) -> None:
         """Nothing: each pass stands by itself."""
 
     @contextmanager
     def around(self, batch: int) -> Iterator[None]:  # noqa: ARG002
-        """Watch for calls of attention."""
-        if self._mode is None:
-            yield
-            return
+        """Watch for functions that are given a weight, and for calls of attention."""
         self._mode.begin()
         with self._mode:
             yield
@@ -103,43 +76,62 @@ class InstrumentedForward:
         def visit_input(
             _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            if inputs and isinstance(inputs[0], Tensor):
-                return (self.visit(activation, inputs[0]), *inputs[1:]), named
-            name = None if inputs else next(iter(named), None)
-            if name is None or not isinstance(named[name], Tensor):
-                return None
-            return inputs, named | {name: self.visit(activation, named[name])}
+            seen = self._visit_first(activation, inputs, named)
+            self._reads.running.append(None if seen is None else activation.module)
+            return seen
+
+        def ended(*_: Any) -> None:
+            if self._reads.running:
+                self._reads.running.pop()
 
         module.register_forward_pre_hook(visit_input, with_kwargs=True)
+        module.register_forward_hook(ended, always_call=True)
 
-    def _write_out(self, name: str, module: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
+    def _visit_first(
+        self, activation: Activation, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments with the first of them visited; None where it is no tensor."""
+        if inputs and isinstance(inputs[0], Tensor):
+            return (self.visit(activation, inputs[0]), *inputs[1:]), named
+        name = None if inputs else next(iter(named), None)
+        if name is None or not isinstance(named[name], Tensor):
+            return None
+        return inputs, named | {name: self.visit(activation, named[name])}
+
+    def _write_out(self, name: str, attention: nn.MultiheadAttention, visited: dict[str, str], products: bool) -> None:
         """Attention whose parts can be seen, in place of the fused function."""
 
         def seen(role: str, values: Tensor) -> Tensor:
             projection, _, part = role.partition(".")
             if projection in visited:
-                place = Activation(_joined(name, projection), visited[projection], part or "input")
-                return self.visit(place, values)
+                # what reaches the output projection has the batch first, however the module is given it
+                batch_axis = self._batch_axes[name] if projection == "in_proj" else 0
+                layer, module = _joined(name, projection), visited[projection]
+                return self.visit(Activation(layer, module, part or "input", batch_axis=batch_axis), values)
             if role in ATTENTION_ROLES and products:
                 return self.visit(Activation(name or "attention", name, ATTENTION_ROLES[role]), values)
             return values
 
         def written_out(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-            with nullcontext() if self._mode is None else self._mode.resting():
-                return multihead_attention(module, seen, *args, **kwargs)
+            with self._mode.resting():
+                return multihead_attention(attention, seen, *args, **kwargs)
 
-        module.forward = written_out  # type: ignore[method-assign]
+        attention.forward = written_out  # type: ignore[method-assign]
 
     def _is_inside_attention(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
 
 
-class _AttentionMode(TorchFunctionMode):
-    """Shows what ``F.scaled_dot_product_attention`` takes, and products of two activations."""
+class _FunctionMode(TorchFunctionMode):
+    """Shows what functions multiply layers' weights with; what ``F.scaled_dot_product_attention`` takes, and products
+    of two activations, where that is asked for."""
 
-    def __init__(self, forward: InstrumentedForward, written_out: bool) -> None:
+    def __init__(
+        self, visit: Visit, reads: WeightReads, products: bool, written_out: bool, model: nn.Module
+    ) -> None:  # fmt: skip
         super().__init__()
-        self._forward, self._written_out = forward, written_out
+        self._visit, self._reads, self._model = visit, reads, model
+        self._products, self._written_out = products, products and written_out
         self._calls = 0
         self._rests = False
         self._parameters: set[int] | None = None
@@ -156,15 +148,17 @@ class _AttentionMode(TorchFunctionMode):
     def begin(self) -> None:
         """A new pass: calls are counted from 1, so that the same call has the same name in each."""
         self._calls, self._parameters = 0, None
+        self._reads.begin()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Show the arguments of attention; everything else passes."""
+        """Show the arguments of layers and of attention; everything else passes."""
         kwargs = kwargs or {}
         if self._rests:
             return func(*args, **kwargs)
-        if func is F.scaled_dot_product_attention:
+        args, kwargs = self._reads.shown(func, args, kwargs, self._visit)
+        if self._products and func is F.scaled_dot_product_attention:
             label = self._label("attention")
             return scaled_dot_product(lambda role, x: self._seen(label, ATTENTION_ROLES[role], x), *args, **kwargs)
         if self._written_out and func in _MATRIX_PRODUCTS and self._multiplies_activations(args):
@@ -173,7 +167,7 @@ class _AttentionMode(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _seen(self, label: str, role: str, values: Tensor) -> Tensor:
-        return self._forward.visit(Activation(label, label, role), values)
+        return self._visit(Activation(label, label, role), values)
 
     def _multiplies_activations(self, args: tuple[Any, ...]) -> bool:
         return len(args) == 2 and all(
@@ -184,7 +178,7 @@ class _AttentionMode(TorchFunctionMode):
     def _is_parameter(self, tensor: Tensor) -> bool:
         """A weight, or a view of one (the experts of a mixture have three axes)."""
         if self._parameters is None:
-            self._parameters = {id(parameter) for parameter in self._forward.model.parameters()}
+            self._parameters = {id(parameter) for parameter in self._model.parameters()}
         return id(tensor) in self._parameters or (tensor._base is not None and id(tensor._base) in self._parameters)
 
     def _label(self, kind: str) -> str:
@@ -195,6 +189,9 @@ class _AttentionMode(TorchFunctionMode):
 def structural_copy(model: nn.Module) -> nn.Module:
     """The modules copied, their parameters and buffers shared."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    # what a pass has left behind (old-style weight_norm) is computed anew by the next, and torch refuses to copy it
+    left = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    shared |= {id(value): value.detach() for value in left if not value.is_leaf}
     return copy.deepcopy(model, shared)
 
 

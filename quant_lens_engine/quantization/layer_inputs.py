@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.blocks import working
-from quant_lens_engine.quantization.instrumented_forward import Activation, InstrumentedForward
+from quant_lens_engine.quantization.instrumented_forward import InstrumentedForward
 from quant_lens_engine.quantization.layers import CONVOLUTIONS, EMBEDDINGS, TRANSPOSED_CONVOLUTIONS, WeightSite
 from quant_lens_engine.quantization.quantized_forward import QuantizedForward
 
@@ -26,10 +27,18 @@ _MOMENT_BYTES = 2**30
 """What second moments of several layers may take in one pass."""
 
 
-def why_no_inputs(model: nn.Module, site: WeightSite) -> str | None:
-    """Why a weight's inputs are no matrix; None where they are."""
+def why_no_inputs(model: nn.Module, site: WeightSite, *, by_function: bool = False) -> str | None:
+    """Why a weight's inputs are no matrix; None where they are.
+
+    Args:
+        model: the network.
+        site: the weight.
+        by_function: a function multiplies with it, though its module may not (a head that reads an embedding).
+    """
     module = model.get_submodule(site.module)
     if isinstance(module, EMBEDDINGS):
+        if by_function:
+            return None
         return "an embedding looks rows up: it multiplies nothing"
     if isinstance(module, TRANSPOSED_CONVOLUTIONS):
         return "the inputs of a transposed convolution overlap"
@@ -237,7 +246,7 @@ class InputWatch:
         through = self._through
         if through is not None:
             values = through.rounded(activation, values)
-        if not activation.inside_attention and activation.module in self._modules:
+        if activation.is_layer_input and activation.module in self._modules:
             content = values.clone() if self._writes_in_place else values
             self._seen.append(_Seen(activation, values, values._version, content))
             if self._calls is not None and len(self._seen) == self._calls:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -11,12 +11,13 @@ from torch import nn
 
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.filters import FilterLayout, is_columns_linear, is_expert_tensor, layout_of
-from quant_lens_engine.objective import Objective
 from quant_lens_engine.schema import LayerChoice, SkippedLayer
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+ENDS = ("first", "head")
+"""Patterns that mean the layer that runs first, and the one that runs last."""
 
 _ONE_WEIGHT = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *EMBEDDINGS)
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -47,7 +48,7 @@ class WeightSurvey:
     """What :func:`survey_weights` found.
 
     Attributes:
-        sites: each tensor to round, once.
+        sites: each tensor to round, once; of tied layers the first that is no embedding stands for all.
         modules: names of the modules that compute with those tensors; tied ones each.
         skipped: layers with weights that stay in float.
     """
@@ -94,29 +95,8 @@ def survey_weights(
         unquantized += [
             SkippedLayer(name=name or "(model)", reason=reason) for reason in _reasons(module, left, rounded)
         ]
-    return _chosen(sites, unquantized, choice, order)
-
-
-def run_order(objective: Objective) -> list[str]:
-    """Names of the modules that a pass calls, in the order in which their first calls end.
-
-    Example:
-        >>> import torch
-        >>> run_order(Objective(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), [(torch.eye(2), torch.tensor([0, 1]))]))
-        ['0', '1', '']
-    """
-    ended: dict[str, None] = {}
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: ended.setdefault(name))
-        for name, module in objective.model.named_modules()
-    ]
-    try:
-        first = next(iter(objective.batches()))
-        objective.scores(first.select(slice(0, min(2, first.rows))))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(ended)
+    lookups = {name for name, module in model.named_modules() if isinstance(module, EMBEDDINGS)}
+    return _chosen(sites, unquantized, choice, order, lookups)
 
 
 def quantized_parameters(module: nn.Module) -> tuple[str, ...]:
@@ -132,8 +112,9 @@ def quantized_parameters(module: nn.Module) -> tuple[str, ...]:
 
 
 def _chosen(
-    sites: list[WeightSite], unquantized: list[SkippedLayer], choice: LayerChoice, order: Sequence[str] | None
-) -> WeightSurvey:
+    sites: list[WeightSite], unquantized: list[SkippedLayer], choice: LayerChoice, order: Sequence[str] | None,
+    lookups: Collection[str],
+) -> WeightSurvey:  # fmt: skip
     ends = _ends(sites, order)
     _require_matches(sites, ends, choice)
     reasons: dict[str, str] = {}
@@ -148,8 +129,9 @@ def _chosen(
     for site in sites:
         if site.parameter in floating:
             reasons.setdefault(site.layer, "left in float: it shares its weight with a layer that was skipped")
-        else:
-            kept.setdefault(site.parameter, site)
+        elif site.parameter not in kept or kept[site.parameter].module in lookups:
+            kept.pop(site.parameter, None)  # of tied layers the first that multiplies: it has inputs, and a bias
+            kept[site.parameter] = site
     skipped = [SkippedLayer(name=name, reason=reason) for name, reason in reasons.items()] + unquantized
     modules = dict.fromkeys(site.module for site in sites if site.parameter in kept)
     return WeightSurvey(list(kept.values()), list(modules), skipped)
@@ -169,7 +151,7 @@ def _ends(sites: list[WeightSite], order: Sequence[str] | None) -> dict[str, str
 
     ran = [(place, site) for site in sites if (place := ended(site)) is not None]
     ordered = [site for _, site in sorted(ran, key=lambda pair: pair[0])] or sites
-    return {"first": ordered[0].module, "head": ordered[-1].module}
+    return dict(zip(ENDS, (ordered[0].module, ordered[-1].module), strict=True))
 
 
 def _matches(site: WeightSite, pattern: str, ends: dict[str, str]) -> bool:

@@ -16,7 +16,8 @@ from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization.algorithms import Algorithm, check_recipe
 from quant_lens_engine.quantization.blocks import stored_bits
 from quant_lens_engine.quantization.draft import Draft, needs_calibration
-from quant_lens_engine.quantization.layers import WeightSite, WeightSurvey, run_order, survey_weights
+from quant_lens_engine.quantization.layer_order import run_order
+from quant_lens_engine.quantization.layers import EMBEDDINGS, ENDS, WeightSite, WeightSurvey, survey_weights
 from quant_lens_engine.quantization.quantized_forward import QuantizedForward
 from quant_lens_engine.quantization.rounding import PointRounding
 from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
@@ -59,6 +60,7 @@ def quantize(
     check_finite_weights(model)
     survey = _survey(model, parsed, algorithms, calibration)
     draft = Draft(model, scheme, survey, calibration, overlap, seed, progress, stage)
+    _note_order(draft, parsed)
     for phase in ("prepare", "activations", "range", "round", "correct", "train"):
         if phase == "activations" and scheme.rounds_activations:
             draft.forward = _calibrated(draft, calibration)
@@ -206,6 +208,16 @@ def _calibrated(draft: Draft, rows: Objective | None) -> QuantizedForward:
     return forward
 
 
+def _note_order(draft: Draft, recipe: Recipe) -> None:
+    """Say where ``first`` and ``head`` are not by the order of running."""
+    ends = [pattern for pattern in ENDS if pattern in (*recipe.layers.only, *recipe.layers.skip)]
+    if draft.calibration is None and ends:
+        draft.notes.append(
+            f"{' and '.join(ends)} by the order in which layers are named: in which they run is not known without "
+            "calibration rows"
+        )
+
+
 def _note_activations(draft: Draft, rows: Objective | None) -> None:
     """Say which activations stay in float although the scheme rounds activations."""
     assert draft.forward is not None
@@ -221,11 +233,20 @@ def _note_activations(draft: Draft, rows: Objective | None) -> None:
     if rows is None:
         return
     draft.forward.meet(rows)
+    met = {item.place.module for item in draft.forward.quantizers.values() if not item.place.inside_attention}
+    unmet = [name for name, module in modules if name not in met and not isinstance(module, EMBEDDINGS)]
+    if draft.scheme.activations is not None and unmet:
+        draft.notes.append(
+            f"no input of {', '.join(unmet)} was met on the calibration rows: where a layer's module is not called in "
+            "the forward pass, and its weight not given to F.linear, a convolution or x @ weight.T, its input stays in "
+            "float"
+        )
     products = [item for item in draft.forward.quantizers.values() if item.place.inside_attention]
     if draft.forward.rounds_products and not products:
+        seen = ["nn.MultiheadAttention", "F.scaled_dot_product_attention"]
+        seen += ["products of two activations by @, matmul or bmm"] if draft.scheme.attention else []
         draft.notes.append(
-            "no attention was found whose products could be rounded: nn.MultiheadAttention and "
-            "F.scaled_dot_product_attention are seen"
+            f"no attention was found whose products could be rounded: {', '.join(seen[:-1])} and {seen[-1]} are seen"
         )
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
 from quant_lens_engine.progress import SILENT, Progress
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.activation_quantizer import ActivationQuantizer, PassControl, Tape
-from quant_lens_engine.quantization.instrumented_forward import Activation, InstrumentedForward
+from quant_lens_engine.quantization.instrumented_forward import InstrumentedForward
 from quant_lens_engine.schema import ActivationFormat, QuantizationScheme
 
 FROZEN_BYTES = {"cpu": 2**31, "cuda": 2**33}
@@ -23,9 +24,11 @@ FROZEN_BYTES = {"cpu": 2**31, "cuda": 2**33}
 class QuantizedForward:
     """The forward pass of a network with its activations rounded.
 
-    Rounded are the inputs of the layers in ``modules``; where the scheme says so, what attention multiplies, or its
-    keys and values. Attention is found in ``nn.MultiheadAttention`` and in ``F.scaled_dot_product_attention``; with
-    ``-attn``, a product of two activations that a model writes out itself is taken for attention too.
+    Rounded are the inputs of the layers in ``modules``, also where not the module is called but a function is given its
+    weight (``F.linear``, ``F.conv2d`` and the like, ``x @ weight.T``); where the scheme says so, what attention
+    multiplies, or its keys and values. Attention is found in ``nn.MultiheadAttention`` and in
+    ``F.scaled_dot_product_attention``; with ``-attn``, a product of two activations that a model writes out itself is
+    taken for attention too.
 
     Args:
         model: shared, not copied, are its parameters and buffers.
@@ -108,7 +111,7 @@ class QuantizedForward:
         return quantizer(values)
 
     def _factors(self, activation: Activation) -> Tensor | None:
-        if activation.inside_attention:
+        if not activation.is_layer_input:
             return None
         own = self._smoothing.get(f"{activation.module}.{activation.role}")
         return self._smoothing.get(activation.module) if own is None else own

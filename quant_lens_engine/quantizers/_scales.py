@@ -13,11 +13,24 @@ SCALE_BITS = {"float32": 32, "float16": 16, "e8m0": 8, "e4m3": 8}
 SCALE_WORDS = {"float32": "fp32", "float16": "fp16", "e8m0": "e8m0", "e4m3": "e4m3"}
 """What names and descriptions call it."""
 
+_ROUNDED_WORDS = {"e8m0": ", rounded up to a power of two"}
+"""What a formula leaves out: a dtype that rounds by far more than its last digit."""
+
 _EXPONENT_OF_FLOAT32 = 0x7F80_0000
 _EXPONENT_OF_FLOAT64 = 0x7FF0_0000_0000_0000
 
 _LIMITS = {"float16": (2.0**-24, 65504.0), "float32": (2.0**-126, (2 - 2.0**-23) * 2.0**127)}
 """Smallest and largest scale: none underflows to 0, overflows, or has an infinite reciprocal."""
+
+
+def scale_in_words(formula: str, scale_dtype: str) -> str:
+    """What :func:`stored_scale` makes of a formula.
+
+    Example:
+        >>> scale_in_words("amax / 7", "e8m0")
+        'e8m0 scale = amax / 7, rounded up to a power of two'
+    """
+    return f"{SCALE_WORDS[scale_dtype]} scale = {formula}{_ROUNDED_WORDS.get(scale_dtype, '')}"
 
 
 def stored_scale(scale: Tensor, scale_dtype: str) -> Tensor:

@@ -1,7 +1,8 @@
 """Codebooks: a code is the number of a level; real value = level · scale, scale = amax / max |level|.
 
 ``nf4`` holds the quantiles of a normal distribution after Dettmers et al. 2023 (QLoRA, arXiv:2305.14314). Any other
-codebook is given by its levels: ``codebook[-1:-0.5:0:0.5:1]-g64``.
+codebook is given by its levels: ``codebook[-1:-0.5:0:0.5:1]-g64``. They are of both signs. Without a level of 0, as in
+a binary network's ``codebook[-1:1]``, no weight is 0 afterwards, and the description says so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
-from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
+from quant_lens_engine.quantizers._scales import SCALE_BITS, scale_in_words, stored_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,9 @@ NF4_LEVELS = (
 )  # fmt: skip
 
 MOST_LEVELS = 256
+
+_NUMBER = re.compile(r"[+-]?(inf|nan|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+"""Narrower than Python's own, which reads digits of every script, spaces and underscores."""
 
 NARROWEST = 1e-5
 """Levels of a codebook are no nearer to each other than this part of its reach."""
@@ -45,10 +49,10 @@ class CodebookQuantizer:
         """The levels, where the name holds them."""
         if self._known is not None:
             return {}
-        try:
-            levels = tuple(float(part) for part in match["levels"].split(":"))
-        except ValueError:
-            raise ValueError("a codebook is a list of numbers: codebook[-1:0:1]") from None
+        parts = match["levels"].split(":")
+        if not all(map(_NUMBER.fullmatch, parts)):
+            raise ValueError("a codebook is a list of numbers: codebook[-1:0:1]")
+        levels = tuple(map(float, parts))
         return {"levels": levels, "bits": _bits(levels)}
 
     def stem_of(self, fmt: NumberFormat) -> str:
@@ -58,7 +62,7 @@ class CodebookQuantizer:
         return f"codebook[{':'.join(map(_written, fmt.levels))}]"
 
     def check(self, fmt: NumberFormat) -> None:
-        """Ascending levels, with as many bits as their number needs."""
+        """Ascending levels of both signs, with as many bits as their number needs. A level of 0 there need not be."""
         levels = fmt.levels
         if self._known is not None and levels != self._known:
             raise ValueError(f"{fmt.format} has levels of its own: name another codebook codebook[…]")
@@ -66,6 +70,9 @@ class CodebookQuantizer:
             raise ValueError(f"a codebook has 2 to {MOST_LEVELS} levels, not {len(levels)}")
         if not all(low < high for low, high in pairwise(levels)) or not all(map(math.isfinite, levels)):
             raise ValueError("the levels of a codebook are finite and ascend")
+        if not levels[0] < 0 < levels[-1]:
+            sign = "negative" if levels[0] >= 0 else "positive"
+            raise ValueError(f"a codebook has levels of both signs: every {sign} value would lose its sign without one")
         if min(high - low for low, high in pairwise(levels)) < NARROWEST * (levels[-1] - levels[0]):
             raise ValueError(f"two levels of a codebook lie closer than {NARROWEST:g} of its reach")
         if fmt.bits != _bits(levels):
@@ -83,7 +90,9 @@ class CodebookQuantizer:
         """For example ``NF4, quantiles of a normal distribution; fp16 scale = amax``."""
         what = "NF4, quantiles of a normal distribution" if self._known else f"a codebook of {len(fmt.levels)} levels"
         reach = _reach(fmt)
-        return f"{what}; {SCALE_WORDS[fmt.scale_dtype]} scale = amax{'' if reach == 1 else f' / {reach:g}'}"
+        what += "" if 0 in fmt.levels else ", no zero level"
+        formula = "amax" if reach == 1 else f"amax / {reach:g}"
+        return f"{what}; {scale_in_words(formula, fmt.scale_dtype)}"
 
     def stored_bits(self, fmt: NumberFormat) -> StoredBits:
         """A level's number, and a scale a block; the levels themselves are the scheme's."""
@@ -148,8 +157,8 @@ def _cells(levels: tuple[float, ...]) -> _Cells:
 
 
 def _written(level: float) -> str:
-    """Without the plus of an exponent, which joins the steps of a recipe."""
-    return repr(level).removesuffix(".0").replace("e+", "e")
+    """Without the plus of an exponent, which joins the steps of a recipe, and without the sign of −0."""
+    return repr(level + 0.0).removesuffix(".0").replace("e+", "e")
 
 
 def _bits(levels: Sequence[float]) -> int:

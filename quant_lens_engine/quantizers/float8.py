@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
 from quant_lens_engine.quantizers._elements import ElementCodes
 from quant_lens_engine.quantizers._minifloat import E4M3, E5M2, Minifloat
-from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
-
-if TYPE_CHECKING:
-    pass
+from quant_lens_engine.quantizers._scales import SCALE_BITS, scale_in_words, stored_scale
 
 
 class Float8Quantizer(ElementCodes):
@@ -51,8 +48,8 @@ class Float8Quantizer(ElementCodes):
 
     def describe(self, fmt: NumberFormat) -> str:
         """For example ``FP8 E4M3; fp32 scale = amax / 448``."""
-        scale = SCALE_WORDS[fmt.scale_dtype]
-        return f"FP8 {self.element.name.upper()}; {scale} scale = amax / {self.element.largest:g}"
+        scale = scale_in_words(f"amax / {self.element.largest:g}", fmt.scale_dtype)
+        return f"FP8 {self.element.name.upper()}; {scale}"
 
     def stored_bits(self, fmt: NumberFormat) -> StoredBits:
         """Eight, and a scale a block."""

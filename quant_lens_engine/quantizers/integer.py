@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, QParams, Range, StoredBits
-from quant_lens_engine.quantizers._scales import SCALE_BITS, SCALE_WORDS, stored_scale
+from quant_lens_engine.quantizers._scales import SCALE_BITS, scale_in_words, stored_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,12 +33,14 @@ class IntegerQuantizer:
     """Uniform integer codes."""
 
     family = "integer"
-    stem = re.compile(r"int(?P<bits>\d+)")
+    stem = re.compile(r"int(?P<bits>[0-9]+)")
     defaults: Mapping[str, Any] = {}
 
     def fields(self, match: re.Match[str]) -> dict[str, Any]:
-        """The number of bits."""
-        return {"bits": int(match["bits"])}
+        """The number of bits, one that there is."""
+        bits = int(match["bits"])
+        _refuse_width(bits)
+        return {"bits": bits}
 
     def stem_of(self, fmt: NumberFormat) -> str:
         """``int4``."""
@@ -46,8 +48,7 @@ class IntegerQuantizer:
 
     def check(self, fmt: NumberFormat) -> None:
         """2 to 8 bits or 16; an asymmetric format has no narrow range, a scale of e4m3 belongs to NVFP4."""
-        if not (2 <= fmt.bits <= 8 or fmt.bits == 16):
-            raise ValueError(f"int{fmt.bits}: integer schemes have 2 to 8 bits, or 16")
+        _refuse_width(fmt.bits)
         if not fmt.symmetric and fmt.full_range:
             raise ValueError("-asym clashes with -full: asymmetric schemes always use the full range")
         if fmt.scale_dtype == "e4m3":
@@ -60,13 +61,12 @@ class IntegerQuantizer:
     def describe(self, fmt: NumberFormat) -> str:
         """For example ``INT4, symmetric; scale = amax / 7``."""
         if not fmt.symmetric:
-            kind, formula = "asymmetric", f"(max − min) / {2**fmt.bits - 1}"
+            kind, formula = "asymmetric", f"(max − min) / {2**fmt.bits - 1} with min ≤ 0 ≤ max"
         elif fmt.full_range:
             kind, formula = "symmetric, full range", f"amax / {(2**fmt.bits - 1) / 2}"
         else:
             kind, formula = "symmetric", f"amax / {2 ** (fmt.bits - 1) - 1}"
-        rounded = ", rounded up to a power of two" if fmt.scale_dtype == "e8m0" else ""
-        return f"INT{fmt.bits}, {kind}; {SCALE_WORDS[fmt.scale_dtype]} scale = {formula}{rounded}"
+        return f"INT{fmt.bits}, {kind}; {scale_in_words(formula, fmt.scale_dtype)}"
 
     def stored_bits(self, fmt: NumberFormat) -> StoredBits:
         """B an element; a block stores its scale and, if asymmetric, a zero point of B bits."""
@@ -101,6 +101,11 @@ class IntegerQuantizer:
         low, high = _codes(fmt)
         zero = 0 if qparams.zero_point is None else qparams.zero_point
         return Range((low - 0.5 - zero) * qparams.scale, (high + 0.5 - zero) * qparams.scale)
+
+
+def _refuse_width(bits: int) -> None:
+    if not (2 <= bits <= 8 or bits == 16):
+        raise ValueError(f"int{bits}: integer schemes have 2 to 8 bits, or 16")
 
 
 def _codes(fmt: NumberFormat) -> tuple[int, int]:

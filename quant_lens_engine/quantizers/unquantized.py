@@ -34,7 +34,7 @@ class Unquantized:
             raise ValueError(f"float weights count as 32 bits, not {fmt.bits}: they stay as they are")
         chosen = fmt.symmetric, fmt.full_range, fmt.granularity, fmt.group_size, fmt.scale_dtype, fmt.levels
         if chosen != (True, False, "tensor", None, "float32", ()):
-            raise ValueError("float weights have no scale, group or zero point to choose")
+            raise ValueError("float weights have no scale, group or zero point to choose: they stay as they are")
 
     def offered(self) -> Sequence[str]:
         """Nothing by itself."""

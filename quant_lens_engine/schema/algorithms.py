@@ -134,7 +134,8 @@ def options_model(facts: Sequence[OptionFacts]) -> type[BaseModel]:
 
 
 def read_options(algorithm: str, options: type[BaseModel], given: Mapping[str, Any]) -> BaseModel:
-    """The options of an algorithm as a record.
+    """The options of an algorithm as a record. A value is of its option's type already (a recipe's options are): ``1``
+    for ``true``, or a text that could be read as a number, would be a second name for one recipe.
 
     Raises:
         SchemeError: ``bad_option``.
@@ -147,7 +148,7 @@ def read_options(algorithm: str, options: type[BaseModel], given: Mapping[str, A
         it has no options
     """
     try:
-        return options.model_validate(dict(given))
+        return options.model_validate(dict(given), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         known = [f"{key}={_written(value.default)}" for key, value in options.model_fields.items()]

@@ -107,6 +107,7 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         variant.activations = evaluate.activations
         variant.calibrated_by = evaluate.calibrated_by
         variant.notes = evaluate.notes
+        variant.unmapped = evaluate.unmapped
         variant.evaluation = evaluate.evaluation
     if (curvature := _payload(stages, StageKey("curvature", name), CurvaturePayload)) is not None:
         variant.curvature = curvature.curvature

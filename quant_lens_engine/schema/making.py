@@ -48,6 +48,19 @@ def makings(result: RunResult, algorithms: Sequence[AlgorithmFacts] = ()) -> lis
     return found
 
 
+def unmapped_note(reason: str) -> str:
+    """What a reader should know of a custom model whose weights are no point among the float model's parameters.
+
+    Example:
+        >>> unmapped_note("there is no 0.weight")[:60]
+        'curvature and landscape were not measured, and size and bits'
+    """
+    return (
+        "curvature and landscape were not measured, and size and bits are not known: its weights could not be laid "
+        f"onto the float model's. {reason[0].upper()}{reason[1:]}."
+    )
+
+
 def calibrated_variants(result: RunResult) -> list[str]:
     """The variants that looked at calibration rows."""
     return [variant.name for variant in result.variants if variant.calibrated_by]

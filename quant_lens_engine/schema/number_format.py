@@ -24,7 +24,8 @@ class NumberFormat(Request):
     Attributes:
         format: the registered quantizer (:data:`quant_lens_engine.quantizers.QUANTIZERS`).
         bits: stored bits of one element, scales not counted.
-        symmetric: no zero point; zero stays zero.
+        symmetric: no zero point. Zero stays zero where it is among the codes' values, as it is in every format but a
+            codebook without a level of 0.
         full_range: an integer format uses its most negative code too.
         granularity: what shares one scale.
         group_size: elements that share one scale, for ``group``; the edge of a square tile, for ``block``.
@@ -88,6 +89,9 @@ class ActivationFormat(NumberFormat):
             before a convolution, whose kernel sums over positions); ``group``: consecutive features, as in MX.
         dynamic: ranges come from the values themselves, at each pass; otherwise from calibration rows. A dynamic scale
             a tensor is one for each row of the batch, as at batch size 1, so that batching never changes the answer.
+            Rows lie on the first axis; in torch's attention, transformers and recurrent layers with
+            ``batch_first=False``, and the layers inside, on the second. A layer outside them that is given the sequence
+            first is not recognised: there a scale is one for each position, over all rows.
         observer: how a static range is chosen (:data:`quant_lens_engine.observers.OBSERVERS`).
 
     Example:

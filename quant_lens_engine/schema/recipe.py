@@ -7,24 +7,25 @@ Its name holds all of it, so it can stand wherever a scheme's name can::
     int4-g128   int3+gptq   int3-g64+gptq:act_order=true   w8a8+smoothquant+gptq   int4+skip:first:head
     int4+fold-batchnorm+equalize+adaround:steps=2000+skip:kind.Embedding:blocks.*.proj
 
-Without an algorithm weights are rounded to nearest (RTN). A pattern is a layer's name with ``*`` and ``?``,
-``kind.X`` for layers of the class X, ``first`` for the layer that runs first, or ``head`` for the one that runs last.
+Without an algorithm weights are rounded to nearest (RTN). Of an option's spellings one is kept (``true``, ``1000`` for
+``1e3``); where the algorithms are known, an option that has its usual value is left out too. A pattern is a layer's
+name with ``*`` and ``?``, ``kind.X`` for layers of the class X, ``first`` for the layer that runs first, or ``head``
+for the one that runs last (without rows to run, of those that are named; a note says so).
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.schema.base import Request
+from quant_lens_engine.schema.option_values import OptionValue, canonical_value, read_value, written_value
 from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme, reason_of, unknown_scheme
 
-OptionValue = bool | int | float | str
 Pattern = Annotated[str, Field(pattern=r"^[\w.*?\[\]-]+$", max_length=200)]
 
 RECIPE_GRAMMAR = (
@@ -33,7 +34,6 @@ RECIPE_GRAMMAR = (
 
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[^:+=]+")
 _STEP = re.compile(rf"[a-z][a-z0-9-]*(:{_OPTION.pattern})*")
-_WORDS: dict[str, bool] = {"true": True, "false": False}
 
 
 class AlgorithmStep(Request):
@@ -45,16 +45,28 @@ class AlgorithmStep(Request):
     @field_validator("options")
     @classmethod
     def _as_a_name_says_them(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
-        read = {key: _read(value) if isinstance(value, str) else value for key, value in options.items()}
+        read = {
+            key: read_value(value) if isinstance(value, str) else canonical_value(value)
+            for key, value in options.items()
+        }
         for key, value in read.items():
-            if _OPTION.fullmatch(f"{key}={_written(value)}") is None:
+            if _OPTION.fullmatch(f"{key}={written_value(value)}") is None:
                 raise ValueError(f"{key}={value!r} cannot be said in a recipe's name")
         return read
+
+    def without_usual(self, usual: Mapping[str, Any]) -> AlgorithmStep:
+        """The same step, without the options that have their usual values."""
+        kept = {
+            key: value
+            for key, value in self.options.items()
+            if key not in usual or written_value(value) != written_value(canonical_value(usual[key]))
+        }
+        return self if kept == self.options else self.model_copy(update={"options": kept})
 
     @property
     def text(self) -> str:
         """As a name says it: ``gptq:act_order=true``."""
-        return ":".join([self.name, *(f"{key}={_written(value)}" for key, value in sorted(self.options.items()))])
+        return ":".join([self.name, *(f"{key}={written_value(value)}" for key, value in sorted(self.options.items()))])
 
 
 class LayerChoice(Request):
@@ -103,6 +115,19 @@ class Recipe(Request):
         """The recipe in its grammar."""
         layers = [":".join([word, *patterns]) for word in ("only", "skip") if (patterns := getattr(self.layers, word))]
         return "+".join([self.scheme.name, *(step.text for step in self.algorithms), *layers])
+
+    def without_usual(self, usual: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        """The same recipe, without the options that have their usual values: the one name of all that mean it.
+
+        Args:
+            usual: of each algorithm, the usual values of its options.
+
+        Example:
+            >>> parse_recipe("int3+gptq:block=1.28e2:damping=0.1").without_usual({"gptq": {"block": 128}}).name
+            'int3+gptq:damping=0.1'
+        """
+        steps = tuple(step.without_usual(usual.get(step.name, {})) for step in self.algorithms)
+        return self if steps == self.algorithms else self.model_copy(update={"algorithms": steps})
 
 
 def parse_recipe(value: str | Recipe | QuantizationScheme | dict[str, Any]) -> Recipe:
@@ -167,23 +192,5 @@ def _step(text: str) -> AlgorithmStep:
     for key, value in (option.split("=", 1) for option in options):
         if key in given:
             raise ValueError(f"+{name} is given {key} twice")
-        given[key] = _read(value)
+        given[key] = read_value(value)
     return AlgorithmStep(name=name, options=given)
-
-
-def _read(text: str) -> OptionValue:
-    if text in _WORDS:
-        return _WORDS[text]
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return number if math.isfinite(number) else text
-    return text
-
-
-def _written(value: OptionValue) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value).replace("e+", "e") if isinstance(value, float) else str(value)

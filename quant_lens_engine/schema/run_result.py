@@ -209,6 +209,8 @@ class Variant(Record):
         layer_choice: which layers were left in float on request.
         calibrated_by: what of the recipe looked at calibration rows; empty: nothing did.
         notes: what a reader should know of how the variant was made.
+        unmapped: why a custom model's weights could not be laid onto the float model's. Its loss is measured; how many
+            of its layers are quantized is then not known, and there is neither curvature nor a landscape.
     """
 
     name: str
@@ -217,6 +219,7 @@ class Variant(Record):
     layer_choice: dict[str, list[str]] = {}
     calibrated_by: list[str] = []
     notes: list[str] = []
+    unmapped: str | None = None
     effective_bits: MaybeFloat = None
     size_bytes: int | None = None
     quantized_layers: int | None = None

@@ -13,6 +13,7 @@ from pydantic import ValidationError, field_validator, model_validator
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.quantizers import QUANTIZERS
 from quant_lens_engine.schema.number_format import ActivationFormat, NumberFormat
+from quant_lens_engine.schema.other_spellings import FLOAT_HINT, FLOATS, other_spellings
 from quant_lens_engine.schema.scheme_name import GRAMMAR, fields_of_name, weight_flags
 
 Granularity = Literal["tensor", "channel", "group", "block"]
@@ -94,7 +95,7 @@ class QuantizationScheme(NumberFormat):
     def _short_name(self, activations: ActivationFormat) -> str | None:
         """``w4a8``, or ``w4a4-mxfp4`` where both have one format; None where a shorter name would not say all."""
         said = {key: getattr(activations, key) for key in ("format", "bits", "levels", "dynamic", "observer")}
-        if ActivationFormat(**said) != activations or self.levels or self.bits == 16:
+        if ActivationFormat(**said) != activations or self.levels or 16 in (self.bits, activations.bits):
             return None
         bits = f"w{16 if self.format == 'float' else self.bits}a{activations.bits}"
         if activations.format == "integer" and self.format in ("integer", "float"):
@@ -141,6 +142,8 @@ def unknown_scheme(value: str | dict[str, Any], reason: str) -> SchemeError:
     """The error for what is no scheme: why, and what is near it."""
     near = nearest_schemes(value) if isinstance(value, str) else []
     suggestion = f"did you mean {' or '.join(near)}? " if near else ""
+    if isinstance(value, str) and value.strip().lower() in FLOATS:
+        suggestion = FLOAT_HINT
     return SchemeError(
         f"unknown scheme {value!r}: {reason}",
         hint=suggestion + GRAMMAR,
@@ -149,11 +152,23 @@ def unknown_scheme(value: str | dict[str, Any], reason: str) -> SchemeError:
 
 
 def nearest_schemes(name: str, most: int = 3) -> list[str]:
-    """Offered names that are spelled like ``name``, the nearest first.
+    """What ``name`` is elsewhere, then names that are spelled like it: the offered ones, and beginnings of names.
 
     Example:
-        >>> nearest_schemes("nvpf4", most=1)
-        ['nvfp4']
+        >>> nearest_schemes("nvpf4", most=1), nearest_schemes("nf5", most=1), nearest_schemes("fp4")
+        (['nvfp4'], ['nf4'], ['nvfp4', 'mxfp4'])
     """
+    meant = [known for known in other_spellings(name) if _is_scheme(known)]
     offered = [known for quantizer in QUANTIZERS.values() for known in quantizer.offered()]
-    return difflib.get_close_matches(name.strip().lower(), [*offered, *OFFERED_WITH_ACTIVATIONS], n=most)
+    stems = [known for known in QUANTIZERS if _is_scheme(known)]
+    known = list(dict.fromkeys([*offered, *OFFERED_WITH_ACTIVATIONS, *stems]))
+    alike = [] if meant else difflib.get_close_matches(name.strip().lower(), known, n=most)
+    return [*dict.fromkeys([*meant, *alike])][:most]
+
+
+def _is_scheme(name: str) -> bool:
+    try:
+        QuantizationScheme.model_validate(fields_of_name(name))
+    except (ValidationError, ValueError, TypeError):
+        return False
+    return True

@@ -32,8 +32,8 @@ GRAMMAR = (
     "-asym or -full: int4-g128; with activations w8a8, w4a8-dynamic, w8a8-fp8; `quant-lens schemes` lists them"
 )
 
-_SHORT = re.compile(r"w(?P<w>\d+)a(?P<a>\d+)(?:kv(?P<kv>\d+))?(?=-|$)")
-_KV = re.compile(r"-kv(?:(?P<bits>\d+)|-(?P<format>.+))$")
+_SHORT = re.compile(r"w(?P<w>\d+)a(?P<a>\d+)(?:kv(?P<kv>\d+))?(?=-|$)", re.ASCII)
+_KV = re.compile(r"-kv(?:(?P<bits>\d+)|-(?P<format>.+))$", re.ASCII)
 _FIXED: dict[str, tuple[str, Any]] = {
     "tensor": ("granularity", "tensor"),
     "token": ("granularity", "token"),
@@ -76,6 +76,8 @@ def fields_of_name(name: str) -> dict[str, Any]:
             if "kv" in behind:
                 raise ValueError("keys and values are given twice")
             behind["kv"] = _kv_fields(short["kv"], None)
+    if fields["format"] == "float" and set(fields) - {"format", "activations"}:
+        raise ValueError("float weights have no scale, group or zero point to choose: they stay as they are")
     return fields | behind
 
 
@@ -94,27 +96,34 @@ def weight_flags(fmt: NumberFormat) -> list[str]:
 
 
 def _short_fields(weight_bits: int, activation_bits: int, flags: str) -> dict[str, Any]:
-    """``w4a8`` and what follows: a format that both share, flags of weights, how ranges are chosen."""
+    """``w4a8`` and what follows: a format that both share, flags of weights, how ranges are chosen.
+
+    ``w4a16`` is what the field calls 4-bit weights beside activations in float: ``int4``. ``w16`` is weights in float.
+    """
+    in_float = activation_bits == 16
     shared = next((stem for stem in (*QUANTIZERS, "fp8") if _begins(flags, f"-{stem}")), None)
     if shared is None:
-        weights: dict[str, Any] = {"format": "integer", "bits": weight_bits}
-        activations: dict[str, Any] = {"format": "integer", "bits": activation_bits}
-        if weight_bits == 16:
-            weights = {"format": "float"}
+        activations = _with_flags(f"int{activation_bits}", allowed=set())
+        weights = {"format": "float"} if weight_bits == 16 else _with_flags(f"int{weight_bits}", allowed=set())
     else:
         flags = flags.removeprefix(f"-{shared}")
         number_format = "fp8-e4m3" if shared == "fp8" else shared
+        for bits in (weight_bits,) if in_float else (weight_bits, activation_bits):
+            if bits != (has := QUANTIZERS[number_format].defaults.get("bits", bits)):
+                raise ValueError(f"{number_format} has {has} bits, not {bits}")
         weights = {"format": number_format, "bits": weight_bits}
         activations = {"format": number_format, "bits": activation_bits}
     of_weights: list[str] = []
     for flag in _split(flags):
         if flag in _OF_RANGES or flag in OBSERVERS:
+            if in_float:
+                raise ValueError(f"-{flag} clashes with a16: activations of 16 bits stay in float, without a range")
             _set(activations, flag)
         else:
             of_weights.append(flag)
     for flag in of_weights:
         _set(weights, flag, allowed=_OF_WEIGHTS)
-    return weights | {"activations": activations}
+    return weights if in_float else weights | {"activations": activations}
 
 
 def _with_flags(text: str, allowed: set[str]) -> dict[str, Any]:
@@ -160,9 +169,9 @@ def _said(key: str, fields: dict[str, Any]) -> str:
 
 
 def _fields_of_flag(flag: str, allowed: set[str] | None) -> dict[str, Any]:
-    if group := re.fullmatch(r"g([1-9]\d*)", flag):
+    if group := re.fullmatch(r"g([1-9][0-9]*)", flag):
         return {"granularity": "group", "group_size": int(group[1])}
-    if block := re.fullmatch(r"b([1-9]\d*)", flag):
+    if block := re.fullmatch(r"b([1-9][0-9]*)", flag):
         return {"granularity": "block", "group_size": int(block[1])}
     if flag in OBSERVERS and (allowed is None or flag in allowed):
         return {"observer": flag}
@@ -175,5 +184,5 @@ def _fields_of_flag(flag: str, allowed: set[str] | None) -> dict[str, Any]:
 
 
 def _kv_fields(bits: str | None, number_format: str | None) -> dict[str, Any]:
-    fields = {"format": "integer", "bits": int(bits)} if bits else _with_flags(str(number_format), allowed=_OF_KV)
+    fields = _with_flags(f"int{bits}" if bits else str(number_format), allowed=_OF_KV)
     return fields | {"dynamic": True}

@@ -61,7 +61,7 @@ class InspectPayload(Record):
 
 
 class EvaluatePayload(Record):
-    """``evaluate``: what the variant is, and what it measures."""
+    """``evaluate``: what the variant is, and what it measures; its fields are those of a ``Variant``."""
 
     effective_bits: MaybeFloat = None
     size_bytes: int | None = None
@@ -71,6 +71,7 @@ class EvaluatePayload(Record):
     activations: list[Activation] = []
     calibrated_by: list[str] = []
     notes: list[str] = []
+    unmapped: str | None = None
     evaluation: Evaluation
     elapsed_s: float = 0.0
 

@@ -14,8 +14,8 @@ from quant_lens_engine.evaluation import evaluate
 from quant_lens_engine.landscape import measure_lines, random_directions
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization import QuantizedVariant, fake_quantize, quantize, quantized_forward
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.activation_quantizer import ActivationQuantizer, PassControl, Tape
-from quant_lens_engine.quantization.instrumented_forward import Activation
 from quant_lens_engine.quantizers._minifloat import E2M1
 from quant_lens_engine.schema import ActivationFormat, parse_scheme
 from quant_lens_engine.schema.analyses import LineOptions

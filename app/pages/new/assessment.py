@@ -15,7 +15,7 @@ from quant_lens_engine.errors import QuantLensError, SchemeError
 from quant_lens_engine.figures import scheme_styles
 from quant_lens_engine.schema import AlgorithmFacts, RunSpec, numbers
 from quant_lens_engine.schema.recipe import known_recipes
-from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
+from quant_lens_engine.schema.recipe_check import spec_by_facts
 from quant_lens_engine.schema.recipe_description import without_details
 
 KINDS = ("model", "data")
@@ -104,8 +104,7 @@ def _question(draft: Draft) -> dict[str, Any] | None:
 
 def _recipe_problems(spec: RunSpec, algorithms: Sequence[AlgorithmFacts]) -> dict[str, str]:
     try:
-        for recipe in spec.schemes:
-            check_recipe_by_facts(recipe, algorithms)
+        spec_by_facts(spec, algorithms)
     except SchemeError as error:
         return {"schemes": f"{error.message}. {error.hint}."}
     return {}

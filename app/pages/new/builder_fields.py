@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import AlgorithmFacts, numbers, parse_recipe, parse_scheme
 from quant_lens_engine.schema.format_choices import FormatChoices, activation_choices, weight_choices
-from quant_lens_engine.schema.recipe_check import calibrated_by_facts, check_recipe_by_facts
+from quant_lens_engine.schema.recipe_check import calibrated_by_facts, check_recipe_by_facts, usual_options
 from quant_lens_engine.schema.recipe_description import recipe_parts
 from quant_lens_engine.schema.scheme_description import typical_bits
 
@@ -78,6 +78,7 @@ def build(fields: BuilderFields, algorithms: Sequence[AlgorithmFacts]) -> Built:
     try:
         recipe = parse_recipe(said)
         check_recipe_by_facts(recipe, algorithms)
+        recipe = recipe.without_usual(usual_options(algorithms))
     except QuantLensError as error:
         return Built(said, problem=error.message, hint=error.hint)
     parts = list(recipe_parts(recipe, algorithms))

@@ -13,7 +13,7 @@ from app.pages.new.schemes import scheme_groups, tidy_name
 from app.routing import Services, in_thread
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import AlgorithmFacts, parse_recipe
-from quant_lens_engine.schema.recipe_check import check_recipe_by_facts
+from quant_lens_engine.schema.recipe_check import check_recipe_by_facts, usual_options
 
 
 def register_schemes(app: Dash, services: Services) -> None:
@@ -52,7 +52,7 @@ def register_schemes(app: Dash, services: Services) -> None:
 
 
 def read_name(text: str | None, algorithms: Sequence[AlgorithmFacts]) -> tuple[str, str]:
-    """The recipe's own name, or what is wrong with the text, in sentences.
+    """The recipe's shortest name, or what is wrong with the text, in sentences.
 
     Example:
         >>> read_name(" W8A8 + GPTQ", [])
@@ -65,4 +65,4 @@ def read_name(text: str | None, algorithms: Sequence[AlgorithmFacts]) -> tuple[s
         check_recipe_by_facts(recipe, algorithms)
     except QuantLensError as error:
         return "", f"{as_sentence(error.message)} {as_sentence(error.hint)}"
-    return recipe.name, ""
+    return recipe.without_usual(usual_options(algorithms)).name, ""

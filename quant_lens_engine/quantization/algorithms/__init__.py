@@ -85,6 +85,19 @@ def check_recipe(recipe: Recipe) -> list[tuple[str, Algorithm, Any]]:
     return found
 
 
+def usual_options() -> dict[str, dict[str, Any]]:
+    """Of each algorithm, the usual values of its options: what a recipe's shortest name leaves out.
+
+    Example:
+        >>> usual_options()["smoothquant"]
+        {'alpha': 0.5}
+    """
+    return {
+        name: {key: field.default for key, field in algorithm.options.model_fields.items()}
+        for name, algorithm in ALGORITHMS.items()
+    }
+
+
 def not_defined(algorithm: str, scheme: QuantizationScheme, reason: str, hint: str) -> SchemeError:
     """An algorithm has no meaning for a scheme. What it says depends on the weights' format and on whether activations
     are rounded: a page asks for no more (:class:`quant_lens_engine.schema.algorithms.Refusal`)."""

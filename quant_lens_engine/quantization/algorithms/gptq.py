@@ -161,7 +161,7 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
     if not bool(torch.isfinite(gram).all()):
         raise NumericalError(
             "the inputs of a layer are not finite on the calibration rows",
-            hint="the network overflows there: check the data's transform, or compute in a wider dtype",
+            hint="look at the data's transform, at masks that leave a query no key, and at a dtype's range",
             code="non_finite_activations",
         )
     hessian = gram.double().clone()

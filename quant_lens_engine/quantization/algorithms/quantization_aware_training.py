@@ -84,10 +84,7 @@ class QuantizationAwareTraining:
         floats = draft.weights
         for name, leaf in training.leaves.items():
             draft.shifts[name] = leaf.detach().double() - floats[name].double()
-        draft.notes.append(
-            f"trained on {training.seen.samples} calibration rows; on the {training.held_out.samples} held out the "
-            f"loss fell from {training.before:.4g} to {training.best:.4g} (step {training.best_step}/{options.steps})"
-        )
+        draft.notes.append(f"trained on {training.seen.samples} calibration rows; {training.outcome()}")
 
 
 class SharpnessAware(QuantizationAwareTraining):
@@ -144,6 +141,18 @@ class _Training:
         with torch.no_grad():
             for leaf, value in zip(self.leaves.values(), self._best_values, strict=True):
                 leaf.copy_(value)
+
+    def outcome(self) -> str:
+        """What came of it on the rows held out."""
+        if not self.best_step:
+            return (
+                f"no step did better on the {self.held_out.samples} held out, where the loss is {self.before:.4g}: "
+                "the parameters stay as they were"
+            )
+        return (
+            f"on the {self.held_out.samples} held out the loss fell from {self.before:.4g} to {self.best:.4g} "
+            f"(step {self.best_step}/{self.options.steps})"
+        )
 
     def _keep_if_best(self, step: int) -> None:
         loss = self._held_out_loss()

@@ -85,6 +85,9 @@ def test_a_recipe_that_the_engine_would_refuse_is_refused_at_once(http, say_algo
     assert http.get("/api/v1/capabilities").json()["algorithms"][0]["option_facts"]
     good = ["w8a8+smoothquant:alpha=0.7+gptq", "int4+skip:first:kind.Embedding"]
     assert start(http, schemes=good)["spec"]["schemes"] == good
+    assert start(http, schemes=["int3+gptq:block=128:damping=0.1"])["spec"]["schemes"] == ["int3+gptq:damping=0.1"]
+    refused = http.post("/api/v1/runs", json=SPEC | {"schemes": ["int3+gptq", "int3+gptq:block=1.28e2"]})
+    assert error(refused) == (422, "same_recipe")
 
 
 def test_openapi_says_that_a_scheme_may_be_a_recipe(http):

@@ -138,6 +138,12 @@ def test_a_recipe_that_the_engine_would_refuse_keeps_the_run_from_starting() -> 
     assert assessment(draft, {"model": found(checkpoint(FITS))}).told_beside_button == []  # no worker has said anything
 
 
+def test_two_names_of_one_recipe_keep_the_run_from_starting() -> None:
+    draft = Draft(model={"file": SHA}, data={"example": "digits"}, schemes=("int3+gptq", "int3+gptq:block=128"))
+    seen = assessment(draft, {"model": found(checkpoint(FITS))}, ALGORITHMS)
+    assert "'int3+gptq' and 'int3+gptq:block=128' are one recipe" in seen.problems["schemes"]
+
+
 ROWS = DATA.model_copy(update={"samples": 1797})
 CASES = [
     # schemes, limit, wanted rows, calibration rows of the example, rows of a file: whose, where from, warned
@@ -236,9 +242,10 @@ def test_what_is_chosen_is_not_counted_among_the_hidden() -> None:
     [
         (" INT4-G128 + GPTQ ", "int4-g128+gptq", ""),
         ("int8-act-int8", "w8a8", ""),
+        ("int3+gptq:block=1.28e2", "int3+gptq", ""),
         ("int4+skip:kind.Embedding", "int4+skip:kind.Embedding", ""),
         ("", "", "Write a scheme's name"),
-        ("nvpf4", "", "Did you mean nvfp4?"),
+        ("nvpf4", "", "Did you mean nvfp4 or"),
         ("int4+gtpq", "", "Did you mean gptq?"),
         ("int4+smoothquant", "", "Smoothquant is not defined for int4"),
     ],

@@ -41,6 +41,7 @@ PLAIN = BuilderFields(weights=NumberFields(bits=8, sharing="channel"))
         (replace(PLAIN, algorithms=("gptq", "awq"), options={("gptq", "act_order"): "true", ("awq", "steps"): " "},
                  first=True, head=True, patterns="blocks.*.proj, kind.Embedding"),
          "int8+awq+gptq:act_order=true+skip:first:head:blocks.*.proj:kind.Embedding"),
+        (replace(PLAIN, algorithms=("gptq",), options={("gptq", "block"): "128"}), "int8+gptq"),
     ],
 )  # fmt: skip
 def test_fields_make_a_name(fields: BuilderFields, name: str) -> None:

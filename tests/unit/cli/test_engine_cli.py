@@ -41,6 +41,15 @@ def test_a_run_writes_report_json_and_html(tmp_path, capsys):
     assert html_path.read_text().startswith("<!doctype html>") or "<html" in html_path.read_text()[:200]
 
 
+def test_a_recipe_is_named_without_what_is_usual(capsys):
+    command = ["analyze", "digits-mlp", "--data", "digits", *FAST, "--json", "-", "--scheme", "int4+clip:steps=8e1"]
+    assert main(command) == 0
+    found = RunResult.model_validate_json(capsys.readouterr().out)
+    assert [variant.name for variant in found.variants] == ["FP32", "int4+clip"]
+    assert main([*command, "--scheme", "int4+clip"]) == 2
+    assert "are one recipe" in capsys.readouterr().err
+
+
 def test_the_numbers_are_those_of_the_same_spec(capsys):
     assert (
         main(["analyze", "digits-mlp", "--data", "digits", "--scheme", "int4", *FAST, "--seed", "5", "--json", "-"])
@@ -168,7 +177,7 @@ def test_one_recipe_in_full(capsys):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nvpf4", "did you mean nvfp4?"),
+        ("nvpf4", "did you mean nvfp4 or"),
         ("int4+gtpq", "did you mean gptq?"),
         ("int4+smoothquant", "name one that rounds activations"),
         ("int4+gptq:actorder=true", "did you mean act_order?"),

@@ -144,7 +144,34 @@ def test_a_model_that_cannot_be_mapped_has_a_loss_and_a_reason(trained: nn.Modul
     assert variant.lines[0].loss == []
     assert result.comparison("Renamed").sharpness_ratio is None
     assert result.comparison("Renamed").verdict.level == "safe"
-    assert "under another name" in diagnostic.report()
+    assert (variant.quantized_layers, variant.size_bytes, variant.effective_bits) == (None, None, None)
+    report = " ".join(diagnostic.report().split())
+    assert "under another name" in report
+    assert "curvature and landscape were not measured, and size and bits are not known: its weights could not" in report
+    assert "† Renamed: loss and accuracy are those of the model itself, with its own kernels; curvature and" in report
+    for wrong in ("0 layers", "has not converged", "curvature and landscape are taken in the float model"):
+        assert wrong not in report
+    page = html_report(result)
+    assert "own kernels; no curvature</small>" in page
+    assert "own kernels; curvature at dequantized weights" not in page
+    assert "0 layers" not in page
+    assert any("could not be laid onto the float model's" in note for note in variant.notes)  # page and CSV say them
+
+
+def test_beside_one_that_can_be_mapped_each_is_told_apart(trained: nn.Module, batches: list) -> None:
+    diagnostic = QuantDiagnostic(trained, batches)
+    diagnostic.add_int8_model(model_int8=nn.Sequential(nn.Sequential(*copy.deepcopy(trained))), name="Renamed")
+    diagnostic.add_int8_model(model_int8=dynamic(trained), name="Dynamic")
+    diagnostic.run_analysis(**QUICK)
+    report = " ".join(diagnostic.report().split())
+    assert "† Dynamic: loss and accuracy" in report
+    assert "† Renamed: loss and accuracy" in report
+    assert report.count("curvature and landscape are taken in the float model at its dequantized weights") == 1
+
+
+def test_weights_that_were_not_mapped_have_no_point(trained: nn.Module, batches: list) -> None:
+    diagnostic = QuantDiagnostic(trained, batches)
+    diagnostic.add_int8_model(model_int8=nn.Sequential(nn.Sequential(*copy.deepcopy(trained))), name="Renamed")
     with pytest.raises(InputError, match="no dequantized weights") as refused:
         diagnostic.dequantized_state("Renamed")
     assert refused.value.code == "no_dequantized_weights"

@@ -391,6 +391,11 @@ def test_names(trained: nn.Module, batches: list) -> None:
         diagnostic.add_int8_model(1)
     with pytest.raises(SchemeError, match="unknown scheme"):
         diagnostic.add_variant("int4-q")
+    for said in ("int4+clip:steps=80", "int4+clip"):  # one recipe, so one variant
+        diagnostic.add_variant(said)
+    assert list(diagnostic.dequantized_state("int4+clip"))
+    with pytest.raises(InputError, match="no variant"):
+        diagnostic.dequantized_state("int4+clip:steps=80")
     diagnostic.add_variant({"bits": 4, "group_size": 32})
     assert list(diagnostic.dequantized_state("int4-g32"))
 

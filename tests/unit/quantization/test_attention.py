@@ -1,6 +1,7 @@
 """Attention written out: the same function, with a place at each factor."""
 
 import copy
+import functools
 import itertools
 from typing import Any
 
@@ -8,12 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from quant_lens_engine.curvature import HessianOperator
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.model_call import plain_paths
 from quant_lens_engine.quantization import fake_quantize, quantize
+from quant_lens_engine.quantization.activation import Activation
 from quant_lens_engine.quantization.attention import multihead_attention, scaled_dot_product
-from quant_lens_engine.quantization.instrumented_forward import Activation, InstrumentedForward
+from quant_lens_engine.quantization.instrumented_forward import InstrumentedForward
 
 LENGTH, KEYS, WIDTH, HEADS, ROWS = 4, 5, 8, 2, 3
 
@@ -30,6 +34,12 @@ def banned(*shape: int) -> Tensor:
     """True is left out; the first key is always there."""
     mask = seeded(*shape, seed=7) > 0.5
     mask[..., 0] = False
+    return mask
+
+
+def emptied(mask: Tensor) -> Tensor:
+    """``mask`` with no key left at its first index: for a query, or in padding for all queries of a row."""
+    mask[0] = True
     return mask
 
 
@@ -54,6 +64,10 @@ MASKS: dict[str, dict[str, Any]] = {
     "padding and mask": {"key_padding_mask": banned(ROWS, KEYS), "attn_mask": banned(LENGTH, KEYS)},
     "weights a head": {"average_attn_weights": False},
     "no weights": {"need_weights": False},
+    "an empty row": {"attn_mask": emptied(banned(LENGTH, KEYS)), "need_weights": False},
+    "an empty row, a head": {"attn_mask": emptied(banned(ROWS * HEADS, LENGTH, KEYS)), "need_weights": False},
+    "all padding": {"key_padding_mask": emptied(banned(ROWS, KEYS)), "need_weights": False},
+    "an empty row, with weights": {"attn_mask": emptied(banned(LENGTH, KEYS))},
     "causal": {"attn_mask": torch.ones(LENGTH, KEYS, dtype=torch.bool).triu(1), "is_causal": True},
 }
 
@@ -86,10 +100,13 @@ def test_it_is_torchs(kind: str, mask: str) -> None:
     with plain_paths():
         expected, expected_weights = module(*taken, **given)
     found, weights = multihead_attention(module, untouched, *taken, **given)
-    torch.testing.assert_close(found, expected)
+    # where weights are asked for, torch's own answer is NaN in an empty row
+    torch.testing.assert_close(found, expected, equal_nan=True)
     assert (weights is None) == (expected_weights is None)
     if weights is not None:
-        torch.testing.assert_close(weights, expected_weights)
+        torch.testing.assert_close(weights, expected_weights, equal_nan=True)
+    else:
+        assert bool(found.isfinite().all())
 
 
 @pytest.mark.parametrize("kind", ["plain", "batch first", "both at the end", "other widths"])
@@ -125,6 +142,64 @@ def test_the_function_is_torchs(given: dict[str, Any]) -> None:
     query, key, value = seeded(ROWS, 4, LENGTH, 6), *(seeded(ROWS, heads, KEYS, 6, seed=seed) for seed in (1, 2))
     expected = F.scaled_dot_product_attention(query, key, value, **given)
     torch.testing.assert_close(scaled_dot_product(untouched, query, key, value, **given), expected)
+
+
+def left_padded() -> Tensor:
+    """The first of two rows begins with padding, which under a causal mask has no key (True takes part)."""
+    mask = torch.ones(2, 1, LENGTH, LENGTH, dtype=torch.bool).tril()
+    mask[0, :, 0] = mask[0, ..., 0] = False
+    return mask
+
+
+@pytest.mark.parametrize("boolean", [True, False])
+def test_a_query_without_keys_gets_zeros_and_finite_derivatives(boolean: bool) -> None:
+    mask = left_padded()
+    bias = mask if boolean else torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
+
+    def derivatives(attention: Any) -> list[Tensor]:
+        factors = [seeded(2, HEADS, LENGTH, 4, seed=seed).requires_grad_() for seed in range(3)]
+        output = attention(*factors, attn_mask=bias)
+        first = torch.autograd.grad(output.sin().sum(), factors, create_graph=True)
+        second = torch.autograd.grad(sum(part.sin().sum() for part in first), factors)
+        return [output, *first, *second]
+
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = derivatives(F.scaled_dot_product_attention)
+    found = derivatives(functools.partial(scaled_dot_product, untouched))
+    assert bool((found[0][0, :, 0] == 0).all())
+    for one, other in zip(found, expected, strict=True):
+        assert bool(one.isfinite().all())
+        torch.testing.assert_close(one, other)
+
+
+class Padded(nn.Module):
+    """An encoder over rows padded on the left, under a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 12, batch_first=True, dropout=0.0)
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+        padding = torch.zeros(x.shape[:2], dtype=torch.bool)
+        padding[0, 0] = True
+        return self.head(self.layer(x, src_mask=causal, src_key_padding_mask=padding)[:, -1])
+
+
+def test_left_padding_under_a_causal_mask() -> None:
+    """Value and curvature of the float model, with its attention fused and written out; a static range is found."""
+    torch.manual_seed(0)
+    objective = objective_of(Padded())
+    plain = InstrumentedForward(objective.model, ["layer.self_attn"], lambda _, values: values, products=True)
+    written_out = objective.through(plain)
+    assert written_out.loss() == pytest.approx(objective.loss(), rel=1e-12)
+    direction = seeded(objective.dimension)
+    expected, found = (HessianOperator(item).matvec(direction) for item in (objective, written_out))
+    assert bool(expected.isfinite().all())
+    torch.testing.assert_close(found, expected)
+    variant = quantize(objective.model, "w8a8-attn", objective)
+    assert variant.live(objective).loss() == pytest.approx(objective.loss(), rel=0.05)
 
 
 class Sdpa(nn.Module):
@@ -339,6 +414,14 @@ def test_a_weight_is_no_factor_of_attention() -> None:
             return by_expert + torch.bmm(x[:2], self.weight.transpose(1, 2).transpose(1, 2)).mean()
 
     assert rounded_at(nn.Sequential(nn.Linear(WIDTH, WIDTH), Mixing()), "w8a8-dynamic-attn") == ["0"]
+
+
+def test_where_there_is_no_attention_the_note_says_what_is_seen() -> None:
+    objective = objective_of(nn.Sequential(nn.Linear(WIDTH, 3), nn.Flatten()))
+    for scheme, matmul in (("w8a8-attn", True), ("int8-kv8", False)):
+        (note,) = quantize(objective.model, scheme, objective).notes
+        assert "F.scaled_dot_product_attention" in note
+        assert ("matmul" in note) == matmul
 
 
 def test_static_ranges_of_factors_are_calibrated() -> None:

@@ -12,6 +12,7 @@ from quant_lens_engine.quantization.blocks import stored_bits
 from quant_lens_engine.quantizers import QUANTIZERS, QParams
 from quant_lens_engine.quantizers._minifloat import E2M1, E2M3, E3M2, E4M3, E5M2, Minifloat
 from quant_lens_engine.schema import parse_scheme
+from quant_lens_engine.schema.scheme_description import describe_scheme
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -218,7 +219,7 @@ def test_nf4_holds_the_quantiles_of_qlora() -> None:
 UNEVEN = tuple((seeded(256, seed=5).sort().values + 0.01 * torch.arange(256)).tolist())
 
 
-@pytest.mark.parametrize("levels", [(-1.0, 1.0), (0.0, 0.1, 1.0), UNEVEN, (-3.0, -2.999, 0.0, 50.0)], ids=len)
+@pytest.mark.parametrize("levels", [(-1.0, 1.0), (-0.1, 0.0, 0.1, 1.0), UNEVEN, (-3.0, -2.999, 0.0, 50.0)], ids=len)
 def test_a_codebook_goes_to_its_nearest_level(levels: tuple[float, ...]) -> None:
     scheme = parse_scheme({"format": "codebook", "bits": max(1, (len(levels) - 1).bit_length()), "levels": levels})
     reach = max(map(abs, levels))
@@ -228,6 +229,19 @@ def test_a_codebook_goes_to_its_nearest_level(levels: tuple[float, ...]) -> None
     rounded = fake_quantize(x, scheme)
     assert ((rounded[:, None] - table).abs().amin(1) <= 1e-6 * reach).all()
     assert ((rounded - x).abs() <= distance.amin(1) + 1e-6 * reach).all()
+
+
+@pytest.mark.parametrize("name", ["codebook[-1:1]", "codebook[-2:-1:1]", "int4-act-codebook[-1:1]"])
+def test_a_codebook_without_a_level_of_zero_says_that_zero_does_not_stay(name: str) -> None:
+    assert "levels, no zero level" in describe_scheme(parse_scheme(name))
+    if "act" not in name:
+        assert not (fake_quantize(torch.tensor([[0.0, 1.0, -1.0]]), name) == 0).any()
+
+
+@pytest.mark.parametrize("name", ["nf4", "codebook[-1:0:1]", "codebook[-1:-0:1]"])
+def test_a_codebook_with_a_level_of_zero_keeps_zero(name: str) -> None:
+    assert "no zero level" not in describe_scheme(parse_scheme(name))
+    assert fake_quantize(torch.tensor([[0.0, 1.0, -1.0]]), name)[0, 0] == 0
 
 
 @pytest.mark.parametrize("scheme", ["nf4", "codebook[-1:0:1]", "int4", "fp8-e4m3", "mxfp4", "nvfp4"])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from quant_lens_engine.errors import SchemeError
+from quant_lens_engine.errors import InputError, SchemeError
 from quant_lens_engine.quantization import fake_quantize
 
 TORCHAO = "quant_lens: torchao is not installed, so it was not compared with"
@@ -96,6 +96,13 @@ def test_unknown_schemes_are_refused_with_the_grammar(scheme: str) -> None:
     with pytest.raises(SchemeError, match="unknown scheme") as refused:
         fake_quantize(torch.randn(2, 3), scheme)
     assert "int4-g128" in refused.value.hint
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], 3.0, None])
+def test_what_is_no_tensor_is_refused(given: object) -> None:
+    with pytest.raises(InputError, match=type(given).__name__) as refused:
+        fake_quantize(given, "int4")  # type: ignore[arg-type]
+    assert refused.value.code == "not_a_tensor"
 
 
 def test_only_floating_point_is_rounded() -> None:

@@ -19,7 +19,8 @@ from quant_lens_engine.quantization.layer_inputs import (
     measure_moments,
     why_no_inputs,
 )
-from quant_lens_engine.quantization.layers import WeightSite, run_order, survey_weights
+from quant_lens_engine.quantization.layer_order import run_order
+from quant_lens_engine.quantization.layers import WeightSite, survey_weights
 from quant_lens_engine.quantization.rounding import Scaling, per_part
 
 
@@ -337,6 +338,15 @@ def test_layers_run_in_the_order_of_their_calls() -> None:
             return self.head(self.body(self.stem(x)))
 
     assert run_order(over(Backwards(), seeded(3, 4))) == ["stem", "body", "head", ""]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_a_network_that_keeps_a_computed_weight_can_be_watched() -> None:
+    """After a pass with gradients the weight of an old-style weight_norm is no leaf, which torch does not copy."""
+    objective = over(nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2)), seeded(3, 4))
+    loss = objective.terms(next(objective.batches()), {n: p.requires_grad_() for n, p in objective.point.items()})
+    assert loss.losses.requires_grad
+    assert run_order(objective) == ["0", "1", ""]
 
 
 def test_an_empty_input_adds_nothing() -> None:

@@ -294,6 +294,9 @@ def test_first_and_head_are_by_the_order_of_running(language: Objective) -> None
     assert rounded(quantize(objective.model, "int4+only:first:head", objective)) == {"last", "stem"}
     by_name = quantize(objective.model, "int4+only:first:head")
     assert rounded(by_name) == {"aux", "stem"}, "without rows the order is that of the names"
+    assert any(note.startswith("first and head by the order in which layers are named") for note in by_name.notes)
+    assert not quantize(objective.model, "int4+only:first:head", objective).notes
+    assert not quantize(objective.model, "int4+skip:aux").notes
 
 
 def test_attention_may_run_last() -> None:

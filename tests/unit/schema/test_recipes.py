@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quant_lens_engine.analysis import analyze
 from quant_lens_engine.errors import SchemeError, SpecError
-from quant_lens_engine.quantization import available_schemes, calibrated_by, check_recipe
+from quant_lens_engine.quantization import available_schemes, calibrated_by, check_recipe, usual_options
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, PHASES
 from quant_lens_engine.quantization.catalog import available_algorithms
 from quant_lens_engine.schema import Recipe, RunSpec, parse_recipe, parse_run_spec, parse_scheme
+from quant_lens_engine.schema.recipe_check import check_recipe_by_facts, spec_by_facts
 
 NAMES = [facts.name for facts in available_schemes()]
 WORDS = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -72,6 +74,78 @@ def test_options_have_the_type_that_they_are_written_in() -> None:
     assert [type(options[key]) for key in "abc"] == [bool, int, float]
     as_text = parse_recipe({"scheme": "int4", "algorithms": [{"name": "gptq", "options": {"damping": "0.05"}}]})
     assert as_text == parse_recipe("int4+gptq:damping=0.05")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("int3+gptq:act_order=TRUE", "int3+gptq:act_order=true"),
+        ("int3+gptq:block=1e3", "int3+gptq:block=1000"),
+        ("int3+gptq:block=64.0", "int3+gptq:block=064"),
+        ("int3+gptq:damping=.050", "int3+gptq:damping=5e-2"),
+        ("int3+clip:smallest=-0.0", "int3+clip:smallest=0"),
+        ("int4+qat:steps=100000000000000000000", "int4+qat:steps=1e20"),
+    ],
+)
+def test_a_value_has_one_spelling(one: str, other: str) -> None:
+    assert parse_recipe(one) == parse_recipe(other)
+    assert parse_recipe(one).name == parse_recipe(other).name
+    with pytest.raises(SpecError, match="schemes named twice"):
+        specification(one, other)
+
+
+USUAL = {
+    "gptq": ["act_order=false", "damping=0.01", "damping=1e-2", "block=128", "block=1.28E2", "sequential=True"],
+    "adaround": ["regularization=10", "regularization=10.0"],
+    "qat": ["learning_rate=0.0001", "held_out=.2"],
+}
+
+
+@pytest.mark.parametrize("step", [f"{name}:{option}" for name, options in USUAL.items() for option in options])
+def test_an_option_that_has_its_usual_value_is_left_out(step: str) -> None:
+    name = step.partition(":")[0]
+    recipe = parse_recipe(f"int3+{step}+skip:head")
+    assert recipe.without_usual(usual_options()).name == f"int3+{name}+skip:head"
+    facts = available_algorithms()
+    assert spec_by_facts(specification(recipe.name), facts).schemes[0].name == f"int3+{name}+skip:head"
+    with pytest.raises(SchemeError) as refused:
+        spec_by_facts(specification(f"int3+{name}+skip:head", recipe.name), facts)
+    assert refused.value.code == "same_recipe"
+    assert refused.value.details == {"recipes": [f"int3+{name}+skip:head", recipe.name]}
+    assert repr(recipe.name) in refused.value.message
+
+
+def test_what_is_not_the_usual_value_stays() -> None:
+    name = "int3+gptq:act_order=true:block=64:damping=0.02"
+    assert parse_recipe(f"{name}:sequential=true").without_usual(usual_options()).name == name
+    assert parse_recipe("int4+my-own:block=128").without_usual(usual_options()).name == "int4+my-own:block=128"
+
+
+def test_where_no_worker_has_said_what_it_can_do_a_run_is_as_it_was_asked_for() -> None:
+    asked = specification("int3+gptq", "int3+gptq:block=128")
+    assert spec_by_facts(asked, []) == asked
+
+
+def test_the_engine_refuses_two_names_of_one_recipe() -> None:
+    """Where no facts were at hand as the run was asked for."""
+    with pytest.raises(SchemeError, match=r"'int3\+gptq' and 'int3\+gptq:block=128' are one recipe"):
+        analyze({"model": {"example": "digits-mlp"}, "data": {"example": "digits"},
+                 "schemes": ["int3+gptq", "int3+gptq:block=128"]})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value", ["act_order=yes", "act_order=1", "block=1_28", "block=١٢٨", "damping=nan", "damping=inf"]
+)
+def test_a_value_of_another_type_is_refused(value: str) -> None:
+    """Rather than read: it would be a second name for one recipe."""
+    recipe = parse_recipe(f"int3+gptq:{value}")
+    with pytest.raises(SchemeError) as refused:
+        check_recipe(recipe)
+    assert refused.value.code == "bad_option"
+    assert "act_order=false" in refused.value.hint
+    with pytest.raises(SchemeError) as told:
+        check_recipe_by_facts(recipe, available_algorithms())
+    assert told.value.as_dict() == refused.value.as_dict()
 
 
 @pytest.mark.parametrize(

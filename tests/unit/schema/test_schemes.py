@@ -20,9 +20,10 @@ SCALES = ["float32", "float16", "e8m0"]
 @st.composite
 def codebooks(draw: st.DrawFn) -> tuple[float, ...]:
     steps = draw(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=20))
-    levels = [draw(st.floats(-3, 3))]
+    levels = [draw(st.floats(-3, -0.01))]
     for step in steps:
         levels.append(levels[-1] + step)
+    levels += [] if levels[-1] > 0 else [0.5]  # of both signs
     size = draw(st.sampled_from([1e-30, 1.0, 3.0, 1e20]))
     return tuple(level * size for level in levels)
 
@@ -120,8 +121,10 @@ def test_what_is_said_short_is_what_is_said_long() -> None:
         "w8a8-kv8": "int8-act-int8-kv-int8-token",
         "int4-g128-fp16scales": "int4-g128",
         "mxfp4-g32-e8m0scales": "mxfp4",
+        "codebook[-1:-0:1e0]": "codebook[-1:0:1]",
     }.items():
         assert parse_scheme(short) == parse_scheme(long), short
+        assert parse_scheme(short).name == parse_scheme(long).name
 
 
 def test_usual_values_of_weights() -> None:
@@ -191,14 +194,34 @@ CLASHES = {
     "int4-act-int8-g32-static": ["groups of int8", "dynamic"],
     "w4a8-fp8": ["fp8-e4m3 has 8 bits, not 4"],
     "w8a4-mxfp4": ["mxfp4 has 4 bits, not 8"],
-    "w4a8-nf4": ["16 levels take 4 bits, not 8"],
+    "w4a8-nf4": ["nf4 has 4 bits, not 8"],
+    "int0": ["int0: integer schemes have 2 to 8 bits"],
+    "int33": ["int33: integer schemes have 2 to 8 bits"],
+    "w0a8": ["int0: integer schemes"],
+    "w8a8-kv0": ["int0: integer schemes"],
+    "w0a8-fp8": ["fp8-e4m3 has 8 bits, not 0"],
+    "w16a8-tensor": ["float weights have no scale"],
+    "float-tensor": ["float weights have no scale"],
+    "w16a8-fp32scales": ["float weights have no scale"],
+    "int٤": ["does not follow the grammar"],
+    "w٨a٨": ["does not follow the grammar"],
+    "int4-g١٢٨": ["-g١٢٨ is not part of the grammar"],
+    "int4-b١٢٨": ["-b١٢٨ is not part of the grammar"],
+    "w8a8-kv٤": ["not part of the grammar"],
+    "codebook[-١:0:1]": ["list of numbers"],
+    "codebook[-1_0:0:1]": ["list of numbers"],
+    "codebook[-1: 0:1]": ["list of numbers"],
     "w8a8kv8-kv4": ["keys and values are given twice"],
     "int4-attn": ["-attn", "activations"],
     "codebook[1:0]": ["ascend"],
     "codebook[0:inf]": ["finite"],
     "codebook[0:1:one]": ["list of numbers"],
     "codebook[0]": ["2 to 256 levels, not 1"],
-    "codebook[0:1e-9:1]": ["closer"],
+    "codebook[-1:0:1e-9:1]": ["closer"],
+    "codebook[1:2:3]": ["levels of both signs", "negative value"],
+    "codebook[0:1:2]": ["levels of both signs", "negative value"],
+    "codebook[-2:-1:0]": ["levels of both signs", "positive value"],
+    "int4-act-codebook[0:1]": ["levels of both signs"],
 }  # fmt: skip
 
 
@@ -253,6 +276,39 @@ def test_an_unknown_name_suggests_the_nearest(written: str, meant: str) -> None:
     assert "`quant-lens schemes` lists them" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("fp8", ["fp8-e4m3", "fp8-e5m2"]), ("fp8-tensor", ["fp8-e4m3-tensor", "fp8-e5m2-tensor"]),
+        ("fp4", ["nvfp4", "mxfp4"]), ("mxfp8", ["mxfp8-e4m3", "mxfp8-e5m2"]), ("mxfp6", ["mxfp6-e2m3", "mxfp6-e3m2"]),
+        ("int4-sym", ["int4"]), ("int4-sym-g128", ["int4-g128"]), ("int8-per-channel", ["int8"]),
+        ("INT4", ["int4"]), ("W8A8", ["w8a8"]), ("Int4_Group128", ["int4-g128"]), ("uint8", ["int8-asym"]),
+        ("int8_per_tensor_affine", ["int8-tensor-asym"]), ("E4M3fn", ["fp8-e4m3"]),
+    ],
+)  # fmt: skip
+def test_what_it_is_called_elsewhere_is_known(written: str, meant: list[str]) -> None:
+    with pytest.raises(SchemeError) as refused:
+        parse_scheme(written)
+    assert refused.value.details["nearest"] == meant
+    assert refused.value.hint.startswith(f"did you mean {' or '.join(meant)}?")
+    assert [parse_scheme(name) for name in meant]
+
+
+def test_a_beginning_of_a_name_is_near_too() -> None:
+    for written, meant in {"nf5": "nf4", "flot": "float", "mxfp5": "mxfp4", "fp8-e4m": "fp8-e4m3"}.items():
+        with pytest.raises(SchemeError) as refused:
+            parse_scheme(written)
+        assert refused.value.details["nearest"][0] == meant
+
+
+@pytest.mark.parametrize("written", ["fp16", "bf16", "float16", "BFloat16", "fp32"])
+def test_weights_in_float_are_named_float(written: str) -> None:
+    with pytest.raises(SchemeError) as refused:
+        parse_scheme(written)
+    assert refused.value.details["nearest"] == ["float"]
+    assert refused.value.hint.startswith("weights that stay in float are named float, as in float-act-int8 (w16a8)")
+
+
 @pytest.mark.parametrize("value", [None, 8, ["int8"], 4.0])
 def test_what_is_neither_a_name_nor_a_record(value: Any) -> None:
     with pytest.raises(SchemeError, match=type(value).__name__):
@@ -262,3 +318,21 @@ def test_what_is_neither_a_name_nor_a_record(value: Any) -> None:
 def test_a_scheme_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse_scheme("int4").bits = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("w4a16", "int4"), ("w4a16-g128-asym", "int4-g128-asym"), ("w4a16kv8", "int4-kv8"), ("w16a16", "float"),
+        ("w8a16-fp8", "fp8-e4m3"), ("w4a16-nvfp4", "nvfp4"), ("int4-act-int16", "int4-act-int16"),
+    ],
+)  # fmt: skip
+def test_activations_of_16_bits_are_floats(said: str, name: str) -> None:
+    """As the field says it: W4A16 has weights of 4 bits and activations in half precision."""
+    assert parse_scheme(said).name == name
+    assert parse_scheme(name) == parse_scheme(said)
+
+
+def test_a_float_activation_has_no_range() -> None:
+    with pytest.raises(SchemeError, match="activations of 16 bits stay in float"):
+        parse_scheme("w4a16-percentile")
