@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from quant_lens_engine.curvature import choose_plan
-from quant_lens_engine.curvature.hessian import graph_bytes
+from quant_lens_engine.curvature.plan import graph_bytes
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.sample import Batch

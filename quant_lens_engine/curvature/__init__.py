@@ -8,8 +8,9 @@ from quant_lens_engine.curvature.functions import (
     top_eigenvalues,
     trace,
 )
-from quant_lens_engine.curvature.hessian import HessianOperator, HvpPlan, choose_plan
 from quant_lens_engine.curvature.measurement import measure_curvature
+from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
 
 __all__ = [
     "HessianOperator",

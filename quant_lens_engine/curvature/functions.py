@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from quant_lens_engine.curvature.density import SpectralDensity, lanczos_density
-from quant_lens_engine.curvature.hessian import HessianOperator
 from quant_lens_engine.curvature.hutchinson import hutchinson_trace
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import Krylov
 from quant_lens_engine.curvature.lanczos import extreme_spectrum
+from quant_lens_engine.curvature.operators import OPERATORS
+from quant_lens_engine.curvature.operators.hessian import HessianOperator
 from quant_lens_engine.objective import Objective
 
 Loss = nn.Module | Callable[..., Tensor] | None
@@ -59,9 +60,10 @@ def top_eigenvalues(
     seed: int = 0,
     *,
     max_products: int = 1000,
+    operator: str = "hessian",
     **objective: Any,
 ) -> TopEigenvalues:
-    """The ``k`` largest (algebraic) eigenvalues of the loss Hessian over all batches of ``loader``.
+    """The ``k`` largest (algebraic) eigenvalues of the loss Hessian, or of another operator, over all of ``loader``.
 
     Args:
         model: untouched; see :class:`~quant_lens_engine.objective.Objective`.
@@ -70,7 +72,8 @@ def top_eigenvalues(
         k: how many; at most the number of free parameters.
         tol: relative accuracy.
         seed: of the start vectors.
-        max_products: cap on Hessian-vector products.
+        max_products: cap on products.
+        operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
         objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
 
     Example:
@@ -79,8 +82,8 @@ def top_eigenvalues(
         >>> top_eigenvalues(model, data, nn.MSELoss(), k=2).values.round(6).tolist()
         [4.0, 1.0]
     """
-    operator = HessianOperator(Objective(model, loader, criterion, **objective))
-    found = extreme_spectrum(operator, top=k, both_ends=False, tolerance=tol, max_products=max_products, seed=seed)
+    chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
+    found = extreme_spectrum(chosen, top=k, both_ends=False, tolerance=tol, max_products=max_products, seed=seed)
     return TopEigenvalues(np.array(found.values), np.array(found.residuals), found.products, found.converged)
 
 
@@ -92,9 +95,10 @@ def trace(
     seed: int = 0,
     *,
     max_probes: int = 2000,
+    operator: str = "hessian",
     **objective: Any,
 ) -> TraceOfHessian:
-    """The trace of the loss Hessian, until its standard error is ``relative_error`` of it.
+    """The trace of the loss Hessian, or of another operator, until its standard error is ``relative_error`` of it.
 
     Sixteen Lanczos products first take the largest eigenvalues out, which carry most of the variance.
 
@@ -105,6 +109,7 @@ def trace(
         relative_error: of the standard error to the trace.
         seed: of start vector and probes.
         max_probes: cap; a trace near zero never reaches a relative error.
+        operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
         objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
 
     Example:
@@ -113,12 +118,12 @@ def trace(
         >>> round(trace(model, data, nn.MSELoss()).value, 6)
         5.0
     """
-    operator = HessianOperator(Objective(model, loader, criterion, **objective))
-    known = Krylov(operator, seed)
+    chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
+    known = Krylov(chosen, seed)
     while known.steps < DEFLATING_PRODUCTS and not known.full:
         known.step()
-    found = hutchinson_trace(operator, probes=max_probes, seed=seed, known=known, relative_error=relative_error)
-    return TraceOfHessian(found.value, found.standard_error, operator.products)
+    found = hutchinson_trace(chosen, probes=max_probes, seed=seed, known=known, relative_error=relative_error)
+    return TraceOfHessian(found.value, found.standard_error, chosen.products)
 
 
 def spectral_density(
@@ -129,6 +134,7 @@ def spectral_density(
     *,
     runs: int = 8,
     steps: int = 20,
+    operator: str = "hessian",
     **objective: Any,
 ) -> SpectralDensity:
     """The spectral density of the loss Hessian; see :func:`~quant_lens_engine.curvature.density.lanczos_density`.
@@ -140,8 +146,8 @@ def spectral_density(
         >>> round(float(np.trapezoid(density.y, density.x)), 3)
         1.0
     """
-    operator = HessianOperator(Objective(model, loader, criterion, **objective))
-    return lanczos_density(operator, runs=runs, steps=steps, seed=seed)
+    chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
+    return lanczos_density(chosen, runs=runs, steps=steps, seed=seed)
 
 
 def power_iteration(

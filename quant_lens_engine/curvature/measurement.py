@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 
-from quant_lens_engine.curvature.hessian import HessianOperator, HvpPlan
 from quant_lens_engine.curvature.hutchinson import Trace, hutchinson_trace
 from quant_lens_engine.curvature.krylov import Bounds
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
+from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.plan import HvpPlan
 from quant_lens_engine.curvature.sample_spread import SpreadOverShards, spread_over_shards
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.hessian import HessianOperator, HvpPlan
+from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.plan import HvpPlan
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator

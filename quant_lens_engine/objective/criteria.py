@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,16 @@ class Terms(NamedTuple):
     """Numerators and denominators of a loss: ``losses.sum() / weights.sum()`` over the sample.
 
     Both are ``(rows,)``, or ``(1,)`` where a criterion gives nothing finer than a batch.
+    """
+
+    losses: Tensor
+    weights: Tensor
+
+
+class Likelihood(NamedTuple):
+    """The loss as Σ weights · losses, with each of ``losses`` −log p of one observation, up to a constant.
+
+    Both are ``(observations,)``: a label each, or a row each of a regression; ``weights`` has no gradient.
     """
 
     losses: Tensor
@@ -43,6 +53,24 @@ class Criterion(ABC):
         """The terms a row, for sampling errors; None where the loss is no sum over rows."""
         terms = self.terms(output, target, rows)
         return terms if terms.losses.shape[0] == rows else None
+
+    def likelihood(self, output: Tensor, target: Any, rows: int) -> Likelihood | None:
+        """The loss an observation, differentiable in ``output``; None where it is no sum over observations."""
+        terms = self.row_terms(output, target, rows)
+        return None if terms is None else Likelihood(terms.losses, torch.ones_like(terms.losses))
+
+    def drawn(
+        self,
+        output: Tensor,  # noqa: ARG002
+        target: Any,  # noqa: ARG002
+        rows: int,  # noqa: ARG002
+        draws: Sequence[torch.Generator],  # noqa: ARG002
+    ) -> Likelihood | None:
+        """:meth:`likelihood` with targets drawn from the distribution that ``output`` stands for, a generator a row.
+
+        Observations that do not count in the data do not count here. None where the loss is no likelihood.
+        """
+        return None
 
     @abstractmethod
     def check(self, output: Tensor, target: Any) -> None:
@@ -83,6 +111,18 @@ class ElementwiseCriterion(_ModuleCriterion):
         weights = torch.full((rows,), float(per_row), dtype=torch.float64, device=elements.device)
         return Terms(elements.reshape(rows, -1).sum(1), weights)
 
+    def drawn(self, output: Tensor, target: Any, rows: int, draws: Sequence[torch.Generator]) -> Likelihood | None:  # noqa: ARG002
+        """Squared errors: y ~ N(output, ½), whose −log p is the squared error; BCE: y ~ Bernoulli."""
+        output = _at_least_single(output)
+        mean, each = output.detach(), output[0].numel()
+        if type(self.module) is nn.MSELoss:
+            noise = torch.stack([torch.randn(each, generator=draw, dtype=torch.float64) for draw in draws])
+            return self.likelihood(output, mean + noise.to(mean).view_as(mean) * 0.5**0.5, rows)
+        if type(self.module) is nn.BCEWithLogitsLoss and self.module.weight is None and self.module.pos_weight is None:
+            uniform = torch.stack([torch.rand(each, generator=draw, dtype=torch.float64) for draw in draws])
+            return self.likelihood(output, (uniform.to(mean).view_as(mean) < mean.sigmoid()).to(mean), rows)
+        return None
+
     def check(self, output: Tensor, target: Any) -> None:
         """Targets have the outputs' shape."""
         if not isinstance(target, Tensor):
@@ -110,14 +150,46 @@ class ClassCriterion(_ModuleCriterion):
         """Weighted losses and the weights of the labels, summed over the positions of each row."""
         output, target = _at_least_single(output), _labels(target)
         losses = self.module(output, target).reshape(rows, -1)
-        if target.is_floating_point():
-            weights = torch.ones_like(losses)
-        else:
-            kept = target != self.ignore_index
-            class_weight = getattr(self.module, "weight", None)
-            chosen = kept if class_weight is None else class_weight[target.where(kept, 0)] * kept
-            weights = chosen.reshape(rows, -1)
+        weights = torch.ones_like(losses) if target.is_floating_point() else self._weights(target).reshape(rows, -1)
         return Terms(losses.sum(1), weights.detach().to(torch.float64).sum(1))
+
+    def likelihood(self, output: Tensor, target: Any, rows: int) -> Likelihood:  # noqa: ARG002
+        """−log p of each label, under its class' weight."""
+        target = _labels(target)
+        if target.is_floating_point():
+            losses = self.module(_at_least_single(output), target).reshape(-1)
+            return Likelihood(losses, torch.ones_like(losses))
+        weights = self._weights(target).to(output.device)
+        return Likelihood(self._plain(output, target.where(weights > 0, 0)).reshape(-1), weights.reshape(-1))
+
+    def drawn(self, output: Tensor, target: Any, rows: int, draws: Sequence[torch.Generator]) -> Likelihood:  # noqa: ARG002
+        """Labels drawn from the model's own probabilities, under the weights of the data's labels."""
+        log_probability = _at_least_single(output.detach())
+        if isinstance(self.module, nn.CrossEntropyLoss):
+            log_probability = log_probability.log_softmax(1)
+        below = log_probability.double().exp().movedim(1, -1).cumsum(-1)
+        uniform = torch.stack(
+            [torch.rand(below[0, ..., 0].shape, generator=draw, dtype=torch.float64) for draw in draws]
+        )
+        places = torch.searchsorted(below.contiguous(), (uniform.to(below.device) * below[..., -1])[..., None])
+        labels = places[..., 0].clamp(max=output.shape[1] - 1)
+        target = _labels(target)
+        weights = torch.ones_like(labels, dtype=below.dtype) if target.is_floating_point() else self._weights(target)
+        return Likelihood(self._plain(output, labels).reshape(-1), weights.to(labels.device).reshape(-1))
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        """The weight of each label; 0 where it is ignored."""
+        kept = labels != self.ignore_index
+        class_weight = getattr(self.module, "weight", None)
+        return (kept if class_weight is None else class_weight[labels.where(kept, 0)] * kept).detach().double()
+
+    def _plain(self, output: Tensor, labels: Tensor) -> Tensor:
+        """The loss a label, without class weights."""
+        output = _at_least_single(output)
+        if isinstance(self.module, nn.CrossEntropyLoss):
+            smoothing = self.module.label_smoothing
+            return F.cross_entropy(output, labels, reduction="none", label_smoothing=smoothing)
+        return F.nll_loss(output, labels, reduction="none")
 
     def check(self, output: Tensor, target: Any) -> None:
         """Labels are whole numbers within the classes, one a position; or probabilities of the outputs' shape."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from quant_lens_engine.errors import DataError, DeviceError, InputError, is_out_of_memory
 from quant_lens_engine.objective.categories import categories
-from quant_lens_engine.objective.criteria import Terms, as_criterion
+from quant_lens_engine.objective.criteria import Likelihood, Terms, as_criterion
 from quant_lens_engine.objective.evaluation_mode import evaluation_mode
 from quant_lens_engine.objective.model_call import (
     Computation,
@@ -194,11 +194,30 @@ class Objective:
 
     def terms(self, batch: Batch, point: Point | None = None) -> Terms:
         """Numerators and denominators of one micro-batch; differentiable in ``point``."""
-        output, target = self._aligned(self.output(batch, point), batch)
+        return self.terms_of(self.output(batch, point), batch)
+
+    def terms_of(self, output: Any, batch: Batch) -> Terms:
+        """The terms of an output that the model gave, or could have given, for one micro-batch."""
+        output, target = self._aligned(output, batch)
         terms = self.criterion.terms(output, target, batch.rows)
         if self.criterion.normalised:
             return terms
         return Terms(terms.losses, torch.full_like(terms.weights, 1 / self._whole))
+
+    def likelihood_of(
+        self, output: Any, batch: Batch, draws: Sequence[torch.Generator] | None = None
+    ) -> Likelihood | None:
+        """The loss of an output for one micro-batch, an observation each; None where it has none.
+
+        Args:
+            output: what the model gave; the losses are differentiable in it.
+            batch: the micro-batch.
+            draws: a generator a row: targets are drawn from the output itself, they are not the data's.
+        """
+        output, target = self._aligned(output, batch)
+        if draws is None:
+            return self.criterion.likelihood(output, target, batch.rows)
+        return self.criterion.drawn(output, target, batch.rows, draws)
 
     def loss(self, point: Point | None = None) -> float:
         """The loss of the whole sample, at ``point`` or at the objective's own."""

@@ -1,0 +1,56 @@
+"""Whether the graphs of all micro-batches are kept between products, by what they weigh."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from quant_lens_engine.curvature.second_derivatives import named_operators, twice_differentiable
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.model_call import plain_paths
+from quant_lens_engine.objective.sample import Batch, tensors
+
+HvpPlan = Literal["reuse", "fresh"]
+
+REUSE_BYTES = 2**30
+"""The gradient's graphs of all micro-batches are kept up to this size: a rule by shape, so that a run's plan, and with
+it its digits, do not depend on the memory that happens to be free."""
+
+
+def choose_plan(objective: Objective) -> HvpPlan:
+    """``reuse`` where the graphs of all micro-batches fit :data:`REUSE_BYTES`, by what the largest one saves."""
+    batches = objective.sample.batches
+    largest = max(batches, key=lambda batch: batch.rows)
+    saved = graph_bytes(objective, largest)
+    return "reuse" if saved * objective.samples <= REUSE_BYTES * largest.rows else "fresh"
+
+
+def graph_bytes(objective: Objective, batch: Batch) -> int:
+    """Bytes that the graph of one micro-batch's gradient keeps alive, parameters and data apart."""
+    seen: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    moved = batch.to(objective.device, objective.dtype)
+    if objective.call.works_in_place is None:  # its first call is given copies, which are not to be counted
+        with torch.no_grad(), plain_paths():
+            objective.output(moved)
+    parameters = {name: objective.point[name].detach().requires_grad_() for name in objective.free}
+    with (
+        twice_differentiable(objective.model),
+        named_operators(),
+        saved_tensors_hooks(count, lambda tensor: tensor),
+    ):
+        loss = objective.terms(moved, objective.point | parameters).losses.sum()
+        kept = torch.autograd.grad(loss, list(parameters.values()), create_graph=True, allow_unused=True)
+    data = (*tensors(moved.content), *tensors(moved.target))  # often a view of the whole sample
+    for tensor in (*objective.point.values(), *objective.model.buffers(), *data):
+        seen.pop(tensor.untyped_storage().data_ptr(), None)
+    del kept
+    return sum(seen.values())

@@ -1,0 +1,143 @@
+"""What every operator over a sample has in common: micro-batches, graphs that are kept or not, and flat vectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
+from quant_lens_engine.curvature.second_derivatives import AttentionWatch, twice_differentiable
+from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.function import Point, no_weight
+from quant_lens_engine.objective.sample import Batch
+
+Graph = TypeVar("Graph")
+
+
+class SampleOperator(ABC, Generic[Graph]):
+    """A symmetric operator that is a sum over micro-batches, divided by the criterion's denominator.
+
+    Vectors are flat, float64, in the order of ``objective.free``; the products themselves are taken in the model's
+    dtype. Attention runs on the math kernel, the only one that can be differentiated twice.
+
+    Args:
+        objective: at the point of interest.
+        plan: ``reuse`` keeps the graph of each micro-batch between products, ``fresh`` builds it for each product;
+            None: ``reuse`` where all graphs fit :data:`~quant_lens_engine.curvature.plan.REUSE_BYTES`. Both give the
+            same digits.
+        check_cancelled: called before each micro-batch.
+
+    Attributes:
+        dimension: length of the vectors.
+        products: whole-sample products so far.
+        weight: the criterion's denominator over the sample, known after the first product.
+        attention: ``"math"`` if the model called attention, else None; known after the first product.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        plan: HvpPlan | None = None,
+        *,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.objective = objective
+        self.plan: HvpPlan = plan or choose_plan(objective)
+        self.dimension = objective.dimension
+        self.device = objective.device
+        self.products = 0
+        self.weight = 0.0
+        self.attention: str | None = None
+        self._check_cancelled = check_cancelled
+        self._shapes = [objective.point[name].shape for name in objective.free]
+        self._leaves = [objective.point[name].detach().requires_grad_() for name in objective.free]
+        self._graphs: list[Graph] = []
+
+    @abstractmethod
+    def _linearised(self, batch: Batch, point: Point) -> tuple[Graph, float]:
+        """What the products with one micro-batch are taken from, and the micro-batch's denominator."""
+
+    @abstractmethod
+    def _product(self, graph: Graph, directions: list[Tensor]) -> Sequence[Tensor | None]:
+        """A micro-batch's part of the product, a tensor a parameter; None where it is zero."""
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """The operator times ``vector``, both ``(dimension,)`` in float64.
+
+        Raises:
+            NumericalError: ``not_twice_differentiable``, naming the operator; or ``non_finite_curvature``.
+            DataError: ``nothing_counts``: the sample's weight is zero.
+        """
+        with twice_differentiable(self.objective.model):
+            directions = self._split(vector)
+            total = torch.zeros(self.dimension, dtype=torch.float64, device=self.device)
+            for graph in self._each_graph():
+                self._check_cancelled()
+                self._add(total, self._product(graph, directions))
+        self.products += 1
+        if not self.weight:
+            raise no_weight()
+        if not bool(torch.isfinite(total).all()):
+            raise NumericalError(
+                "the product of the curvature with a vector is not finite",
+                hint="the loss or a gradient overflows at these weights",
+                code="non_finite_curvature",
+            )
+        return total / self.weight
+
+    def release(self) -> None:
+        """Forget the graphs, and with them their memory."""
+        self._graphs.clear()
+
+    @property
+    def _keeps_graphs(self) -> bool:
+        return self.plan == "reuse"
+
+    def _each_graph(self) -> Iterator[Graph]:
+        if self._graphs:
+            yield from self._graphs
+            return
+        kept: list[Graph] = []
+        weight = 0.0
+        for batch in self.objective.batches():
+            point = self.objective.point | dict(zip(self.objective.free, self._leaves, strict=True))
+            with AttentionWatch() as watch:
+                graph, batch_weight = self._linearised(batch, point)
+            if watch.seen:
+                self.attention = "math"
+            weight += batch_weight
+            if self._keeps_graphs:
+                kept.append(graph)
+            self.weight = weight
+            yield graph
+        self._graphs = kept
+
+    def _add(self, total: Tensor, parts: Sequence[Tensor | None]) -> None:
+        start = 0
+        for part, shape in zip(parts, self._shapes, strict=True):
+            end = start + shape.numel()
+            if part is not None:
+                total[start:end] += part.reshape(-1)
+            start = end
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        pieces = torch.split(vector.to(self.device), [shape.numel() for shape in self._shapes])
+        return [
+            piece.to(leaf.dtype).view(shape)
+            for piece, leaf, shape in zip(pieces, self._leaves, self._shapes, strict=True)
+        ]
+
+
+def require_dependence(value: Tensor) -> None:
+    """Raise if nothing of ``value`` depends on a parameter."""
+    if not value.requires_grad:
+        raise NumericalError(
+            "the loss does not depend on the parameters",
+            hint="a part of the model is detached or runs in integers: give a model in floating point",
+            code="not_differentiable",
+        )
