@@ -64,6 +64,17 @@ class RunningHistogram:
             self.counts, self.reach = like.new_zeros(BINS).double(), reach
 
 
+class CountingObserver:
+    """Keeps a histogram of what it sees: the part that observers of histograms have in common."""
+
+    def __init__(self) -> None:
+        self._histogram = RunningHistogram()
+
+    def update(self, values: Tensor) -> None:
+        """Count."""
+        self._histogram.update(values)
+
+
 def shrunk_ranges(ends: Range, smallest: float, count: int) -> Range:
     """``count`` candidates ``(count, 1)``: the full range, and down to ``smallest`` of it, both ends alike."""
     factors = ends.low.new_ones(count).double().cumsum(0).sub(1).mul((smallest - 1) / (count - 1)).add(1)

@@ -6,28 +6,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quant_lens_engine.observers import OBSERVERS
-from quant_lens_engine.observers._histogram import BINS, RunningHistogram, shrunk_ranges
+from quant_lens_engine.observers._histogram import BINS, CountingObserver, shrunk_ranges
 from quant_lens_engine.quantizers import QUANTIZERS, NumberFormat, Range
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 SMALLEST = 0.05
 CANDIDATES = 128
 
 
-class EntropyObserver:
+class EntropyObserver(CountingObserver):
     """For each candidate range: P is the histogram with what lies beyond put into the outermost bins, Q the same after
     rounding, each code's mass spread over its non-empty bins. The range with the least KL(P ‖ Q) is kept."""
 
     description = "the range of least KL divergence"
-
-    def __init__(self) -> None:
-        self._histogram = RunningHistogram()
-
-    def update(self, values: Tensor) -> None:
-        """Count."""
-        self._histogram.update(values)
 
     def span(self, fmt: NumberFormat) -> Range:
         """The best of the candidates."""

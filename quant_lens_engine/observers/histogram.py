@@ -9,27 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quant_lens_engine.observers import OBSERVERS
-from quant_lens_engine.observers._histogram import BINS, RunningHistogram, rounding_errors
+from quant_lens_engine.observers._histogram import BINS, CountingObserver, rounding_errors
 from quant_lens_engine.quantizers import NumberFormat, Range
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 STEP = 1e-5
 """Share of the values by which a tail is shortened at a time."""
 
 
-class HistogramObserver:
+class HistogramObserver(CountingObserver):
     """Cuts tails while that pays."""
 
     description = "both ends searched for least squared error, tail by tail"
-
-    def __init__(self) -> None:
-        self._histogram = RunningHistogram()
-
-    def update(self, values: Tensor) -> None:
-        """Count."""
-        self._histogram.update(values)
 
     def span(self, fmt: NumberFormat) -> Range:
         """Where the search stops."""

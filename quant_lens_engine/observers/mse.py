@@ -5,27 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quant_lens_engine.observers import OBSERVERS
-from quant_lens_engine.observers._histogram import RunningHistogram, rounding_errors, shrunk_ranges
+from quant_lens_engine.observers._histogram import CountingObserver, rounding_errors, shrunk_ranges
 from quant_lens_engine.quantizers import NumberFormat, Range
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 SMALLEST = 0.01
 CANDIDATES = 200
 
 
-class MseObserver:
+class MseObserver(CountingObserver):
     """Tries 200 ranges, from all that was seen down to a hundredth of it, and keeps the best, for any number format."""
 
     description = "the range of least squared error"
-
-    def __init__(self) -> None:
-        self._histogram = RunningHistogram()
-
-    def update(self, values: Tensor) -> None:
-        """Count."""
-        self._histogram.update(values)
 
     def span(self, fmt: NumberFormat) -> Range:
         """The best of the candidates."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quant_lens_engine.observers import OBSERVERS
-from quant_lens_engine.observers._histogram import BINS, RunningHistogram
+from quant_lens_engine.observers._histogram import BINS, CountingObserver
 from quant_lens_engine.quantizers import NumberFormat, Range
 
 if TYPE_CHECKING:
@@ -14,17 +14,10 @@ if TYPE_CHECKING:
 PERCENTILE = 99.99
 
 
-class PercentileObserver:
+class PercentileObserver(CountingObserver):
     """Percentiles of a histogram, interpolated within a bin; of the magnitude where the format is symmetric."""
 
     description = f"the {PERCENTILE} % percentile at each end"
-
-    def __init__(self) -> None:
-        self._histogram = RunningHistogram()
-
-    def update(self, values: Tensor) -> None:
-        """Count."""
-        self._histogram.update(values)
 
     def span(self, fmt: NumberFormat) -> Range:
         """Both percentiles, never beyond what was seen."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from quant_lens_engine.errors import NumericalError
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -44,6 +46,15 @@ class Activation:
     def is_layer_input(self) -> bool:
         """Whether the layer's weight matrix, as the layer has it, is multiplied with it."""
         return not self.inside_attention and self.role != "other"
+
+
+def non_finite_activations(whose: str) -> NumericalError:
+    """What a layer is given on the calibration rows is NaN or infinite."""
+    return NumericalError(
+        f"the {whose} not finite on the calibration rows",
+        hint="look at the data's transform, at masks that leave a query no key, and at a dtype's range",
+        code="non_finite_activations",
+    )
 
 
 Visit = Callable[[Activation, Tensor], Tensor]

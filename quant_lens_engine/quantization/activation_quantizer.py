@@ -18,7 +18,7 @@ from torch import Tensor
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.observers import OBSERVERS
 from quant_lens_engine.observers.min_max import nothing_observed
-from quant_lens_engine.quantization.activation import Activation
+from quant_lens_engine.quantization.activation import Activation, non_finite_activations
 from quant_lens_engine.quantization.blocks import join_blocks, span_of, split_blocks, working
 from quant_lens_engine.quantizers import QUANTIZERS, QParams, Range
 from quant_lens_engine.schema.number_format import ActivationFormat
@@ -123,11 +123,7 @@ class ActivationQuantizer:
         if self._observer is None:
             return
         if not bool(torch.isfinite(values).all()):
-            raise NumericalError(
-                f"the input of {self.place.name} is not finite on the calibration rows",
-                hint="look at the data's transform, at masks that leave a query no key, and at a dtype's range",
-                code="non_finite_activations",
-            )
+            raise non_finite_activations(f"input of {self.place.name} is")
         self._watched = True
         self._observer.update(self._rows_first(self._smoothed(values)))
 

@@ -45,6 +45,7 @@ def available_algorithms() -> list[AlgorithmFacts]:
     """
     registry = importlib.import_module("quant_lens_engine.quantization.algorithms")
     probes = [*_offered(), parse_scheme("float")]
+    usual = registry.usual_options()
     facts = [
         AlgorithmFacts(
             name=name,
@@ -52,7 +53,7 @@ def available_algorithms() -> list[AlgorithmFacts]:
             phase=algorithm.phase,
             needs_calibration=algorithm.needs_calibration,
             passes=algorithm.passes,
-            options={key: field.default for key, field in algorithm.options.model_fields.items()},
+            options=usual[name],
             option_facts=option_facts(algorithm.options),
             refusals=_refusals(algorithm, probes),
         )

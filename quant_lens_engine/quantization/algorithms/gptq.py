@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.quantization.activation import non_finite_activations
 from quant_lens_engine.quantization.algorithms import ALGORITHMS, Phase, refuse_float
 from quant_lens_engine.quantization.blocks import block_qparams, tensor_span
 from quant_lens_engine.quantization.draft import Draft
@@ -159,11 +159,7 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
         0.5
     """
     if not bool(torch.isfinite(gram).all()):
-        raise NumericalError(
-            "the inputs of a layer are not finite on the calibration rows",
-            hint="look at the data's transform, at masks that leave a query no key, and at a dtype's range",
-            code="non_finite_activations",
-        )
+        raise non_finite_activations("inputs of a layer are")
     hessian = gram.double().clone()
     diagonal = hessian.diagonal()
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-30)

@@ -138,9 +138,7 @@ class _Training:
             if step % interval == 0 or step == self.options.steps:
                 self.draft.tell("training", step, self.options.steps)
                 self._keep_if_best(step)
-        with torch.no_grad():
-            for leaf, value in zip(self.leaves.values(), self._best_values, strict=True):
-                leaf.copy_(value)
+        self._put(self._best_values)
 
     def outcome(self) -> str:
         """What came of it on the rows held out."""
@@ -166,17 +164,20 @@ class _Training:
     def _values(self) -> list[Tensor]:
         return [leaf.detach().clone() for leaf in self.leaves.values()]
 
+    def _put(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for leaf, value in zip(self.leaves.values(), values, strict=True):
+                leaf.copy_(value)
+
     def _at_the_worst_neighbour(self, rows: Objective, gradients: list[Tensor], rho: float) -> list[Tensor]:
         length = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
         steps = [gradient * (rho / (length + 1e-12)) for gradient in gradients]
-        here = [leaf.detach().clone() for leaf in self.leaves.values()]
+        here = self._values()
         with torch.no_grad():
             for leaf, step in zip(self.leaves.values(), steps, strict=True):
                 leaf += step
         worst = self._gradients(rows)
-        with torch.no_grad():
-            for leaf, before in zip(self.leaves.values(), here, strict=True):
-                leaf.copy_(before)
+        self._put(here)
         return worst
 
     def _gradients(self, rows: Objective) -> list[Tensor]:
