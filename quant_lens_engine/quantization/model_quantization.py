@@ -22,6 +22,7 @@ from quant_lens_engine.quantization.quantized_forward import QuantizedForward
 from quant_lens_engine.quantization.rounding import PointRounding
 from quant_lens_engine.quantization.variant import QuantizedLayer, QuantizedVariant
 from quant_lens_engine.schema import FLOAT_VARIANT, QuantizationScheme, Recipe, parse_recipe
+from quant_lens_engine.schema.algorithms import rounds_nothing
 
 
 def quantize(
@@ -182,7 +183,7 @@ def _survey(
     if recipe.scheme.format != "float":
         return survey
     if not recipe.scheme.rounds_activations and not trains:
-        raise SchemeError(f"{recipe.name} rounds nothing", hint="FP32 is always measured", code="nothing_to_quantize")
+        raise rounds_nothing(recipe.name)
     return replace(survey, sites=[])
 
 

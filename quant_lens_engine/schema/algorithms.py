@@ -175,6 +175,11 @@ def unknown_algorithm(name: str, recipe: str, known: Sequence[str]) -> SchemeErr
     )
 
 
+def rounds_nothing(recipe: str) -> SchemeError:
+    """A recipe leaves the float model as it is."""
+    return SchemeError(f"{recipe} rounds nothing", hint="FP32 is always measured", code="nothing_to_quantize")
+
+
 def not_defined(algorithm: str, scheme: str, reason: str, hint: str) -> SchemeError:
     """An algorithm has no meaning for a scheme."""
     return SchemeError(

@@ -15,6 +15,7 @@ from quant_lens_engine.schema.algorithms import (
     options_model,
     read_options,
     refuse_clashes,
+    rounds_nothing,
     unknown_algorithm,
 )
 from quant_lens_engine.schema.recipe import Recipe
@@ -52,7 +53,7 @@ def check_recipe_by_facts(recipe: Recipe, algorithms: Sequence[AlgorithmFacts]) 
     refuse_clashes(recipe.name, phases)
     trains = any(phase == "train" for _, phase in phases)
     if recipe.scheme.format == "float" and not recipe.scheme.rounds_activations and not trains:
-        raise SchemeError(f"{recipe.name} rounds nothing", hint="FP32 is always measured", code="nothing_to_quantize")
+        raise rounds_nothing(recipe.name)
 
 
 def usual_options(algorithms: Sequence[AlgorithmFacts]) -> dict[str, dict[str, Any]]:
