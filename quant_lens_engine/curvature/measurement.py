@@ -17,7 +17,7 @@ from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema.analyses import CurvatureOptions
-from quant_lens_engine.schema.run_result import Curvature, Eigenvalue, TraceEstimate
+from quant_lens_engine.schema.curvature import Curvature, Eigenvalue, TraceEstimate
 
 GROSS_ASYMMETRY = 0.02
 """Rounding, even in bfloat16, leaves products more symmetric than this, relative to the largest eigenvalue."""

@@ -9,23 +9,38 @@ from pydantic import Field, model_validator
 from quant_lens_engine.schema.base import Request
 
 PresetName = Literal["quick", "standard", "thorough"]
+LayerEigenvalues = Literal["none", "float", "all"]
 
 
 class CurvatureOptions(Request):
-    """λmax, λmin and the trace of the loss Hessian.
+    """The spectrum of the loss Hessian, its trace, its layers and sharpness that does not depend on scaling.
 
     Attributes:
         top: how many of the largest eigenvalues.
-        tolerance: relative accuracy aimed at for λmax and λmin.
+        bottom: how many of the smallest.
+        tolerance: relative accuracy aimed at for each of them.
         max_products: cap on Lanczos' Hessian-vector products.
-        trace_probes: Rademacher probes of the trace.
-        confidence: of the interval ``lower`` to ``upper``.
+        trace_error: standard error of the trace to stop at, relative to it; ``trace_probes`` is the cap.
+        trace_probes: random probes of the trace, at most.
+        density_runs: random start vectors of the spectral density; 0: no density.
+        density_steps: products of each.
+        layer_eigenvalues: whose layers get a largest eigenvalue of their own: of the float model, of every variant.
+        sharpness: whether the forms that do not depend on scaling are measured.
+        radius: ρ of the worst-case rise, within ‖ε‖ ≤ ρ (ten times that within ‖D⁻¹ε‖, as in the papers).
+        confidence: of the interval ``lower`` to ``upper``, of every estimate.
     """
 
-    top: int = Field(default=1, ge=1, le=64)
+    top: int = Field(default=5, ge=1, le=64)
+    bottom: int = Field(default=5, ge=1, le=64)
     tolerance: float = Field(default=1e-4, gt=0, le=0.1)
-    max_products: int = Field(default=100, ge=2, le=5000)
+    max_products: int = Field(default=150, ge=2, le=5000)
+    trace_error: float = Field(default=0.02, gt=0, le=1)
     trace_probes: int = Field(default=64, ge=2, le=4096)
+    density_runs: int = Field(default=4, ge=0, le=64)
+    density_steps: int = Field(default=12, ge=2, le=500)
+    layer_eigenvalues: LayerEigenvalues = "float"
+    sharpness: bool = True
+    radius: float = Field(default=0.05, gt=0, le=10)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
@@ -49,18 +64,41 @@ class LineOptions(Request):
 
 
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "quick": {"curvature": {"trace_probes": 24, "tolerance": 1e-3}, "line": {"directions": 1, "steps": 21}},
+    "quick": {
+        "curvature": {
+            "top": 1,
+            "bottom": 1,
+            "tolerance": 1e-3,
+            "trace_error": 0.05,
+            "trace_probes": 24,
+            "density_runs": 2,
+            "density_steps": 8,
+            "layer_eigenvalues": "none",
+            "sharpness": False,
+        },
+        "line": {"directions": 1, "steps": 21},
+    },
     "standard": {"curvature": {}, "line": {}},
     "thorough": {
-        "curvature": {"top": 5, "tolerance": 1e-5, "max_products": 300, "trace_probes": 256},
+        "curvature": {
+            "top": 10,
+            "bottom": 10,
+            "tolerance": 1e-5,
+            "max_products": 400,
+            "trace_error": 0.01,
+            "trace_probes": 256,
+            "density_runs": 8,
+            "density_steps": 20,
+            "layer_eigenvalues": "all",
+        },
         "line": {"directions": 7, "steps": 51},
     },
 }
 
 PRESET_DESCRIPTIONS: dict[str, str] = {
-    "quick": "loss and accuracy, λmax, λmin, a rough trace, one direction",
-    "standard": "trace with 64 probes, three directions, 31 points each",
-    "thorough": "five eigenvalues, trace with 256 probes, seven directions, 51 points each",
+    "quick": "loss and accuracy, λmax, λmin, a rough trace and density, one direction",
+    "standard": "five eigenvalues of each end, trace to 2 %, density, layers, sharpness, three directions",
+    "thorough": "ten eigenvalues of each end, trace to 1 %, a finer density, layers of every variant, seven directions",
 }
 
 

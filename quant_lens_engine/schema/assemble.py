@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from quant_lens_engine.schema.base import Record
+from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     Comparison,
-    Curvature,
     RunResult,
     StageFailure,
     Variant,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.curvature import Curvature
 
 SCHEMA_VERSION = 1
 FLOAT_VARIANT = "FP32"
@@ -53,62 +54,6 @@ class Evaluation(Record):
     top1_agreement: MaybeFloat = None
     forward: Literal["float", "fake-quant", "own"] = "fake-quant"
     elapsed_s: float = 0.0
-
-
-class Eigenvalue(Record):
-    """An extreme eigenvalue of ∇²L at the variant's dequantized weights, in loss units.
-
-    Attributes:
-        value: the Ritz value θ.
-        residual: ‖Hv − θv‖ at the unit Ritz vector v.
-        lower: lower end of an interval that holds the eigenvalue at ``confidence``.
-        upper: upper end.
-        confidence: of the interval, over the random start vector.
-        batch_std: standard deviation of vᵀH_s v over eight equal shards s of the sample: what λ owes to the sample.
-    """
-
-    value: MaybeFloat = None
-    residual: MaybeFloat = None
-    lower: MaybeFloat = None
-    upper: MaybeFloat = None
-    confidence: MaybeFloat = None
-    batch_std: MaybeFloat = None
-
-
-class TraceEstimate(Record):
-    """Tr H, in loss units, with the standard error of its probes."""
-
-    value: MaybeFloat = None
-    standard_error: MaybeFloat = None
-    probes: int = 0
-
-
-class Density(Record):
-    """Spectral density of H: probability per eigenvalue unit."""
-
-    x: list[float] = []
-    y: list[float] = []
-
-
-class Curvature(Record):
-    """The Hessian of the smooth landscape at Q(w).
-
-    ``converged`` says that λmax and λmin reached the tolerance; ``reason`` why a number is missing.
-    ``eigenvalues`` are the largest, descending. ``hvps`` counts whole-sample Hessian-vector products.
-    """
-
-    lambda_max: Eigenvalue = Eigenvalue()
-    lambda_min: Eigenvalue = Eigenvalue()
-    eigenvalues: list[float] = []
-    trace: TraceEstimate = TraceEstimate()
-    density: Density | None = None
-    hvps: float = 0
-    elapsed_s: float = 0.0
-    converged: bool = False
-    dimension: int = 0
-    attention: str | None = None
-    weights: Literal["float", "dequantized"] = "dequantized"
-    reason: str | None = None
 
 
 class Band(Record):

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     Activation,
-    Curvature,
     DataFacts,
     Evaluation,
     Layer,
