@@ -1,20 +1,59 @@
-"""The spectral density of a symmetric operator by stochastic Lanczos quadrature."""
+"""The spectral density of a symmetric operator, and sums over its spectrum, by stochastic Lanczos quadrature.
+
+A process from a random vector is a quadrature of the spectrum: Σ w f(θ) ≈ Tr f(A)/n over its Ritz values θ, with the
+squared first components of their vectors as weights (Ubaru, Chen and Saad 2017). Eigenvalues that are known are taken
+out first, exactly, and each process runs on what is left (deflation). All vectors are re-orthogonalised, so no
+eigenvalue shows twice.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
+from quant_lens_engine.curvature.lanczos import orthonormal
+from quant_lens_engine.curvature.spectrum_end import error_of
+from quant_lens_engine.curvature.traces import student_factor
+
+SETTLED = 1e-3
+"""Relative error below which a Ritz value of the first process counts as known."""
+
+REACH = 4.5
+"""The grid ends so many widths of the kernel beyond the last node."""
+
+
+class Quadrature(NamedTuple):
+    """One estimate of the whole spectrum.
+
+    Attributes:
+        nodes: ``(m,)``.
+        weights: ``(m,)``, they add up to one.
+        known: how many of the nodes are eigenvalues that are known.
+        steps: products of the process.
+        tridiagonal: its matrix and the β beyond it, ``(steps, steps)`` and a number; None where it had no step.
+    """
+
+    nodes: Array
+    weights: Array
+    known: Array
+    steps: int = 0
+    tridiagonal: tuple[Array, float] | None = None
+
+    def mean(self, function: Callable[[Array], Array]) -> float:
+        """Σ w f(θ) ≈ Tr f(A) / n."""
+        return float(self.weights @ function(self.nodes))
 
 
 class SpectralDensity(NamedTuple):
     """Probability per eigenvalue unit ``y`` at ``x``, both ``(points,)``; its integral is 1.
 
-    ``nodes`` and ``weights`` are the quadrature behind it: Σ w f(node) ≈ Tr f(A)/n.
+    ``low`` and ``high`` are its band over runs. ``width`` is the kernel's standard deviation. ``nodes`` and ``weights``
+    are the quadrature behind it: Σ w f(node) ≈ Tr f(A)/n.
     """
 
     x: Array
@@ -22,37 +61,152 @@ class SpectralDensity(NamedTuple):
     hvps: int
     nodes: Array
     weights: Array
+    low: Array
+    high: Array
+    width: float
+
+
+def quadrature(krylov: Krylov, known: Array) -> Quadrature:
+    """The quadrature of a deflated process, with the ``known`` eigenvalues that it leaves out.
+
+    Example:
+        >>> import torch
+        >>> from quant_lens_engine.curvature.dense import DenseOperator
+        >>> process = Krylov(DenseOperator(torch.diag(torch.tensor([1.0, 2.0, 3.0]))), seed=0)
+        >>> for _ in range(3):
+        ...     process.step()
+        >>> quadrature(process, np.array([])).nodes.round(6).tolist()
+        [1.0, 2.0, 3.0]
+    """
+    dimension = krylov.operator.dimension
+    one_each = np.full(len(known), 1 / dimension)
+    if not krylov.size:
+        return Quadrature(known, one_each, known)
+    ritz = krylov.ritz()
+    weights = (dimension - len(known)) / dimension * ritz.coefficients[0] ** 2
+    return Quadrature(
+        np.concatenate([known, ritz.values]), np.concatenate([one_each, weights]), known, krylov.size,
+        (krylov.projected.copy(), krylov.residual[0]),
+    )  # fmt: skip
+
+
+def first_quadrature(krylov: Krylov, settled: Sequence[int]) -> Quadrature:
+    """The quadrature of the first process, whose ``settled`` Ritz values count as one eigenvalue each.
+
+    A component of its start vector along an eigenvector that is known tells nothing of the others, so it is replaced by
+    what it is in the mean.
+    """
+    ritz = krylov.ritz()
+    dimension = krylov.operator.dimension
+    others = np.setdiff1d(np.arange(len(ritz.values)), settled)
+    weights = ritz.coefficients[0] ** 2
+    tridiagonal = (krylov.projected.copy(), krylov.residual[0])
+    known = ritz.values[list(settled)]
+    if not len(others):
+        return Quadrature(ritz.values, np.full(len(weights), 1 / len(weights)), known, krylov.size, tridiagonal)
+    weights = weights / weights[others].sum() * (dimension - len(settled)) / dimension
+    weights[list(settled)] = 1 / dimension
+    return Quadrature(ritz.values, weights, known, krylov.size, tridiagonal)
+
+
+def density_of(runs: Sequence[Quadrature], products: int, confidence: float = 0.95) -> SpectralDensity:
+    """φ(x) ≈ mean over runs of Σ w g(x − θ), with a Gaussian g as narrow as the runs can resolve.
+
+    The width is 2.5 times the mean distance between the neighbouring nodes of a run, weighted as they are: finer detail
+    would be that of the nodes, not of the spectrum.
+    """
+    nodes, weights = np.concatenate([run.nodes for run in runs]), np.concatenate([run.weights for run in runs])
+    width = resolution(runs)
+    x = _grid(nodes, width)
+    each = np.stack([_smoothed(run, x, width) for run in runs])
+    low, high = _band(each, confidence)
+    return SpectralDensity(x, each.mean(0), products, nodes, weights / len(runs), low, high, width)
+
+
+def resolution(runs: Sequence[Quadrature]) -> float:
+    """Two and a half times the mean distance between neighbouring nodes, where the weight is."""
+    widths = []
+    for run in runs:
+        order = np.argsort(run.nodes)
+        nodes, weights = run.nodes[order], run.weights[order]
+        if len(nodes) > 1:
+            gaps = np.diff(nodes)
+            around = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
+            widths.append(float(weights @ around))
+    span = float(np.ptp(np.concatenate([run.nodes for run in runs])))
+    magnitude = max(float(np.abs(run.nodes).max()) for run in runs)
+    width = 2.5 * sum(widths) / len(widths) if widths else 0.0
+    return max(width, span / 1000, 1e-3 * magnitude) or 1e-12
 
 
 def lanczos_density(
-    operator: SymmetricOperator, *, runs: int = 8, steps: int = 20, points: int = 512, seed: int = 0
+    operator: SymmetricOperator, *, runs: int = 4, steps: int = 12, seed: int = 0, confidence: float = 0.95
 ) -> SpectralDensity:
-    """φ(x) ≈ Σ w g(x − θ) over the Ritz values θ of several random starts (Ubaru, Chen and Saad 2017).
-
-    The weight of a Ritz value is the squared first component of its vector in the tridiagonal matrix. All vectors are
-    re-orthogonalised, so no eigenvalue shows twice. The kernel g is a Gaussian of 1/100 of the spectrum's range.
+    """The density from one process of twice as many steps, whose settled eigenvalues the others leave out.
 
     Args:
         operator: symmetric.
-        runs: random start vectors.
+        runs: random start vectors, the first one apart.
         steps: products of each.
-        points: of the grid.
         seed: of the start vectors.
+        confidence: of the band.
     """
-    nodes: list[Array] = []
-    weights: list[Array] = []
-    products = 0
-    for run in range(runs):
-        krylov = Krylov(operator, seed, run=run)
-        while krylov.steps < steps and not krylov.full:
+    first = Krylov(operator, seed)
+    while first.products < 2 * steps and not first.full:
+        first.step()
+    settled = settled_indices(first)
+    known = first.ritz().values[settled]
+    found = [first_quadrature(first, settled)]
+    products = first.products
+    deflated = orthonormal(first.vectors(first.ritz(), settled)) if settled else None
+    for run in range(1, runs + 1):
+        krylov = Krylov(operator, seed, run=run, deflated=deflated)
+        while krylov.products < steps and not krylov.full:
             krylov.step()
-        ritz = krylov.ritz()
-        nodes.append(ritz.values)
-        weights.append(ritz.coefficients[0] ** 2 / runs)
-        products += krylov.steps
-    theta, omega = np.concatenate(nodes), np.concatenate(weights)
-    span = float(theta.max() - theta.min()) or max(abs(float(theta.max())), 1.0)
-    width = span / 100
-    x = np.linspace(theta.min() - 5 * width, theta.max() + 5 * width, points)
-    kernel = np.exp(-0.5 * ((x[:, None] - theta[None]) / width) ** 2) / (width * math.sqrt(2 * math.pi))
-    return SpectralDensity(x, kernel @ omega, products, theta, omega)
+        products += krylov.products
+        found.append(quadrature(krylov, known))
+    return density_of(found, products, confidence)
+
+
+def settled_indices(krylov: Krylov) -> list[int]:
+    """Ritz values that have become eigenvalues, from both ends inwards."""
+    ritz = krylov.ritz()
+    magnitude = float(np.abs(ritz.values).max())
+
+    def settled(index: int) -> bool:
+        allowed = SETTLED * max(abs(float(ritz.values[index])), 0.01 * magnitude)
+        return float(ritz.residuals[index]) ** 2 <= allowed * magnitude and error_of(ritz, index) <= allowed
+
+    found: list[int] = []
+    for order in (range(len(ritz.values)), range(len(ritz.values) - 1, -1, -1)):
+        for index in order:
+            if index in found or not settled(index):
+                break
+            found.append(index)
+    return sorted(found)
+
+
+def _smoothed(run: Quadrature, x: Array, width: float) -> Array:
+    kernel = np.exp(-0.5 * ((x[:, None] - run.nodes[None]) / width) ** 2) / (width * math.sqrt(2 * math.pi))
+    smoothed: Array = kernel @ run.weights
+    return smoothed
+
+
+def _band(each: Array, confidence: float) -> tuple[Array, Array]:
+    if len(each) < 2:
+        return np.array([]), np.array([])
+    error = each.std(0, ddof=1) / math.sqrt(len(each)) * student_factor(len(each), confidence)
+    return np.maximum(each.mean(0) - error, 0.0), each.mean(0) + error
+
+
+def _grid(nodes: Array, width: float) -> Array:
+    """Points half a width apart around the nodes; none where the density is zero, but at the edges of such a gap."""
+    ordered = np.sort(nodes)
+    breaks = np.flatnonzero(np.diff(ordered) > 2 * REACH * width)
+    starts = ordered[np.concatenate([[0], breaks + 1])] - REACH * width
+    ends = ordered[np.concatenate([breaks, [len(ordered) - 1]])] + REACH * width
+    pieces = [
+        np.linspace(start, end, max(3, math.ceil((end - start) / (width / 2)) + 1))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return np.concatenate(pieces)

@@ -11,18 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from quant_lens_engine.curvature.density import SpectralDensity, lanczos_density
-from quant_lens_engine.curvature.hutchinson import hutchinson_trace
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.krylov import Krylov
 from quant_lens_engine.curvature.lanczos import extreme_spectrum
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.traces import krylov_trace
 from quant_lens_engine.objective import Objective
 
 Loss = nn.Module | Callable[..., Tensor] | None
-
-DEFLATING_PRODUCTS = 16
-"""Lanczos products that a trace spends on the largest eigenvalues before its probes."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,8 @@ def top_eigenvalues(
         [4.0, 1.0]
     """
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
-    found = extreme_spectrum(chosen, top=k, both_ends=False, tolerance=tol, max_products=max_products, seed=seed)
-    return TopEigenvalues(np.array(found.values), np.array(found.residuals), found.products, found.converged)
+    found = extreme_spectrum(chosen, top=k, bottom=0, tolerance=tol, max_products=max_products, seed=seed)
+    return TopEigenvalues(np.array(found.top.values), np.array(found.top.residuals), found.products, found.converged)
 
 
 def trace(
@@ -94,13 +90,13 @@ def trace(
     relative_error: float = 0.01,
     seed: int = 0,
     *,
-    max_probes: int = 2000,
+    max_products: int = 2000,
     operator: str = "hessian",
     **objective: Any,
 ) -> TraceOfHessian:
     """The trace of the loss Hessian, or of another operator, until its standard error is ``relative_error`` of it.
 
-    Sixteen Lanczos products first take the largest eigenvalues out, which carry most of the variance.
+    See :func:`~quant_lens_engine.curvature.traces.krylov_trace`.
 
     Args:
         model: untouched.
@@ -108,7 +104,7 @@ def trace(
         criterion: None for cross-entropy.
         relative_error: of the standard error to the trace.
         seed: of start vector and probes.
-        max_probes: cap; a trace near zero never reaches a relative error.
+        max_products: cap; a trace near zero never reaches a relative error.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
         objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
 
@@ -119,10 +115,7 @@ def trace(
         5.0
     """
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
-    known = Krylov(chosen, seed)
-    while known.steps < DEFLATING_PRODUCTS and not known.full:
-        known.step()
-    found = hutchinson_trace(chosen, probes=max_probes, seed=seed, known=known, relative_error=relative_error)
+    found = krylov_trace(chosen, relative_error=relative_error, max_products=max_products, seed=seed)
     return TraceOfHessian(found.value, found.standard_error, chosen.products)
 
 
@@ -132,8 +125,8 @@ def spectral_density(
     criterion: Loss = None,
     seed: int = 0,
     *,
-    runs: int = 8,
-    steps: int = 20,
+    runs: int = 4,
+    steps: int = 12,
     operator: str = "hessian",
     **objective: Any,
 ) -> SpectralDensity:
@@ -172,5 +165,5 @@ def power_iteration(
         4.0
     """
     operator = HessianOperator(Objective(model, loader, criterion, device=device, **objective))
-    found = extreme_spectrum(operator, both_ends=False, tolerance=1e-6, max_products=max(1, iters), seed=seed)
-    return found.values[0]
+    found = extreme_spectrum(operator, bottom=0, tolerance=1e-6, max_products=max(1, iters), seed=seed)
+    return found.top.values[0]

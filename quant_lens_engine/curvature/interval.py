@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) -> float:
+def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float, random_share: float = 1.0) -> float:
     """A bound on the largest eigenvalue that holds with probability ``confidence`` over the random start vector.
 
     The Lanczos polynomial p(λ) = ∏ⱼ (λ − θⱼ)/βⱼ gives the next Lanczos vector, p(A) q₁, which has norm one. So
@@ -26,6 +26,8 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) ->
         betas: β₁ … βₘ, the last one of the residual ``(m,)``; a zero ends the Krylov space, and the bound is max θ.
         dimension: n, of the space that the start vector was drawn from.
         confidence: 1 − δ.
+        random_share: b of a start vector a s + b q with q uniform on the sphere and s given (a warm start): whatever
+            s is, |γ| ≥ b c with the same probability.
 
     Example:
         >>> bound = upper_bound(np.array([1.0, 3.0]), np.array([0.5, 1e-3]), dimension=100, confidence=0.95)
@@ -35,7 +37,7 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) ->
     top = float(ritz.max())
     if not np.all(betas > 0):
         return top
-    share = min(1.0, (1 - confidence) * math.sqrt(math.pi / (2 * dimension)))
+    share = min(1.0, random_share * (1 - confidence) * math.sqrt(math.pi / (2 * dimension)))
     goal = float(np.log(betas).sum()) - math.log(share)
     gaps = top - ritz
 
@@ -52,6 +54,23 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) ->
         else:
             high = middle
     return top + math.exp(high)
+
+
+def perturbed(value: float, residual: float, bound: float) -> float:
+    """The largest that the i-th eigenvalue can be, whose Ritz value is ``value`` (Li and Li 2005).
+
+    In a basis of the Ritz vectors and their complement, A is block diagonal but for the residuals, of norm ``residual``
+    together. With no eigenvalue of the complement's block above ``bound``, and η = value − bound, the i-th eigenvalue
+    is at most value + 2r²/(η + √(η² + 4r²)) (Linear Algebra Appl. 395, 2005, theorem 2).
+
+    Example:
+        >>> perturbed(2.0, 0.1, 1.0) < 2.01 and perturbed(2.0, 0.1, 2.5) == 2.6
+        True
+    """
+    if bound >= value:
+        return bound + residual
+    gap = value - bound
+    return value + 2 * residual**2 / (gap + math.hypot(gap, 2 * residual))
 
 
 _SMALLEST = 1e-300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +15,13 @@ from quant_lens_engine.curvature.interval import Array, upper_bound
 from quant_lens_engine.objective.randomness import normal
 
 BASIS_BYTES = 2**32
-"""The Krylov basis is kept in float64 up to this size, which caps the steps for very large models."""
+"""The Krylov basis is kept in float64 up to this size; then it is compressed."""
+
+RANDOM_SHARE = 0.05
+"""Length of the random part of a warm start: it costs a step or two, and lets the bound see every direction."""
+
+_FEWEST_NEW = 4
+"""Basis vectors beyond those that a restart keeps, without which it would not get anywhere."""
 
 
 class SymmetricOperator(Protocol):
@@ -52,85 +60,151 @@ class Bounds(NamedTuple):
 
 
 class Krylov:
-    """The Lanczos process from one random start vector, with full re-orthogonalisation, twice (Parlett 1998, §13).
+    """The Lanczos process from one start vector, with full re-orthogonalisation, twice (Parlett 1998, §13).
 
-    All of its algebra is in float64, whatever precision the products have.
+    All of its algebra is in float64, whatever precision the products have. Where the basis reaches
+    :data:`BASIS_BYTES`, it is compressed to the Ritz vectors of both ends and goes on (thick restart: Wu and Simon,
+    SIAM J. Matrix Anal. Appl. 22, 2000); bounds stay those of the steps before.
 
     Args:
         operator: symmetric.
         seed: of the start vector.
         run: which start vector; another run is another vector.
         deflated: orthonormal vectors ``(k, dimension)`` that the process stays orthogonal to.
+        known: the eigenvalues of ``deflated`` ``(k,)``, for those who read the process.
+        start: ``(dimension,)``, where the process starts (a warm start); :data:`RANDOM_SHARE` of it is random, so that
+            nothing can be missed for ever. None: a random vector.
+        keep: Ritz vectors of the lower and the upper end that a restart has to keep.
 
     Attributes:
-        steps: products so far.
+        products: taken so far.
         asymmetry: the largest part of a product that a symmetric operator would not have: its rounding error.
         exhausted: the Krylov space is invariant; its Ritz values are eigenvalues.
+        restarts: how often the basis was compressed.
+        warm: it was given a start.
     """
 
-    def __init__(self, operator: SymmetricOperator, seed: int, *, run: int = 0, deflated: Tensor | None = None) -> None:
-        self.operator = operator
-        self.deflated = deflated
+    def __init__(
+        self,
+        operator: SymmetricOperator,
+        seed: int,
+        *,
+        run: int = 0,
+        deflated: Tensor | None = None,
+        known: Array | None = None,
+        start: Tensor | None = None,
+        keep: tuple[int, int] = (1, 1),
+    ) -> None:
+        self.operator, self.deflated, self._keep = operator, deflated, keep
+        self.known = np.zeros(0) if known is None else known
         self.free_dimension = operator.dimension - (0 if deflated is None else deflated.shape[0])
         self.limit = max(1, min(self.free_dimension, BASIS_BYTES // (8 * operator.dimension)))
-        self.alphas: list[float] = []
-        self.betas: list[float] = []
+        self.products = self.restarts = 0
+        self.size = 0
         self.asymmetry = 0.0
         self.exhausted = self.free_dimension == 0
+        self.random_share = 1.0
         self._rows = torch.empty((0, operator.dimension), dtype=torch.float64, device=operator.device)
-        start = normal(operator.dimension, seed, "lanczos", run).to(operator.device)
-        start = self._orthogonalised(start, 0)
-        self._append(start / torch.linalg.vector_norm(start))
-
-    @property
-    def steps(self) -> int:
-        """Products so far."""
-        return len(self.alphas)
+        self._projected = np.zeros((0, 0))
+        self._betas: list[float] = []
+        self._narrowest = (-math.inf, math.inf)
+        probe = self._orthogonalised(normal(operator.dimension, seed, "lanczos", run).to(operator.device), 0)
+        self._length = torch.linalg.vector_norm(probe)
+        first = probe / self._length
+        if start is not None:
+            first = self._mixed(self._orthogonalised(start.to(first), 0), first)
+        self.warm = start is not None
+        self._append(first)
 
     @property
     def basis(self) -> Tensor:
-        """The orthonormal vectors that have been multiplied, ``(steps, dimension)``."""
-        return self._rows[: self.steps]
+        """The orthonormal vectors that have been multiplied, ``(size, dimension)``."""
+        return self._rows[: self.size]
+
+    @property
+    def projected(self) -> Array:
+        """QᵀAQ, tridiagonal until a restart, ``(size, size)``."""
+        return self._projected[: self.size, : self.size]
+
+    @property
+    def residual(self) -> tuple[float, Tensor | None]:
+        """β and q of A Q − Q QᵀAQ = β q eᵀ, with e the last unit vector; None where it is zero."""
+        beta = self._betas[-1] if self._betas else 0.0
+        return beta, self._rows[self.size] if beta and self._rows.shape[0] > self.size else None
 
     def step(self) -> None:
         """One more product."""
-        index = self.steps
+        if self.size == self.limit:
+            self._restart()
+        index = self.size
         product = self.operator.matvec(self._rows[index])
         overlaps = self._rows[: index + 1] @ product
-        self.alphas.append(float(overlaps[index]))
-        self._note_asymmetry(overlaps, index)
+        self._grow(index + 1)
+        self._projected[index, index] = float(overlaps[index])
+        foreign = overlaps[:index].cpu().numpy() - self._projected[:index, index]
+        self.asymmetry = max(self.asymmetry, float(np.linalg.norm(foreign)))
         remainder = self._orthogonalised(product, index + 1)
         beta = float(torch.linalg.vector_norm(remainder))
-        scale = max(map(abs, [*self.alphas, *self.betas]))
-        self.exhausted = self.steps == self.free_dimension or beta <= 8 * torch.finfo(torch.float64).eps * scale
-        self.betas.append(0.0 if self.exhausted else beta)
-        if not self.exhausted and self.steps < self.limit:
+        self.size, self.products = index + 1, self.products + 1
+        scale = float(np.abs(self.projected).max())
+        self.exhausted = self.size == self.free_dimension or beta <= 8 * torch.finfo(torch.float64).eps * scale
+        self._betas.append(0.0 if self.exhausted else beta)
+        if not self.exhausted:
             self._append(remainder / beta)
+            self._grow(index + 2)
+            self._projected[index, index + 1] = self._projected[index + 1, index] = beta
+
+    def first_product(self) -> tuple[Tensor, Tensor]:
+        """z and P A z, for the vector z of independent normal numbers that the process started from, less its part
+        along ``deflated``, and the projection P that takes that part away. Not after a restart or a warm start."""
+        first = self._rows[0]
+        product = self._projected[0, 0] * first
+        if self.size > 1 or not self.exhausted:
+            product = product + self._projected[0, 1] * self._rows[1]
+        return self._length * first, self._length * product
 
     @property
     def full(self) -> bool:
         """No further step is possible."""
-        return self.exhausted or self.steps >= self.limit
+        return self.exhausted or (self.size >= self.limit and self.limit < sum(self._keep) + _FEWEST_NEW)
 
     def ritz(self) -> Ritz:
         """The Ritz values so far, with their residuals and their vectors' coefficients in the basis (columns)."""
-        solved = eigh_tridiagonal(np.array(self.alphas), np.array(self.betas[:-1]))
-        values, coefficients = solved[0].astype(np.float64), solved[1].astype(np.float64)
-        return Ritz(values, self.betas[-1] * np.abs(coefficients[-1]), coefficients)
+        if self.restarts:
+            values, coefficients = np.linalg.eigh(self.projected)
+        else:
+            diagonal = np.diagonal(self.projected)
+            values, coefficients = eigh_tridiagonal(diagonal, np.array(self._betas[: self.size - 1]))
+        return Ritz(
+            values.astype(np.float64), self._betas[-1] * np.abs(coefficients[-1]), coefficients.astype(np.float64)
+        )
 
     def bounds(self, ritz: Ritz, confidence: float) -> tuple[Bounds, Bounds]:
         """The largest and the smallest eigenvalue, each with its bound at ``confidence``; rounding comes on top."""
-        betas = np.array(self.betas)
-        highest = upper_bound(ritz.values, betas, self.free_dimension, confidence)
-        lowest = -upper_bound(-ritz.values, betas, self.free_dimension, confidence)
+        lowest, highest = self._narrowest
+        if not self.restarts:
+            betas = np.array(self._betas)
+            highest = upper_bound(ritz.values, betas, self.free_dimension, confidence, self.random_share)
+            lowest = -upper_bound(-ritz.values, betas, self.free_dimension, confidence, self.random_share)
+            self._narrowest = lowest, highest
         return Bounds(float(ritz.values[-1]), highest), Bounds(float(ritz.values[0]), lowest)
 
-    def vectors(self, ritz: Ritz, indices: list[int]) -> Tensor:
+    def vectors(self, ritz: Ritz, indices: Sequence[int]) -> Tensor:
         """Unit Ritz vectors ``(len(indices), dimension)``."""
-        chosen = torch.from_numpy(np.ascontiguousarray(ritz.coefficients[:, indices].T)).to(self.basis.device)
+        chosen = torch.from_numpy(np.ascontiguousarray(ritz.coefficients[:, list(indices)].T)).to(self.basis.device)
         vectors: Tensor = chosen @ self.basis
         lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         return vectors / lengths
+
+    def _mixed(self, given: Tensor, random: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(given)
+        if not bool(length > 0):
+            return random
+        mixed = math.sqrt(1 - RANDOM_SHARE**2) * given / length + RANDOM_SHARE * random
+        length = torch.linalg.vector_norm(mixed)
+        self.random_share = RANDOM_SHARE / float(length)
+        blended: Tensor = mixed / length
+        return blended
 
     def _orthogonalised(self, vector: Tensor, count: int) -> Tensor:
         for _ in range(2):
@@ -139,17 +213,35 @@ class Krylov:
                     vector = vector - rows.T @ (rows @ vector)
         return vector
 
-    def _note_asymmetry(self, overlaps: Tensor, index: int) -> None:
-        if index == 0:
-            return
-        foreign = overlaps[:index].clone()
-        foreign[index - 1] -= self.betas[index - 1]
-        self.asymmetry = max(self.asymmetry, float(torch.linalg.vector_norm(foreign)))
+    def _restart(self) -> None:
+        """Keep both ends' Ritz vectors, a third of the basis each, and the vector that comes next."""
+        ritz = self.ritz()
+        low, high = self._keep
+        spare = max(0, self.limit - low - high - _FEWEST_NEW)
+        low, high = low + spare // 3, high + spare // 3
+        kept = [*range(low), *range(self.size - high, self.size)]
+        following = self._rows[self.size].clone()
+        vectors = self.vectors(ritz, kept)
+        self._rows[: len(kept)], self._rows[len(kept)] = vectors, following
+        self._projected[:] = 0.0
+        count = len(kept)
+        self._projected[range(count), range(count)] = ritz.values[kept]
+        arrow = self._betas[-1] * ritz.coefficients[-1, kept]
+        self._projected[count, :count] = self._projected[:count, count] = arrow
+        self.size, self.restarts = count, self.restarts + 1
 
     def _append(self, row: Tensor) -> None:
-        count = self.steps + 1
+        count = self.size + 1
         if self._rows.shape[0] < count:
-            grown = torch.empty((min(2 * count + 14, self.limit), row.shape[0]), dtype=torch.float64, device=row.device)
+            rows = min(2 * count + 14, self.limit + 1)
+            grown = torch.empty((rows, row.shape[0]), dtype=torch.float64, device=row.device)
             grown[: count - 1] = self._rows[: count - 1]
             self._rows = grown
         self._rows[count - 1] = row
+
+    def _grow(self, size: int) -> None:
+        have = self._projected.shape[0]
+        if have < size:
+            grown = np.zeros((2 * size + 14, 2 * size + 14))
+            grown[:have, :have] = self._projected
+            self._projected = grown

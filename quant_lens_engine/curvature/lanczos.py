@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,192 +10,205 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import Bounds, Krylov, Ritz, SymmetricOperator
+from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum, Goal
 from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.schema.curvature import ConvergenceStep
 
 
 class Spectrum(NamedTuple):
     """The ends of a spectrum.
 
     Attributes:
-        highest: the largest eigenvalue with its bound.
-        lowest: the smallest eigenvalue with its bound.
-        values: the largest eigenvalues, descending, with multiplicity.
-        residuals: of ``values``.
-        vectors: unit vectors of ``values``, ``(k, dimension)``.
-        lowest_vector: of ``lowest``, ``(dimension,)``.
-        krylov: the first process, whose basis other estimates can use.
+        top: the largest eigenvalues, descending, with multiplicity.
+        bottom: the smallest ones, ascending.
+        processes: the Lanczos processes, the first one on the whole space, the others deflated by what was found.
+        history: what the first process knew after each product.
         asymmetry: rounding error of the products.
-        converged: both ends, and every value, are within tolerance, and nothing larger was missed.
+        converged: both extreme eigenvalues, and the largest that were asked for, are within tolerance, and nothing
+            beyond them was missed.
         products: all of them.
     """
 
-    highest: Bounds
-    lowest: Bounds
-    values: list[float]
-    residuals: list[float]
-    vectors: Tensor
-    lowest_vector: Tensor
-    krylov: Krylov
+    top: EndOfSpectrum
+    bottom: EndOfSpectrum
+    processes: list[Krylov]
+    history: list[ConvergenceStep]
     asymmetry: float
     converged: bool
     products: int
+
+    @property
+    def krylov(self) -> Krylov:
+        """The first process, whose basis other estimates can use."""
+        return self.processes[0]
+
+    @property
+    def highest(self) -> Bounds:
+        """The largest eigenvalue with its bound."""
+        return self.top.extreme
+
+    @property
+    def lowest(self) -> Bounds:
+        """The smallest one with its bound."""
+        return self.bottom.extreme
+
+    @property
+    def vectors(self) -> Tensor:
+        """Unit vectors of all values, the largest first, ``(k, dimension)``."""
+        return torch.cat([self.top.vectors, self.bottom.vectors])
 
 
 def extreme_spectrum(
     operator: SymmetricOperator,
     *,
     top: int = 1,
-    both_ends: bool = True,
+    bottom: int = 1,
     tolerance: float = 1e-4,
+    inner_tolerance: float | None = None,
     max_products: int = 100,
     confidence: float = 0.95,
     seed: int = 0,
+    start: Tensor | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Spectrum:
-    """The largest eigenvalues and the smallest one.
+    """The largest eigenvalues and the smallest ones.
 
     The process stops when the interval from the Ritz value to its bound is narrower than the tolerance at both ends
-    (:func:`upper_bound`), not when a residual is small: a small residual may belong to an inner eigenvalue. For
-    ``top`` > 1 the other values stop by min(residual, residual²/gap), and since one start vector sees each distinct
-    eigenvalue once, further processes, deflated against what was found, run until their bound shows that nothing
-    above the last value is missing.
+    (:func:`~quant_lens_engine.curvature.interval.upper_bound`), not when a residual is small: a small residual may
+    belong to an inner eigenvalue. Inner values stop by min(residual, residual²/gap), and since one start vector sees
+    each distinct eigenvalue once, further processes, deflated against what was found, run until their bound shows that
+    nothing beyond was missed.
 
     Args:
         operator: symmetric.
         top: how many of the largest.
-        both_ends: whether the smallest must converge as well.
-        tolerance: relative to the eigenvalue, or to a hundredth of the largest magnitude where that is more.
+        bottom: how many of the smallest; 0: the lower end need not converge.
+        tolerance: of the extreme eigenvalues, relative to them, or to a hundredth of the largest magnitude where that
+            is more.
+        inner_tolerance: of those behind the extreme ones; None: the same.
         max_products: cap on products.
         confidence: of the bounds.
         seed: of the start vectors.
+        start: where to start instead, ``(dimension,)``: the sum of another operator's eigenvectors, say.
         on_step: called with the number of products after each.
     """
-    goal = _Goal(min(top, operator.dimension), both_ends, tolerance, confidence)
-    krylov = Krylov(operator, seed)
-    used = _advance(krylov, lambda: goal.reached(krylov), max_products, 0, on_step)
+    top, bottom = min(top, operator.dimension), min(bottom, operator.dimension)
+    goal = Goal(top, bottom, tolerance, inner_tolerance or tolerance, confidence)
+    krylov = Krylov(operator, seed, start=start, keep=(max(bottom, 1), top))
+    history: list[ConvergenceStep] = []
+
+    def finished() -> bool:
+        ritz = krylov.ritz()
+        history.append(_step(krylov, ritz, confidence))
+        return goal.reached(krylov, ritz)
+
+    used = _advance(krylov, finished, max_products, 0, on_step)
     ritz = krylov.ritz()
-    highest, lowest = krylov.bounds(ritz, confidence)
-    settled = krylov.exhausted or goal.reached(krylov)
-    order = list(range(len(ritz.values) - 1, -1, -1))[: goal.top]
-    found = _Found(ritz.values[order], ritz.residuals[order], krylov.vectors(ritz, order), krylov.asymmetry)
-    if goal.top > 1:
-        used, complete = _find_missed(operator, found, goal, seed, max_products, used, on_step)
-        settled = settled and complete
+    ends = [EndOfSpectrum.of(krylov, ritz, sign, count, confidence) for sign, count in ((1, top), (-1, bottom))]
+    found = _Found(goal, ends, krylov)
+    settled = krylov.exhausted or goal.reached(krylov, ritz)
+    if settled and (top > 1 or bottom > 1 or krylov.restarts):
+        used, settled = found.find_missed(operator, seed, max_products, used, on_step)
     return Spectrum(
-        highest=highest,
-        lowest=lowest,
-        values=[float(value) for value in found.values],
-        residuals=[float(residual) for residual in found.residuals],
-        vectors=found.vectors,
-        lowest_vector=krylov.vectors(ritz, [0])[0],
-        krylov=krylov,
+        top=ends[0],
+        bottom=ends[1],
+        processes=found.processes,
+        history=history,
         asymmetry=found.asymmetry,
-        converged=settled and found.asymmetry <= goal.allowance(highest.value, highest.value, lowest.value),
+        converged=settled and found.asymmetry <= goal.allowance(ends[0].values[0], found.magnitude),
         products=used,
     )
 
 
-class _Goal(NamedTuple):
-    top: int
-    both_ends: bool
-    tolerance: float
-    confidence: float
-
-    def allowance(self, value: float, *spectrum: float) -> float:
-        """The error allowed for ``value``; near zero a hundredth of the spectrum's magnitude stands in for it."""
-        return self.tolerance * max(abs(value), 0.01 * max(map(abs, spectrum)))
-
-    def reached(self, krylov: Krylov) -> bool:
-        ritz = krylov.ritz()
-        ends = (float(ritz.values[0]), float(ritz.values[-1]))
-        highest, lowest = krylov.bounds(ritz, self.confidence)
-        if highest.width > self.allowance(highest.value, *ends):
-            return False
-        if self.both_ends and lowest.width > self.allowance(lowest.value, *ends):
-            return False
-        return self.top == 1 or self._inner_values_settled(ritz, ends)
-
-    def _inner_values_settled(self, ritz: Ritz, ends: tuple[float, float]) -> bool:
-        count = len(ritz.values)
-        if count <= self.top:
-            return False
-        for index in range(count - self.top, count):
-            neighbours = [abs(ritz.values[index] - ritz.values[i]) for i in (index - 1, index + 1) if i < count]
-            gap, residual = max(min(neighbours), 1e-300), ritz.residuals[index]
-            if min(residual, residual**2 / gap) > self.allowance(float(ritz.values[index]), *ends):
-                return False
-        return True
+def _step(krylov: Krylov, ritz: Ritz, confidence: float) -> ConvergenceStep:
+    highest, lowest = krylov.bounds(ritz, confidence)
+    return ConvergenceStep(
+        products=krylov.products,
+        highest=highest.value,
+        highest_bound=highest.beyond,
+        highest_residual=float(ritz.residuals[-1]),
+        lowest=lowest.value,
+        lowest_bound=lowest.beyond,
+        lowest_residual=float(ritz.residuals[0]),
+    )
 
 
 class _Found:
-    """The largest eigenpairs found so far, descending."""
+    """What is known of both ends, and the search for what it lacks."""
 
-    def __init__(self, values: Array, residuals: Array, vectors: Tensor, asymmetry: float) -> None:
-        self.values, self.residuals, self.vectors, self.asymmetry = values, residuals, vectors, asymmetry
+    def __init__(self, goal: Goal, ends: list[EndOfSpectrum], krylov: Krylov) -> None:
+        self.goal, self.ends = goal, ends
+        self.processes = [krylov]
 
-    def add(self, values: Array, residuals: Array, vectors: Tensor, keep: int) -> None:
-        values = np.concatenate([self.values, values])
-        order = np.argsort(-values, kind="stable")[:keep]
-        self.values = values[order]
-        self.residuals = np.concatenate([self.residuals, residuals])[order]
-        everything = torch.cat([self.vectors, vectors])
-        self.vectors = everything[torch.from_numpy(order).to(everything.device)]
+    @property
+    def asymmetry(self) -> float:
+        return max(process.asymmetry for process in self.processes)
+
+    @property
+    def magnitude(self) -> float:
+        return max(abs(value) for end in self.ends for value in [end.extreme.value, *end.values])
+
+    def find_missed(
+        self, operator: SymmetricOperator, seed: int, max_products: int, used: int, on_step: Callable[[int], None]
+    ) -> tuple[int, bool]:
+        """Run deflated processes until bounds show that nothing is missing; products so far, and whether they do."""
+        for run in range(1, operator.dimension + 1):
+            deflated = orthonormal(torch.cat([end.vectors for end in self.ends]))
+            if deflated.shape[0] == operator.dimension:
+                return used, True
+            if used >= max_products:
+                return used, False
+            values = np.array([value for end in self.ends for value in end.values])
+            krylov = Krylov(operator, seed, run=run, deflated=deflated, known=values)
+            used = _advance(krylov, lambda process=krylov: self._decided(process), max_products, used, on_step)  # type: ignore[misc]
+            self.processes.append(krylov)
+            ritz = krylov.ritz()
+            fresh = [self._missed(ritz, end) for end in self.ends]
+            if not any(fresh) and all(end.complete for end in self.ends):
+                self._note_bounds(krylov, ritz)
+                return used, all(self._nothing_beyond(end, bound) for end, bound in self._bounds(krylov, ritz))
+            if not any(fresh) and not krylov.full:
+                return used, False
+            for end, indices in zip(self.ends, fresh, strict=True):
+                extreme = [] if end.complete else [end.extreme_index(ritz)]
+                end.add(krylov, ritz, indices or extreme)
+        return used, False
+
+    def _decided(self, krylov: Krylov) -> bool:
+        ritz = krylov.ritz()
+        if any(end.extreme_index(ritz) in self._missed(ritz, end) for end in self.ends):
+            return True
+        complete = all(end.complete for end in self.ends)
+        return complete and all(self._nothing_beyond(end, bound) for end, bound in self._bounds(krylov, ritz))
+
+    def _missed(self, ritz: Ritz, end: EndOfSpectrum) -> list[int]:
+        """Settled Ritz values beyond the last one that is known of this end."""
+        if not end.wanted:
+            return []
+        last = end.sign * end.values[-1] if end.complete else -math.inf
+        slack = self.goal.inner_allowance(end.values[-1], self.magnitude)
+        settled = ritz.residuals <= slack
+        return [int(index) for index in np.flatnonzero(settled & (end.sign * ritz.values > last + slack))]
+
+    def _bounds(self, krylov: Krylov, ritz: Ritz) -> list[tuple[EndOfSpectrum, float]]:
+        bounds = krylov.bounds(ritz, self.goal.confidence)
+        return [(end, bound.beyond) for end, bound in zip(self.ends, bounds, strict=True) if end.wanted]
+
+    def _nothing_beyond(self, end: EndOfSpectrum, bound: float) -> bool:
+        """Of the largest, all that were asked for; of the smallest, which lie close together, the first one."""
+        known = end.values[-1] if end.sign > 0 else end.values[0]
+        return end.sign * bound <= end.sign * known + self.goal.inner_allowance(known, self.magnitude)
+
+    def _note_bounds(self, krylov: Krylov, ritz: Ritz) -> None:
+        for end, bound in self._bounds(krylov, ritz):
+            end.note_bound(bound)
 
 
-def _find_missed(
-    operator: SymmetricOperator,
-    found: _Found,
-    goal: _Goal,
-    seed: int,
-    max_products: int,
-    used: int,
-    on_step: Callable[[int], None],
-) -> tuple[int, bool]:
-    """Look for eigenvalues that ``found`` lacks, until a bound shows that there are none; products, and whether so."""
-    for run in range(1, operator.dimension + 1):
-        deflated = torch.linalg.qr(found.vectors.T)[0].T.contiguous()
-        if deflated.shape[0] == operator.dimension:
-            return used, True
-        if used >= max_products:
-            return used, False
-        krylov = Krylov(operator, seed, run=run, deflated=deflated)
-        search = _Search(krylov, found, goal)
-        used = _advance(krylov, search.decided, max_products, used, on_step)
-        found.asymmetry = max(found.asymmetry, krylov.asymmetry)
-        ritz, fresh = search.found_values()
-        if not fresh and len(found.values) == goal.top:
-            return used, search.nothing_above(ritz)
-        if not fresh and not krylov.full:
-            return used, False
-        indices = fresh or [len(ritz.values) - 1]
-        found.add(ritz.values[indices], ritz.residuals[indices], krylov.vectors(ritz, indices), goal.top)
-    return used, False
-
-
-class _Search:
-    """A deflated process: is anything left above the last value found?"""
-
-    def __init__(self, krylov: Krylov, found: _Found, goal: _Goal) -> None:
-        self.krylov, self.goal = krylov, goal
-        self.complete = len(found.values) == goal.top
-        self.last = float(found.values[-1]) if self.complete else -np.inf
-        self.allowance = goal.allowance(float(found.values[-1]), float(found.values[0]))
-
-    def nothing_above(self, ritz: Ritz) -> bool:
-        return self.krylov.bounds(ritz, self.goal.confidence)[0].beyond <= self.last + self.allowance
-
-    def found_values(self) -> tuple[Ritz, list[int]]:
-        """Settled Ritz values above the last one found."""
-        ritz = self.krylov.ritz()
-        settled = ritz.residuals <= np.maximum(self.allowance, 0)
-        above = ritz.values > self.last + self.allowance
-        return ritz, [int(index) for index in np.flatnonzero(settled & above)]
-
-    def decided(self) -> bool:
-        ritz, fresh = self.found_values()
-        return (self.complete and self.nothing_above(ritz)) or (len(ritz.values) - 1 in fresh)
+def orthonormal(vectors: Tensor) -> Tensor:
+    """An orthonormal basis ``(k, dimension)`` of the rows' span."""
+    basis: Tensor = torch.linalg.qr(vectors.T)[0].T.contiguous()
+    return basis
 
 
 def _advance(
@@ -207,6 +221,6 @@ def _advance(
         on_step(used)
         if finished():
             break
-    if not krylov.steps:
+    if not krylov.products:
         raise NumericalError("no product is left for Lanczos", hint="raise max_products", code="too_few_products")
     return used

@@ -1,26 +1,51 @@
-"""λmax, λmin and the trace of one variant, as the record that a run keeps."""
+"""The curvature of one variant, as the record that a run keeps: one budget of products for all of it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from quant_lens_engine.curvature.hutchinson import Trace, hutchinson_trace
-from quant_lens_engine.curvature.krylov import Bounds
+from quant_lens_engine.curvature import records
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
+from quant_lens_engine.curvature.layers import layer_spectrum, slices_of
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
 from quant_lens_engine.curvature.plan import HvpPlan
-from quant_lens_engine.curvature.sample_spread import SpreadOverShards, spread_over_shards
+from quant_lens_engine.curvature.sample_spread import spread_over_shards
+from quant_lens_engine.curvature.shared_products import density_runs, sampled_traces
+from quant_lens_engine.curvature.sharpness import (
+    ADAPTIVE_RADIUS,
+    filter_norms,
+    gradient_of,
+    relative_spectrum,
+    worst_case,
+)
+from quant_lens_engine.curvature.traces import BlockTraces
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema.analyses import CurvatureOptions
-from quant_lens_engine.schema.curvature import Curvature, Eigenvalue, TraceEstimate
+from quant_lens_engine.schema.curvature import Curvature, LayerCurvature, Sharpness
 
-GROSS_ASYMMETRY = 0.02
-"""Rounding, even in bfloat16, leaves products more symmetric than this, relative to the largest eigenvalue."""
+INNER = 10.0
+"""Eigenvalues behind the extreme ones are asked for to so many times the tolerance."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where another variant's curvature can start.
+
+    Attributes:
+        name: whose eigenvectors they are.
+        vector: their sum, ``(dimension,)``.
+    """
+
+    name: str
+    vector: Tensor
 
 
 def measure_curvature(
@@ -30,19 +55,21 @@ def measure_curvature(
     seed: int = 0,
     hvp_plan: HvpPlan | None = None,
     weights: Literal["float", "dequantized"] = "dequantized",
+    layers: Mapping[str, Sequence[str]] | None = None,
+    start: Start | None = None,
     progress: Progress = SILENT,
     stage: str = "",
 ) -> Curvature:
-    """The ends of the spectrum of ∇²L and its trace, over the whole sample.
-
-    A variant's Hessian is that of the smooth landscape at its dequantized weights: ``objective.at(variant.point)``.
+    """The spectrum of ∇²L, over the whole sample: its ends, trace, density, layers and invariant sharpness.
 
     Args:
-        objective: at the point of interest.
+        objective: at the point of interest; a variant's is ``objective.at(variant.point)``.
         options: accuracy and effort.
         seed: of start vectors, probes and shards; the same for every variant of a run.
         hvp_plan: see :class:`HessianOperator`.
         weights: what the point is, for the record.
+        layers: the names of each layer's weights.
+        start: eigenvectors of another variant.
         progress: told after each product.
         stage: the stage's key.
 
@@ -59,110 +86,194 @@ def measure_curvature(
         >>> round(curvature.trace.value, 6)
         5.0
     """
-    started = time.perf_counter()
-    options = options or CurvatureOptions()
-    operator: HessianOperator | None = None
-    try:
-        operator = HessianOperator(objective, hvp_plan, check_cancelled=progress.check_cancelled)
-        curvature = _measured(objective, operator, options, seed, progress, stage)
-    except NumericalError as error:
-        curvature = Curvature(reason=error.message, hvps=operator.products if operator else 0)
-    curvature.dimension = objective.dimension
-    curvature.attention = operator.attention if operator else None
-    curvature.weights = weights
-    curvature.elapsed_s = time.perf_counter() - started
-    return curvature
-
-
-def _measured(
-    objective: Objective,
-    operator: HessianOperator,
-    options: CurvatureOptions,
-    seed: int,
-    progress: Progress,
-    stage: str,
-) -> Curvature:
-    probes = min(options.trace_probes, operator.dimension)
-    expected = min(options.max_products, operator.dimension) + probes
-    spectrum = extreme_spectrum(
-        operator,
-        top=options.top,
-        tolerance=options.tolerance,
-        max_products=options.max_products,
-        confidence=options.confidence,
-        seed=seed,
-        on_step=lambda done: progress.report(stage, done, expected, "eigenvalues"),
+    measurement = CurvatureMeasurement(
+        objective, options or CurvatureOptions(), seed, hvp_plan, layers or {}, start, progress, stage
     )
-    done = spectrum.products
-    trace = hutchinson_trace(
-        operator,
-        probes=options.trace_probes,
-        seed=seed,
-        known=spectrum.krylov,
-        on_probe=lambda index: progress.report(stage, done + index, done + probes, "trace"),
-    )
-    operator.release()
-    vectors = torch.stack([spectrum.vectors[0], spectrum.lowest_vector])
-    spread = spread_over_shards(
-        objective, vectors, seed=seed, plan=operator.plan, check_cancelled=progress.check_cancelled
-    )
-    precision = torch.finfo(objective.point[objective.free[0]].dtype).eps
-    return _record(spectrum, trace, spread, options, operator.products + len(vectors), precision)
+    return measurement.measure(weights)
 
 
-def _record(
-    spectrum: Spectrum,
-    trace: Trace,
-    spread: SpreadOverShards,
-    options: CurvatureOptions,
-    products: int,
-    precision: float,
-) -> Curvature:
-    ends = [
-        _eigenvalue(bounds, residual, deviation, spectrum.asymmetry + precision * abs(bounds.value), options.confidence)
-        for bounds, residual, deviation in zip(
-            (spectrum.highest, spectrum.lowest), spread.residuals, spread.deviations, strict=True
-        )
-    ]
-    return Curvature(
-        lambda_max=ends[0],
-        lambda_min=ends[1],
-        eigenvalues=spectrum.values,
-        trace=TraceEstimate(value=trace.value, standard_error=trace.standard_error, probes=trace.probes),
-        hvps=products,
-        converged=spectrum.converged,
-        reason=None if spectrum.converged else _why_not_converged(spectrum, options),
-    )
+@dataclass
+class CurvatureMeasurement:
+    """One variant's curvature, and what the next one can start from; see :func:`measure_curvature`.
 
-
-def _eigenvalue(
-    bounds: Bounds, residual: float, deviation: float | None, rounding: float, confidence: float
-) -> Eigenvalue:
-    """A Ritz value bounds the eigenvalue on its inner side, to the rounding of the products; the polynomial beyond.
-
-    Rounding shows as asymmetry, except for what is common to all products: about the precision of their dtype.
+    One Lanczos process serves all of it: its ends are the eigenpairs, its basis takes the variance out of every trace,
+    its Ritz values are a quadrature of the density, and its eigenvectors are where layers, invariant sharpness and
+    other variants start.
     """
-    near, far = sorted((bounds.value, bounds.beyond))
-    return Eigenvalue(
-        value=bounds.value,
-        residual=residual,
-        lower=near - rounding,
-        upper=far + rounding,
-        confidence=confidence,
-        batch_std=deviation,
-    )
 
+    objective: Objective
+    options: CurvatureOptions
+    seed: int = 0
+    hvp_plan: HvpPlan | None = None
+    layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    start: Start | None = None
+    progress: Progress = SILENT
+    stage: str = ""
+    eigenvectors: Tensor | None = None
+    """The sum of the unit eigenvectors found, once they are."""
 
-def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
-    if spectrum.products >= options.max_products:
-        return (
-            f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products; "
-            "the interval says how far λ can be"
+    def __post_init__(self) -> None:
+        self._products: dict[str, float] = {}
+        self._operator: HessianOperator | None = None
+
+    def measure(self, weights: Literal["float", "dequantized"] = "dequantized") -> Curvature:
+        """The record."""
+        started = time.perf_counter()
+        try:
+            curvature = self._measured()
+        except NumericalError as error:
+            curvature = Curvature(reason=error.message)
+        operator = self._operator
+        curvature.products = self._products
+        curvature.hvps = max(sum(self._products.values()), operator.products if operator else 0)
+        curvature.dimension = self.objective.dimension
+        curvature.attention = operator.attention if operator else None
+        curvature.weights = weights
+        curvature.started_from = self.start.name if self.start else None
+        curvature.elapsed_s = time.perf_counter() - started
+        return curvature
+
+    def find_eigenvectors(self) -> Tensor:
+        """The sum of the eigenvectors that :meth:`measure` finds, without the rest of it."""
+        if self.eigenvectors is None:
+            self._spectrum(self._hessian())
+        assert self.eigenvectors is not None  # found by the line before
+        return self.eigenvectors
+
+    def _hessian(self) -> HessianOperator:
+        self._operator = HessianOperator(self.objective, self.hvp_plan, check_cancelled=self.progress.check_cancelled)
+        return self._operator
+
+    def _measured(self) -> Curvature:
+        options, operator = self.options, self._hessian()
+        spectrum = self._spectrum(operator)
+        self._count("eigenvalues", operator.products)
+        report = self._reporter(operator, "density")
+        runs = density_runs(
+            operator, spectrum, runs=options.density_runs, steps=options.density_steps, seed=self.seed,
+            on_product=report,
+        )  # fmt: skip
+        self._count("density", operator.products)
+        scales = filter_norms(self.objective) if options.sharpness else None
+        traces = self._traces(operator, spectrum, scales)
+        self._count("trace", operator.products)
+        sharpness = None if scales is None else self._sharpness(operator, spectrum, traces, scales)
+        self._count("sharpness", operator.products)
+        operator.release()
+        ends = torch.stack([spectrum.top.vectors[0], spectrum.bottom.vectors[0]])
+        spread = spread_over_shards(
+            self.objective, ends, seed=self.seed, plan=operator.plan, check_cancelled=self.progress.check_cancelled
         )
-    if spectrum.krylov.full and not spectrum.krylov.exhausted:
-        return f"the Lanczos basis reached its memory limit after {spectrum.krylov.steps} products"
-    rounding = f"the products are symmetric to {spectrum.asymmetry:.1e} only"
-    largest = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
-    if spectrum.asymmetry > GROSS_ASYMMETRY * largest:
-        return f"{rounding}: a part of the model hides its derivative, so these numbers are not those of a Hessian"
-    return f"{rounding}, which is more than the tolerance: their rounding; float64 would reach it"
+        self._products["shards"] = len(ends)
+        curvature = records.eigenvalues(spectrum, spread, options, self._precision)
+        records.add_density(curvature, runs, operator.dimension, operator.products, options.confidence)
+        curvature.trace = records.trace_record(traces.whole, traces.exact, options.confidence)
+        curvature.effective_rank = records.estimate_record(
+            traces.effective_rank(), options.confidence, 0.0, operator.dimension
+        )
+        curvature.layers = self._layer_records(operator, traces)
+        curvature.sharpness = sharpness
+        return curvature
+
+    def _spectrum(self, operator: HessianOperator) -> Spectrum:
+        options = self.options
+        found = extreme_spectrum(
+            operator,
+            top=options.top,
+            bottom=options.bottom,
+            tolerance=options.tolerance,
+            inner_tolerance=INNER * options.tolerance,
+            max_products=options.max_products,
+            confidence=options.confidence,
+            seed=self.seed,
+            start=self.start.vector if self.start else None,
+            on_step=lambda _: self._reporter(operator, "eigenvalues")(),
+        )
+        self.eigenvectors = found.vectors.sum(0)
+        return found
+
+    def _traces(self, operator: HessianOperator, spectrum: Spectrum, scales: Tensor | None) -> BlockTraces:
+        blocks = [slices_of(self.objective, names) for names in self.layers.values()]
+        return sampled_traces(
+            operator,
+            spectrum,
+            BlockTraces(spectrum.krylov, blocks, None if scales is None else scales.square()),
+            relative_error=self.options.trace_error,
+            probes=self.options.trace_probes,
+            seed=self.seed,
+            on_product=self._reporter(operator, "trace"),
+        )
+
+    def _sharpness(
+        self, operator: HessianOperator, spectrum: Spectrum, traces: BlockTraces, scales: Tensor
+    ) -> Sharpness:
+        options = self.options
+        report = self._reporter(operator, "sharpness")
+        relative = relative_spectrum(
+            operator,
+            scales,
+            tolerance=INNER * options.tolerance,
+            max_products=options.max_products,
+            confidence=options.confidence,
+            seed=self.seed,
+            start=self.eigenvectors,
+            on_step=lambda _: report(),
+        )
+        gradient = gradient_of(self.objective, self.progress.check_cancelled)
+        radius = options.radius
+        top, relative_top = spectrum.top.vectors[0], relative.top.vectors[0]
+        return Sharpness(
+            relative_lambda_max=records.largest_record(relative, self._precision, options.confidence),
+            relative_trace=records.trace_record(traces.scaled, traces.exact, options.confidence),
+            adaptive=worst_case(self.objective, gradient, relative_top, ADAPTIVE_RADIUS * radius, scales),
+            plain=worst_case(self.objective, gradient, top, radius),
+        )
+
+    def _layer_records(self, operator: HessianOperator, traces: BlockTraces) -> list[LayerCurvature]:
+        found: list[LayerCurvature] = []
+        cost = 0.0
+        for (name, parameters), mean in zip(self.layers.items(), traces.blocks, strict=True):
+            self.progress.report(self.stage, len(found), len(self.layers), f"layer {name}")
+            record = LayerCurvature(
+                name=name,
+                parameters=sum(self.objective.point[parameter].numel() for parameter in parameters),
+                trace=records.trace_record(mean, traces.exact, self.options.confidence),
+            )
+            if self.options.layer_eigenvalues != "none" and self.eigenvectors is not None:
+                block = layer_spectrum(
+                    self.objective,
+                    parameters,
+                    start=self.eigenvectors,
+                    tolerance=self.options.tolerance,
+                    confidence=self.options.confidence,
+                    seed=self.seed,
+                    plan=operator.plan,
+                    check_cancelled=self.progress.check_cancelled,
+                )
+                if block is not None:
+                    record.lambda_max = records.largest_record(block.spectrum, self._precision, self.options.confidence)
+                    cost += block.cost
+            found.append(record)
+        if cost:
+            self._products["layers"] = cost
+        return found
+
+    @property
+    def _precision(self) -> float:
+        return float(torch.finfo(self.objective.point[self.objective.free[0]].dtype).eps)
+
+    def _count(self, part: str, products: int) -> None:
+        """``products`` so far: what is new of them was spent on ``part``."""
+        new = products - sum(self._products.values())
+        if new:
+            self._products[part] = new
+
+    def _reporter(self, operator: HessianOperator, note: str) -> Callable[[], None]:
+        options = self.options
+        most = min(options.max_products, operator.dimension) + options.density_runs * options.density_steps
+        most += min(options.trace_probes, operator.dimension)
+
+        def report() -> None:
+            self.progress.report(self.stage, operator.products, max(most, operator.products), note)
+
+        return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -131,6 +132,31 @@ class Objective:
         moved = copy.copy(self)
         moved.point = self.point | {name: self._fitted(name, tensor) for name, tensor in point.items()}
         return moved
+
+    def only(self, names: Iterable[str]) -> Objective:
+        """The same function of some of the parameters: the others keep their value, and no derivative is taken of them.
+
+        Raises:
+            InputError: ``no_such_parameter``, with the nearest names; or no name is given.
+
+        Example:
+            >>> objective = Objective(nn.Linear(2, 3), [(torch.ones(1, 2), torch.tensor([0]))])
+            >>> objective.only(["bias"]).dimension
+            3
+        """
+        chosen = set(names)
+        unknown = sorted(chosen - set(self.point))
+        if unknown or not chosen:
+            name = unknown[0] if unknown else ""
+            near = difflib.get_close_matches(name, self.point, n=3) or list(self.point)[:3]
+            raise InputError(
+                f"the model has no parameter {name!r}" if unknown else "no parameter is named",
+                hint=f"such as {', '.join(near)}",
+                code="no_such_parameter",
+            )
+        part = copy.copy(self)
+        part.free = tuple(name for name in self.point if name in chosen)
+        return part
 
     def through(self, computation: Computation | None) -> Objective:
         """The same loss of another computation of the same model; None: of the plain one.

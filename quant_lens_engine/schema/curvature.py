@@ -141,7 +141,7 @@ class Curvature(Record):
         threshold: eigenvalues nearer to zero than this count as zero, in loss units.
         negative: how many eigenvalues lie below −threshold.
         positive: how many lie above threshold.
-        effective_rank: (Σ|λ|)² / Σλ²: how many equal eigenvalues would weigh the same.
+        effective_rank: (Tr H)² / Tr H²: how many equal eigenvalues would have the same trace and the same squares.
         convergence: of the first Lanczos process.
         layers: the layers' blocks, in the model's order.
         sharpness: null where it was not asked for.

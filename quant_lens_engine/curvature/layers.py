@@ -1,0 +1,84 @@
+"""The largest eigenvalue of each layer's block of the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
+from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.plan import HvpPlan
+from quant_lens_engine.objective import Objective
+
+Layers = Mapping[str, Sequence[str]]
+"""The names of each layer's weights."""
+
+LAYER_TOLERANCE = 1e-2
+"""Layers are compared with each other: two digits are enough."""
+
+MOST_PRODUCTS = 40
+"""Of one layer."""
+
+
+class LayerSpectrum(NamedTuple):
+    """A layer's block, and its products in those of the whole network, by their share of the parameters."""
+
+    spectrum: Spectrum
+    cost: float
+
+
+def slices_of(objective: Objective, names: Sequence[str]) -> list[slice]:
+    """Where parameters lie in the flat vector of the free ones; those that are not free are left out."""
+    found, start = [], 0
+    for name in objective.free:
+        end = start + objective.point[name].numel()
+        if name in names:
+            found.append(slice(start, end))
+        start = end
+    return found
+
+
+def layer_spectrum(
+    objective: Objective,
+    names: Sequence[str],
+    *,
+    start: Tensor,
+    tolerance: float,
+    confidence: float,
+    seed: int,
+    plan: HvpPlan | None = None,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> LayerSpectrum | None:
+    """λmax of the block of these parameters; None where none of them is free.
+
+    A block's products go through the part of the network that depends on it, and no other parameter's derivative is
+    taken. The process starts from the layer's part of the whole Hessian's eigenvectors.
+
+    Args:
+        objective: at the point of interest.
+        names: the layer's weights.
+        start: a vector of the whole space ``(dimension,)``.
+        tolerance: relative; :data:`LAYER_TOLERANCE` where that is more.
+        confidence: of the interval.
+        seed: of the start vector.
+        plan: of the products.
+        check_cancelled: called before each micro-batch.
+    """
+    slices = slices_of(objective, names)
+    if not slices:
+        return None
+    block = objective.only([name for name in objective.free if name in names])
+    operator = HessianOperator(block, plan, check_cancelled=check_cancelled)
+    spectrum = extreme_spectrum(
+        operator,
+        bottom=0,
+        tolerance=max(tolerance, LAYER_TOLERANCE),
+        max_products=MOST_PRODUCTS,
+        confidence=confidence,
+        seed=seed,
+        start=torch.cat([start[part] for part in slices]),
+    )
+    return LayerSpectrum(spectrum, operator.products * block.dimension / objective.dimension)

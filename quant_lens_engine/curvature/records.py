@@ -1,0 +1,150 @@
+"""From what was computed to the records that a run keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from quant_lens_engine.curvature.counts import count_below
+from quant_lens_engine.curvature.density import Quadrature, density_of
+from quant_lens_engine.curvature.lanczos import Spectrum
+from quant_lens_engine.curvature.sample_spread import SpreadOverShards
+from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum
+from quant_lens_engine.curvature.traces import SampleMean
+from quant_lens_engine.schema.analyses import CurvatureOptions
+from quant_lens_engine.schema.curvature import Curvature, Density, Eigenvalue, ProbeEstimate, TraceEstimate
+
+GROSS_ASYMMETRY = 0.02
+"""Rounding, even in bfloat16, leaves products more symmetric than this, relative to the largest eigenvalue."""
+
+THRESHOLD = 1e-3
+"""Eigenvalues below this share of the largest magnitude count as zero."""
+
+
+def eigenvalue_record(end: EndOfSpectrum, index: int, rounding: float, confidence: float) -> Eigenvalue:
+    """A Ritz value bounds the eigenvalue on its inner side, to the rounding of the products; a bound on the other."""
+    value, beyond = end.values[index], end.beyond(index) if index else end.extreme.beyond
+    near, far = sorted((value, beyond))
+    known = math.isfinite(far) and math.isfinite(near)
+    return Eigenvalue(
+        value=value,
+        residual=end.residuals[index],
+        lower=near - rounding if known else None,
+        upper=far + rounding if known else None,
+        confidence=confidence if known else None,
+    )
+
+
+def largest_record(spectrum: Spectrum, precision: float, confidence: float) -> Eigenvalue:
+    """The largest eigenvalue of a spectrum."""
+    return eigenvalue_record(spectrum.top, 0, _rounding(spectrum, precision), confidence)
+
+
+def eigenvalues(spectrum: Spectrum, spread: SpreadOverShards, options: CurvatureOptions, precision: float) -> Curvature:
+    """A record with both ends of the spectrum.
+
+    Args:
+        spectrum: what was found.
+        spread: of the first vector of each end.
+        options: what was asked for.
+        precision: of the products' dtype.
+    """
+    rounding = _rounding(spectrum, precision)
+    largest, smallest = (
+        [eigenvalue_record(end, index, rounding, options.confidence) for index in range(len(end.values))]
+        for end in (spectrum.top, spectrum.bottom)
+    )
+    for extreme, residual, deviation in zip(
+        (largest[0], smallest[0]), spread.residuals, spread.deviations, strict=True
+    ):
+        extreme.residual, extreme.batch_std = residual, deviation
+    return Curvature(
+        lambda_max=largest[0],
+        lambda_min=smallest[0],
+        eigenvalues=spectrum.top.values,
+        largest=largest,
+        smallest=smallest,
+        convergence=spectrum.history,
+        converged=spectrum.converged,
+        reason=None if spectrum.converged else _why_not_converged(spectrum, options),
+    )
+
+
+def add_density(
+    curvature: Curvature, runs: Sequence[Quadrature], dimension: int, products: int, confidence: float
+) -> None:
+    """The density, and how many eigenvalues are clearly negative and positive."""
+    if not runs:
+        return
+    found = density_of(runs, products, confidence)
+    curvature.density = Density(
+        x=found.x.tolist(),
+        y=found.y.tolist(),
+        low=found.low.tolist(),
+        high=found.high.tolist(),
+        width=found.width,
+        runs=len(runs),
+        confidence=confidence if len(runs) > 1 else None,
+    )
+    curvature.threshold = THRESHOLD * max(float(np.abs(run.nodes).max()) for run in runs)
+    below = count_below(runs, -curvature.threshold, dimension, confidence)
+    not_above = count_below(runs, curvature.threshold, dimension, confidence)
+    curvature.negative = ProbeEstimate(value=below.value, lower=below.lower, upper=below.upper, confidence=confidence)
+    curvature.positive = ProbeEstimate(
+        value=dimension - not_above.value,
+        lower=dimension - not_above.upper,
+        upper=dimension - not_above.lower,
+        confidence=confidence,
+    )
+
+
+def estimate_record(mean: SampleMean, confidence: float, lowest: float, highest: float) -> ProbeEstimate:
+    """A mean over runs, within what is possible."""
+    low, high = mean.interval(confidence)
+    several = math.isfinite(mean.standard_error)
+    return ProbeEstimate(
+        value=min(max(mean.value, lowest), highest),
+        standard_error=mean.standard_error if several else None,
+        lower=max(low, lowest) if several else None,
+        upper=min(high, highest) if several else None,
+        confidence=confidence if several else None,
+    )
+
+
+def trace_record(mean: SampleMean, exact: bool, confidence: float) -> TraceEstimate:
+    """A trace with its interval."""
+    if exact:
+        value = mean.value
+        return TraceEstimate(value=value, standard_error=0.0, lower=value, upper=value, confidence=1.0)
+    low, high = mean.interval(confidence)
+    finite = math.isfinite(mean.standard_error)
+    return TraceEstimate(
+        value=mean.value,
+        standard_error=mean.standard_error if finite else None,
+        lower=low if finite else None,
+        upper=high if finite else None,
+        confidence=confidence if finite else None,
+        probes=len(mean.samples),
+    )
+
+
+def _rounding(spectrum: Spectrum, precision: float) -> float:
+    """Rounding shows as asymmetry, except for what is common to all products: about the precision of their dtype."""
+    return spectrum.asymmetry + precision * max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
+
+
+def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
+    if spectrum.products >= options.max_products:
+        return (
+            f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products; "
+            "the interval says how far λ can be"
+        )
+    if spectrum.krylov.full and not spectrum.krylov.exhausted:
+        return f"the Lanczos basis reached its memory limit after {spectrum.krylov.size} products"
+    rounding = f"the products are symmetric to {spectrum.asymmetry:.1e} only"
+    largest = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
+    if spectrum.asymmetry > GROSS_ASYMMETRY * largest:
+        return f"{rounding}: a part of the model hides its derivative, so these numbers are not those of a Hessian"
+    return f"{rounding}, which is more than the tolerance: their rounding; float64 would reach it"

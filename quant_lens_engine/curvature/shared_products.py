@@ -1,0 +1,116 @@
+"""One set of products, read several times: the runs behind a density, and the probes of every trace.
+
+The processes that showed that no eigenvalue was missed are the density's first runs; the first product of each run is a
+probe of the trace, read through the basis of the first process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quant_lens_engine.curvature.density import Quadrature, first_quadrature, quadrature
+from quant_lens_engine.curvature.krylov import Krylov, Ritz, SymmetricOperator
+from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
+from quant_lens_engine.curvature.spectrum_end import error_of
+from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces, student_factor
+from quant_lens_engine.objective.randomness import rademacher
+
+KNOWN = 1e-3
+"""Relative error below which a Ritz value counts as an eigenvalue that the density's runs need not look for."""
+
+
+def known_indices(spectrum: Spectrum, ritz: Ritz) -> list[int]:
+    """The Ritz values of the first process that stand for the eigenvalues found, where they are near enough."""
+    count = len(ritz.values)
+    low, high = spectrum.bottom.wanted, spectrum.top.wanted
+    wanted = sorted({*range(min(low, count)), *range(max(0, count - high), count)})
+    magnitude = float(np.abs(ritz.values).max())
+    return [
+        index
+        for index in wanted
+        if error_of(ritz, index) <= KNOWN * max(abs(float(ritz.values[index])), 0.01 * magnitude)
+    ]
+
+
+def density_runs(
+    operator: SymmetricOperator,
+    spectrum: Spectrum,
+    *,
+    runs: int,
+    steps: int,
+    seed: int,
+    on_product: Callable[[], None] = lambda: None,
+) -> list[Quadrature]:
+    """A quadrature of the spectrum from each process, the first one included if its start was random.
+
+    Processes of the search are taken up where they stopped; they are appended to ``spectrum.processes`` where new.
+    """
+    first = spectrum.krylov
+    ritz = first.ritz()
+    known = known_indices(spectrum, ritz)
+    found = [] if first.warm or first.restarts else [first_quadrature(first, known)]
+    values = ritz.values[known]
+    deflated = orthonormal(first.vectors(ritz, known)) if known else None
+    for run in range(1, runs + 1):
+        if run < len(spectrum.processes):
+            process = spectrum.processes[run]
+        else:
+            process = Krylov(operator, seed, run=run, deflated=deflated, known=values)
+            spectrum.processes.append(process)
+        while process.products < steps and not process.full:
+            process.step()
+            on_product()
+        if not process.restarts:
+            found.append(quadrature(process, process.known))
+    return found
+
+
+def sampled_traces(
+    operator: SymmetricOperator,
+    spectrum: Spectrum,
+    traces: BlockTraces,
+    *,
+    relative_error: float,
+    probes: int,
+    seed: int,
+    on_product: Callable[[], None] = lambda: None,
+) -> BlockTraces:
+    """Add the runs' first products, then probes, until the trace's standard error is ``relative_error`` of it.
+
+    A dimension up to ``probes`` is summed over unit vectors instead, exactly.
+    """
+    if traces.exact:
+        return traces
+    if operator.dimension <= probes:
+        traces.settle(*_diagonal(operator, on_product))
+        return traces
+    for process in spectrum.processes[1:]:
+        if not process.restarts and process.products:
+            traces.add(*process.first_product())
+    enough = min(FEWEST_PROBES, probes)
+    for index in range(probes):
+        mean = traces.whole
+        factor = student_factor(len(mean.samples), 0.95) / student_factor(10**6, 0.95)
+        if len(mean.samples) >= enough and mean.standard_error * factor <= relative_error * abs(mean.value):
+            break
+        probe = rademacher(operator.dimension, seed, "probe", index).to(operator.device)
+        traces.add(probe, operator.matvec(probe))
+        on_product()
+    return traces
+
+
+def _diagonal(operator: SymmetricOperator, on_product: Callable[[], None]) -> tuple[Tensor, float]:
+    """The diagonal, and the sum of the squares of all entries."""
+    diagonal, squares = torch.zeros(operator.dimension, dtype=torch.float64, device=operator.device), 0.0
+    for index in range(operator.dimension):
+        unit = torch.zeros_like(diagonal)
+        unit[index] = 1.0
+        column = operator.matvec(unit)
+        diagonal[index] = column[index]
+        squares += float(column.square().sum())
+        on_product()
+    return diagonal, squares

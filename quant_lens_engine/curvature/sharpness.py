@@ -1,0 +1,149 @@
+"""Sharpness that does not depend on how a network's filters are scaled, and the worst rise within a radius.
+
+A network with ReLU or normalisation is the same function after a filter is multiplied by c and what follows it divided
+by c, but its λmax and its trace are not the same (Dinh et al. 2017, arXiv:1703.04933). With D, which multiplies every
+weight by the norm ‖w_f‖ of its filter, D H D is: a filter's own norm makes up for it. Biases and normalisation
+parameters stay where they are, as on the landscape's lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from quant_lens_engine.curvature.krylov import SymmetricOperator
+from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
+from quant_lens_engine.filters import filter_layouts
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.schema.curvature import WorstCase
+
+ADAPTIVE_RADIUS = 10.0
+"""ρ of ASAM in that of SAM: 0.5 and 0.05 are usual (Kwon et al. 2021, table 3)."""
+
+
+class ScaledOperator:
+    """v ↦ D A D v, with D diagonal.
+
+    Args:
+        operator: A.
+        scales: the diagonal of D, ``(dimension,)``.
+
+    Example:
+        >>> from quant_lens_engine.curvature.dense import DenseOperator
+        >>> scaled = ScaledOperator(DenseOperator(torch.eye(2)), torch.tensor([1.0, 3.0], dtype=torch.float64))
+        >>> scaled.matvec(torch.ones(2, dtype=torch.float64)).tolist()
+        [1.0, 9.0]
+    """
+
+    def __init__(self, operator: SymmetricOperator, scales: Tensor) -> None:
+        self._operator, self._scales = operator, scales
+        self.dimension, self.device = operator.dimension, operator.device
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """D A D · ``vector``."""
+        return self._scales * self._operator.matvec(self._scales * vector)
+
+
+def filter_norms(objective: Objective) -> Tensor:
+    """‖w_f‖ of the filter of each free parameter, 0 for vectors and scalars, ``(dimension,)``.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> objective = Objective(model, [(torch.ones(1, 2), torch.ones(1, 1))], task="regression")
+        >>> filter_norms(objective.at({"weight": torch.tensor([[3.0, 4.0]])})).tolist()
+        [5.0, 5.0, 0.0]
+    """
+    layouts = filter_layouts(objective.model)
+    norms = []
+    for name in objective.free:
+        parameter = objective.point[name].double()
+        if parameter.ndim < 2:
+            norms.append(torch.zeros(parameter.numel(), dtype=torch.float64, device=parameter.device))
+            continue
+        rows = layouts[name].rows(parameter)
+        spread = torch.linalg.vector_norm(rows, dim=1, keepdim=True).expand_as(rows)
+        norms.append(layouts[name].restore(spread, parameter.shape).reshape(-1))
+    return torch.cat(norms)
+
+
+def relative_spectrum(
+    operator: SymmetricOperator,
+    scales: Tensor,
+    *,
+    tolerance: float,
+    max_products: int,
+    confidence: float,
+    seed: int,
+    start: Tensor | None = None,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Spectrum:
+    """The largest eigenvalue of D A D; a process that starts from D v for an eigenvector v of A has a head start."""
+    return extreme_spectrum(
+        ScaledOperator(operator, scales),
+        bottom=0,
+        tolerance=tolerance,
+        max_products=max_products,
+        confidence=confidence,
+        seed=seed,
+        start=None if start is None else scales * start,
+        on_step=on_step,
+    )
+
+
+def worst_case(
+    objective: Objective, gradient: Tensor, vector: Tensor, radius: float, scales: Tensor | None = None
+) -> WorstCase:
+    """The largest rise of the loss that is found at ‖D⁻¹ε‖ = ρ: a lower bound of the largest there is.
+
+    Looked at are the first-order maximum ε = ρ D²g/‖Dg‖ of SAM and ASAM, and ε = ±ρ D v along the sharpest direction,
+    which is the worst one where the gradient is next to nothing.
+
+    Args:
+        objective: at the point w.
+        gradient: g = ∇L(w), ``(dimension,)``.
+        vector: v, the unit eigenvector of the largest eigenvalue of D H D, ``(dimension,)``.
+        radius: ρ.
+        scales: the diagonal of D; None for the identity.
+    """
+    scales = torch.ones_like(vector) if scales is None else scales
+    uphill = scales * gradient
+    length = float(torch.linalg.vector_norm(uphill))
+    steps = [scales * vector, -scales * vector]
+    if length > 0:
+        steps.append(scales * uphill / length)
+    at_rest = objective.loss()
+    rises = [objective.loss(moved(objective, radius * step)) - at_rest for step in steps]
+    return WorstCase(radius=radius, rise=max(0.0, *rises))
+
+
+def moved(objective: Objective, step: Tensor) -> dict[str, Tensor]:
+    """The objective's point, with its free parameters moved by ``step`` ``(dimension,)``."""
+    point = dict(objective.point)
+    start = 0
+    for name in objective.free:
+        parameter = point[name]
+        part = step[start : start + parameter.numel()].view(parameter.shape)
+        point[name] = (parameter.double() + part).to(parameter.dtype)
+        start += parameter.numel()
+    return point
+
+
+def gradient_of(objective: Objective, check_cancelled: Callable[[], None] = lambda: None) -> Tensor:
+    """∇L of the whole sample, ``(dimension,)`` in float64."""
+    leaves = {name: objective.point[name].detach().requires_grad_() for name in objective.free}
+    total = torch.zeros(objective.dimension, dtype=torch.float64, device=objective.device)
+    weight = 0.0
+    with torch.enable_grad():
+        for batch in objective.batches():
+            check_cancelled()
+            terms = objective.terms(batch, objective.point | leaves)
+            parts = torch.autograd.grad(terms.losses.double().sum(), list(leaves.values()), allow_unused=True)
+            zeros = [
+                torch.zeros_like(leaf) if part is None else part
+                for part, leaf in zip(parts, leaves.values(), strict=True)
+            ]
+            total += torch.cat([part.reshape(-1).double() for part in zeros])
+            weight += float(terms.weights.sum())
+    return total / weight
