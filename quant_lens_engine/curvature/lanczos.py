@@ -74,11 +74,11 @@ def extreme_spectrum(
 ) -> Spectrum:
     """The largest eigenvalues and the smallest ones.
 
-    The process stops when the interval from the Ritz value to its bound is narrower than the tolerance at both ends
-    (:func:`~quant_lens_engine.curvature.interval.upper_bound`), not when a residual is small: a small residual may
-    belong to an inner eigenvalue. Inner values stop by min(residual, residual²/gap), and since one start vector sees
-    each distinct eigenvalue once, further processes, deflated against what was found, run until their bound shows that
-    nothing beyond was missed.
+    For one value of each end the process stops when the interval from the Ritz value to its bound is narrower than the
+    tolerance (:func:`~quant_lens_engine.curvature.interval.upper_bound`), not when a residual is small: a small
+    residual may belong to an inner eigenvalue. For several, and after a warm start, it stops by min(residual,
+    residual²/gap), and further processes from random starts, deflated against what was found, run until their bound
+    shows that nothing beyond was missed, a copy of an eigenvalue included: one start vector sees each of them once.
 
     Args:
         operator: symmetric.
@@ -108,7 +108,7 @@ def extreme_spectrum(
     ends = [EndOfSpectrum.of(krylov, ritz, sign, count, confidence) for sign, count in ((1, top), (-1, bottom))]
     found = _Found(goal, ends, krylov)
     settled = krylov.exhausted or goal.reached(krylov, ritz)
-    if settled and (top > 1 or bottom > 1 or krylov.restarts):
+    if settled and goal.searched(krylov):
         used, settled = found.find_missed(operator, seed, max_products, used, on_step)
     return Spectrum(
         top=ends[0],
@@ -197,8 +197,10 @@ class _Found:
 
     def _nothing_beyond(self, end: EndOfSpectrum, bound: float) -> bool:
         """Of the largest, all that were asked for; of the smallest, which lie close together, the first one."""
-        known = end.values[-1] if end.sign > 0 else end.values[0]
-        return end.sign * bound <= end.sign * known + self.goal.inner_allowance(known, self.magnitude)
+        if end.width(bound) > self.goal.allowance(end.values[0], self.magnitude):
+            return False
+        last = end.values[-1]
+        return end.sign < 0 or bound <= last + self.goal.inner_allowance(last, self.magnitude)
 
     def _note_bounds(self, krylov: Krylov, ritz: Ritz) -> None:
         for end, bound in self._bounds(krylov, ritz):

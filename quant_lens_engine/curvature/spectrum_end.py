@@ -23,6 +23,11 @@ class Goal(NamedTuple):
     inner_tolerance: float
     confidence: float
 
+    def searched(self, krylov: Krylov) -> bool:
+        """Whether a deflated process looks for what this one missed: where one start vector cannot see it (copies of an
+        eigenvalue, a start that was given), or its bounds are old (a restart)."""
+        return self.top > 1 or self.bottom > 1 or krylov.warm or krylov.restarts > 0
+
     def allowance(self, value: float, magnitude: float) -> float:
         """The error allowed for an extreme value; near zero a hundredth of the spectrum's magnitude stands in."""
         return self.tolerance * max(abs(value), 0.01 * magnitude)
@@ -32,16 +37,18 @@ class Goal(NamedTuple):
         return self.inner_tolerance * max(abs(value), 0.01 * magnitude)
 
     def reached(self, krylov: Krylov, ritz: Ritz) -> bool:
-        """Whether the process has settled every value that is asked for."""
+        """Whether the process has settled every value that is asked for.
+
+        Its own bounds decide where no deflated process will look for what it missed; else residuals do, for then the
+        bounds come from there.
+        """
         magnitude = max(abs(float(ritz.values[0])), abs(float(ritz.values[-1])))
         bounds = krylov.bounds(ritz, self.confidence)
         for sign, wanted, bound in zip((1, -1), (self.top, self.bottom), bounds, strict=True):
             if not wanted:
                 continue
-            if krylov.restarts:  # its bounds are old: residuals decide, and a deflated process bounds what is beyond
-                if error_of(ritz, -1 if sign > 0 else 0) > self.allowance(bound.value, magnitude):
-                    return False
-            elif bound.width > self.allowance(bound.value, magnitude):
+            error = error_of(ritz, -1 if sign > 0 else 0) if self.searched(krylov) else bound.width
+            if error > self.allowance(bound.value, magnitude):
                 return False
             if not self._inner_settled(ritz, sign, wanted, magnitude):
                 return False
@@ -64,8 +71,8 @@ def error_of(ritz: Ritz, index: int) -> float:
     count = len(ritz.values)
     index %= count
     neighbours = [abs(float(ritz.values[index] - ritz.values[i])) for i in (index - 1, index + 1) if 0 <= i < count]
-    gap, residual = max(min(neighbours, default=math.inf), 1e-300), float(ritz.residuals[index])
-    return min(residual, residual**2 / gap)
+    residual = float(ritz.residuals[index])
+    return min(residual, residual**2 / max(min(neighbours), 1e-300)) if neighbours else residual
 
 
 class EndOfSpectrum:
@@ -128,13 +135,29 @@ class EndOfSpectrum:
     def note_bound(self, bound: float) -> None:
         """A deflated process has shown that nothing else lies beyond ``bound``."""
         self.bound = bound
-        beyond = self.beyond(0)
-        narrower = min(self.extreme.beyond, beyond, key=lambda value: self.sign * value)
+        narrower = min(self.extreme.beyond, self.beyond(0), key=lambda value: self.sign * value)
         self.extreme = Bounds(self.values[0], narrower)
+
+    def width(self, bound: float) -> float:
+        """How far the extreme eigenvalue can be from its Ritz value, if nothing else lies beyond ``bound``."""
+        return abs(self._reach(0, self.sign * bound) - self.sign * self.values[0])
 
     def beyond(self, index: int) -> float:
         """The far end of the interval of the index-th value; its Ritz value is the near one (Cauchy)."""
         if index == 0 and math.isinf(self.bound):
             return self.extreme.beyond
-        together = math.sqrt(math.fsum(residual**2 for residual in self.residuals))
-        return self.sign * perturbed(self.sign * self.values[index], together, self.sign * self.bound)
+        return self.sign * self._reach(index, self.sign * self.bound)
+
+    def _reach(self, index: int, bound: float) -> float:
+        """The same for the upper end of ±A: the better of two ways to divide the space, behind this value or the last.
+
+        Either way the values in front are perturbed by their own residuals; what is behind is bounded by the next value,
+        perturbed in its turn, or by ``bound``.
+        """
+        values = [self.sign * value for value in self.values]
+        squares = [residual**2 for residual in self.residuals]
+        whole = perturbed(values[index], math.sqrt(math.fsum(squares)), bound)
+        if index + 1 == len(values):
+            return whole
+        behind = perturbed(values[index + 1], math.sqrt(math.fsum(squares[index + 1 :])), bound)
+        return min(whole, perturbed(values[index], math.sqrt(math.fsum(squares[: index + 1])), behind))
