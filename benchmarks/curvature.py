@@ -43,7 +43,7 @@ def figures_of(name: str, objective: Objective) -> dict[str, Any]:
         eigsh(LinearOperator(shape, counted, dtype=np.float64), k=1, which="LA", tol=1e-3, return_eigenvectors=False)[0]
     )
     arpack = calls
-    found = extreme_spectrum(reuse, both_ends=False, tolerance=1e-3)
+    found = extreme_spectrum(reuse, bottom=0, tolerance=1e-3)
     measured = measure_curvature(objective)
     return {
         "model": name,

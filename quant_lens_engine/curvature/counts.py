@@ -88,6 +88,7 @@ def _radau(matrix: Array, beta: float, node: float) -> tuple[Array, Array]:
     extended[size, size - 1] = extended[size - 1, size] = beta
     last = np.zeros(size)
     last[-1] = beta**2
-    extended[size, size] = node + np.linalg.solve(matrix - node * np.eye(size), last)[-1]
+    shifted = matrix - node * np.eye(size)
+    extended[size, size] = node + np.linalg.lstsq(shifted, last, rcond=None)[0][-1]  # singular where β is 0
     values, coefficients = np.linalg.eigh(extended)
     return values, coefficients[0] ** 2

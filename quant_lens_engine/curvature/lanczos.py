@@ -25,8 +25,8 @@ class Spectrum(NamedTuple):
         processes: the Lanczos processes, the first one on the whole space, the others deflated by what was found.
         history: what the first process knew after each product.
         asymmetry: rounding error of the products.
-        converged: both extreme eigenvalues, and the largest that were asked for, are within tolerance, and nothing
-            beyond them was missed.
+        ends_settled: the intervals of both extreme eigenvalues are within tolerance.
+        converged: so are the others that were asked for, and nothing beyond them was missed.
         products: all of them.
     """
 
@@ -35,6 +35,7 @@ class Spectrum(NamedTuple):
     processes: list[Krylov]
     history: list[ConvergenceStep]
     asymmetry: float
+    ends_settled: bool
     converged: bool
     products: int
 
@@ -110,13 +111,20 @@ def extreme_spectrum(
     settled = krylov.exhausted or goal.reached(krylov, ritz)
     if settled and goal.searched(krylov):
         used, settled = found.find_missed(operator, seed, max_products, used, on_step)
+        if settled and not found.narrow:
+            used = _advance(krylov, found.refine, max_products, used, on_step)
+        settled = settled and found.narrow
+    symmetric = found.asymmetry <= goal.allowance(ends[0].values[0], found.magnitude)
+    wanted = [end for end in ends if end.wanted]
     return Spectrum(
         top=ends[0],
         bottom=ends[1],
         processes=found.processes,
         history=history,
         asymmetry=found.asymmetry,
-        converged=settled and found.asymmetry <= goal.allowance(ends[0].values[0], found.magnitude),
+        ends_settled=symmetric
+        and all(end.extreme.width <= goal.allowance(end.values[0], found.magnitude) for end in wanted),
+        converged=settled and symmetric,
         products=used,
     )
 
@@ -140,6 +148,7 @@ class _Found:
     def __init__(self, goal: Goal, ends: list[EndOfSpectrum], krylov: Krylov) -> None:
         self.goal, self.ends = goal, ends
         self.processes = [krylov]
+        self._added: list[tuple[EndOfSpectrum, Krylov, list[int]]] = []
 
     @property
     def asymmetry(self) -> float:
@@ -156,6 +165,8 @@ class _Found:
         for run in range(1, operator.dimension + 1):
             deflated = orthonormal(torch.cat([end.vectors for end in self.ends]))
             if deflated.shape[0] == operator.dimension:
+                for end in self.ends:
+                    end.note_bound(-end.sign * math.inf)
                 return used, True
             if used >= max_products:
                 return used, False
@@ -173,7 +184,31 @@ class _Found:
             for end, indices in zip(self.ends, fresh, strict=True):
                 extreme = [] if end.complete else [end.extreme_index(ritz)]
                 end.add(krylov, ritz, indices or extreme)
+                self._added.append((end, krylov, indices or extreme))
         return used, False
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the intervals of what was asked for are: of all of the largest, of the first of the smallest."""
+        for end in self.ends:
+            count = end.wanted if end.sign > 0 else min(end.wanted, 1)
+            for index, value in enumerate(end.values[:count]):
+                allowance = self.goal.inner_allowance if index else self.goal.allowance
+                if end.reach(index) > allowance(value, self.magnitude):
+                    return False
+        return True
+
+    def refine(self) -> bool:
+        """Read the first process again, after more steps; whether it is enough."""
+        krylov = self.processes[0]
+        ritz = krylov.ritz()
+        for end in self.ends:
+            end.read(krylov, ritz)
+        for end, process, indices in self._added:
+            end.add(process, process.ritz(), indices)
+        for end in self.ends:
+            end.note_bound(end.bound)
+        return self.narrow
 
     def _decided(self, krylov: Krylov) -> bool:
         ritz = krylov.ritz()
@@ -197,10 +232,10 @@ class _Found:
 
     def _nothing_beyond(self, end: EndOfSpectrum, bound: float) -> bool:
         """Of the largest, all that were asked for; of the smallest, which lie close together, the first one."""
-        if end.width(bound) > self.goal.allowance(end.values[0], self.magnitude):
-            return False
-        last = end.values[-1]
-        return end.sign < 0 or bound <= last + self.goal.inner_allowance(last, self.magnitude)
+        first, last = end.values[0], end.values[-1]
+        if end.sign < 0:
+            return bound >= first - self.goal.allowance(first, self.magnitude) / 2
+        return bound <= last + self.goal.inner_allowance(last, self.magnitude) / 2
 
     def _note_bounds(self, krylov: Krylov, ritz: Ritz) -> None:
         for end, bound in self._bounds(krylov, ritz):

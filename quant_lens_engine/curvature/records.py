@@ -67,8 +67,8 @@ def eigenvalues(spectrum: Spectrum, spread: SpreadOverShards, options: Curvature
         largest=largest,
         smallest=smallest,
         convergence=spectrum.history,
-        converged=spectrum.converged,
-        reason=None if spectrum.converged else _why_not_converged(spectrum, options),
+        converged=spectrum.ends_settled,
+        reason=None if spectrum.ends_settled else _why_not_converged(spectrum, options),
     )
 
 

@@ -16,7 +16,7 @@ from quant_lens_engine.curvature.density import Quadrature, first_quadrature, qu
 from quant_lens_engine.curvature.krylov import Krylov, Ritz, SymmetricOperator
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
 from quant_lens_engine.curvature.spectrum_end import error_of
-from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces, student_factor
+from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces
 from quant_lens_engine.objective.randomness import rademacher
 
 KNOWN = 1e-3
@@ -94,8 +94,7 @@ def sampled_traces(
     enough = min(FEWEST_PROBES, probes)
     for index in range(probes):
         mean = traces.whole
-        factor = student_factor(len(mean.samples), 0.95) / student_factor(10**6, 0.95)
-        if len(mean.samples) >= enough and mean.standard_error * factor <= relative_error * abs(mean.value):
+        if len(mean.samples) >= enough and mean.standard_error <= relative_error * abs(mean.value):
             break
         probe = rademacher(operator.dimension, seed, "probe", index).to(operator.device)
         traces.add(probe, operator.matvec(probe))

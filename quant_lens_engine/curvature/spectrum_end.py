@@ -67,12 +67,16 @@ class Goal(NamedTuple):
 
 
 def error_of(ritz: Ritz, index: int) -> float:
-    """min(residual, residual²/gap) of a Ritz value, with its gap to the neighbouring ones."""
+    """min(residual, residual²/gap) of a Ritz value; the gap is to the nearest place where another eigenvalue can be."""
     count = len(ritz.values)
     index %= count
-    neighbours = [abs(float(ritz.values[index] - ritz.values[i])) for i in (index - 1, index + 1) if 0 <= i < count]
+    gaps = [
+        abs(float(ritz.values[index] - ritz.values[i])) - float(ritz.residuals[i])
+        for i in (index - 1, index + 1)
+        if 0 <= i < count
+    ]
     residual = float(ritz.residuals[index])
-    return min(residual, residual**2 / max(min(neighbours), 1e-300)) if neighbours else residual
+    return min(residual, residual**2 / max(min(gaps), 1e-300)) if gaps else residual
 
 
 class EndOfSpectrum:
@@ -99,16 +103,18 @@ class EndOfSpectrum:
     @classmethod
     def of(cls, krylov: Krylov, ritz: Ritz, sign: int, wanted: int, confidence: float) -> EndOfSpectrum:
         """What a process has found of that end."""
-        order = np.arange(len(ritz.values))[::-sign][: max(wanted, 1)]
         bounds = krylov.bounds(ritz, confidence)
-        return cls(
-            sign,
-            wanted,
-            [float(value) for value in ritz.values[order]],
-            [float(residual) for residual in ritz.residuals[order]],
-            krylov.vectors(ritz, [int(index) for index in order]),
-            bounds[0] if sign > 0 else bounds[1],
-        )
+        end = cls(sign, wanted, [], [], krylov.basis[:0], bounds[0] if sign > 0 else bounds[1])
+        end.read(krylov, ritz)
+        return end
+
+    def read(self, krylov: Krylov, ritz: Ritz) -> None:
+        """Take the values of the first process as they are now."""
+        order = np.arange(len(ritz.values))[:: -self.sign][: max(self.wanted, 1)]
+        self.values = [float(value) for value in ritz.values[order]]
+        self.residuals = [float(residual) for residual in ritz.residuals[order]]
+        self.vectors = krylov.vectors(ritz, [int(index) for index in order])
+        self.extreme = Bounds(self.values[0], self.extreme.beyond)
 
     @property
     def complete(self) -> bool:
@@ -138,9 +144,9 @@ class EndOfSpectrum:
         narrower = min(self.extreme.beyond, self.beyond(0), key=lambda value: self.sign * value)
         self.extreme = Bounds(self.values[0], narrower)
 
-    def width(self, bound: float) -> float:
-        """How far the extreme eigenvalue can be from its Ritz value, if nothing else lies beyond ``bound``."""
-        return abs(self._reach(0, self.sign * bound) - self.sign * self.values[0])
+    def reach(self, index: int) -> float:
+        """How far the index-th eigenvalue can be from its Ritz value."""
+        return abs(self.beyond(index) - self.values[index])
 
     def beyond(self, index: int) -> float:
         """The far end of the interval of the index-th value; its Ritz value is the near one (Cauchy)."""
@@ -151,8 +157,8 @@ class EndOfSpectrum:
     def _reach(self, index: int, bound: float) -> float:
         """The same for the upper end of ±A: the better of two ways to divide the space, behind this value or the last.
 
-        Either way the values in front are perturbed by their own residuals; what is behind is bounded by the next value,
-        perturbed in its turn, or by ``bound``.
+        Either way the values in front are perturbed by their own residuals; what is behind is bounded by the next
+        value, perturbed in its turn, or by ``bound``.
         """
         values = [self.sign * value for value in self.values]
         squares = [residual**2 for residual in self.residuals]

@@ -69,7 +69,8 @@ def test_measured_curvature_is_the_exact_one(network: str, variant: str, request
     rounding = 1e-6 * largest
     assert measured.lambda_max.lower - rounding <= largest <= measured.lambda_max.upper + rounding
     assert measured.lambda_min.lower - rounding <= smallest <= measured.lambda_min.upper + rounding
-    assert measured.trace.probes >= 64
+    assert measured.trace.probes >= 12
+    assert measured.trace.standard_error <= 0.02 * measured.trace.value or measured.trace.probes >= 64
     assert abs(measured.trace.value - total) <= 3 * measured.trace.standard_error
     assert measured.trace.standard_error < 0.05 * abs(total), "a wide error would hide a wrong trace"
     assert measured.lambda_max.residual < 1e-2 * largest

@@ -95,7 +95,7 @@ def test_the_stop_is_not_fooled_by_an_inner_eigenvalue() -> None:
     eigenvalues = torch.cat([torch.tensor([2.257, 2.11]), bulk])
     for seed in range(trials):
         operator = symmetric(eigenvalues, seed)
-        found = extreme_spectrum(operator, tolerance=1e-3, both_ends=False, seed=seed)
+        found = extreme_spectrum(operator, tolerance=1e-3, bottom=0, seed=seed)
         fooled += abs(found.highest.value - 2.257) > 2.257e-3
         fooled_by_residual += abs(stop_by_residual(operator, 1e-3, seed) - 2.257) > 2.257e-3
     assert fooled_by_residual > trials / 4, "the trap must be one"
@@ -106,31 +106,31 @@ def test_values_with_multiplicity() -> None:
     eigenvalues = torch.cat([torch.tensor([7.0, 7.0, 7.0, 4.0, 4.0, 2.5]), torch.linspace(-1, 1, 194)])
     found = extreme_spectrum(symmetric(eigenvalues), top=6, tolerance=1e-6, max_products=400)
     assert found.converged
-    assert found.values == pytest.approx([7, 7, 7, 4, 4, 2.5], rel=1e-5)
-    overlaps = found.vectors @ found.vectors.T
+    assert found.top.values == pytest.approx([7, 7, 7, 4, 4, 2.5], rel=1e-5)
+    overlaps = found.top.vectors @ found.top.vectors.T
     assert torch.allclose(overlaps, torch.eye(6, dtype=torch.float64), atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_top_values_of_a_network_like_spectrum(seed: int) -> None:
     eigenvalues = network_like(300, seed)
-    found = extreme_spectrum(symmetric(eigenvalues, seed), top=5, both_ends=False, tolerance=1e-4, max_products=300)
+    found = extreme_spectrum(symmetric(eigenvalues, seed), top=5, bottom=0, tolerance=1e-4, max_products=300)
     expected = eigenvalues.sort(descending=True).values[:5]
     assert found.converged
-    assert found.values == pytest.approx(expected.tolist(), rel=2e-4)
+    assert found.top.values == pytest.approx(expected.tolist(), rel=2e-4)
 
 
 def test_identity() -> None:
     found = extreme_spectrum(DenseOperator(torch.eye(50) * 3), top=4, max_products=50)
     assert found.converged
-    assert found.values == pytest.approx([3, 3, 3, 3])
+    assert found.top.values == pytest.approx([3, 3, 3, 3])
     assert (found.highest.beyond, found.lowest.beyond) == pytest.approx((3, 3))
 
 
 def test_zero_operator() -> None:
     found = extreme_spectrum(DenseOperator(torch.zeros(30, 30)), top=3)
     assert found.converged
-    assert found.values == [0, 0, 0]
+    assert found.top.values == [0, 0, 0]
     assert found.highest == (0, 0)
 
 
@@ -149,7 +149,7 @@ def test_rank_one(sign: int) -> None:
 def test_dimension_one() -> None:
     found = extreme_spectrum(DenseOperator(torch.tensor([[-4.0]])), top=3)
     assert found.converged
-    assert (found.values, found.highest.value, found.lowest.value) == ([-4.0], -4.0, -4.0)
+    assert (found.top.values, found.highest.value, found.lowest.value) == ([-4.0], -4.0, -4.0)
 
 
 def test_a_dimension_below_the_step_limit_is_solved_exactly() -> None:
@@ -157,7 +157,7 @@ def test_a_dimension_below_the_step_limit_is_solved_exactly() -> None:
     found = extreme_spectrum(symmetric(eigenvalues), top=5, max_products=50)
     assert found.converged
     assert found.products == 5
-    assert found.values == pytest.approx([9, 2, 0.5, -1, -3], rel=1e-10)
+    assert found.top.values == pytest.approx([9, 2, 0.5, -1, -3], rel=1e-10)
 
 
 def test_too_few_products_are_said_and_bounded() -> None:
@@ -186,7 +186,7 @@ def test_single_precision_products_widen_the_interval() -> None:
 def test_equal_seeds_give_equal_digits() -> None:
     operator = symmetric(network_like(200, 0))
     one, two = (extreme_spectrum(operator, top=2, seed=4) for _ in range(2))
-    assert (one.values, one.lowest, one.products) == (two.values, two.lowest, two.products)
+    assert (one.top.values, one.lowest, one.products) == (two.top.values, two.lowest, two.products)
 
 
 def test_the_bound_shrinks_to_the_ritz_value() -> None:
