@@ -17,6 +17,7 @@ from quant_lens_engine.landscape import measure_lines
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import QuantizedVariant, calibrated_by
+from quant_lens_engine.quantization.layers import survey_weights
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
     Curvature,
@@ -81,15 +82,21 @@ class VariantMeasurement:
         )
 
     def curve(self, variant: QuantizedVariant, stage: str) -> CurvaturePayload:
-        """λmax, λmin and the trace at the dequantized weights."""
+        """The spectrum at the dequantized weights; its layers are all that a scheme could round, rounded or not."""
         if variant.unmapped is not None:
             return CurvaturePayload(curvature=Curvature(reason=variant.unmapped))
+        is_float = variant.name == FLOAT_VARIANT
+        options = self.curvature
+        if options.layer_eigenvalues == "float" and not is_float:
+            options = options.model_copy(update={"layer_eigenvalues": "none"})
+        sites = survey_weights(self.objective.model).sites
         measured = measure_curvature(
             variant.live(self.objective),
-            self.curvature,
+            options,
             seed=self.seed,
             hvp_plan=self.hvp_plan,
-            weights="float" if variant.name == FLOAT_VARIANT else "dequantized",
+            weights="float" if is_float else "dequantized",
+            layers={site.layer: [site.parameter] for site in sites},
             progress=self.progress,
             stage=stage,
         )

@@ -12,6 +12,7 @@ from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     Comparison,
+    Layer,
     RunResult,
     StageFailure,
     Variant,
@@ -111,9 +112,23 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         variant.evaluation = evaluate.evaluation
     if (curvature := _payload(stages, StageKey("curvature", name), CurvaturePayload)) is not None:
         variant.curvature = curvature.curvature
+        _add_layer_curvature(variant, curvature.curvature)
     if (line := _payload(stages, StageKey("line", name), LinePayload)) is not None:
         variant.lines = line.lines
     return variant
+
+
+def _add_layer_curvature(variant: Variant, curvature: Curvature) -> None:
+    """λmax and trace of each layer's block, beside what rounding did to it; the float model's layers are made here."""
+    measured = {layer.name: layer for layer in curvature.layers}
+    if not variant.layers:
+        variant.layers = [Layer(name=layer.name, parameters=layer.parameters) for layer in curvature.layers]
+    else:
+        variant.layers = [layer.model_copy() for layer in variant.layers]
+    for layer in variant.layers:
+        if (found := measured.get(layer.name)) is not None:
+            layer.trace = found.trace.value
+            layer.lambda_max = found.lambda_max.value if found.lambda_max else None
 
 
 def _payload(stages: Mapping[StageKey, Record], key: StageKey, kind: type[P]) -> P | None:

@@ -17,9 +17,14 @@ FIRST_PRODUCTS = 25.0
 """Lanczos products before λ is known to its first digit …"""
 PRODUCTS_PER_DIGIT = 3.0
 """… and for each digit more: 31 at 1e-2 on ResNet-20, 38 at 1e-4 on a LeNet and on the examples."""
+PRODUCTS_PER_VALUE = 4.0
+"""For each eigenvalue more: 54 and 121 for five of each end on the examples, of which the smallest take most."""
+USUAL_PROBES = 12.0
+"""The eigenvalues' basis takes most of the variance out of the trace: the fewest probes are nearly always enough."""
 ROUNDED_ACTIVATIONS = 2.0
 """A forward pass that rounds activations too, in float ones: 1.5 to 2 were measured on small networks, on the CPU."""
 _SHARD_PRODUCTS = 2
+_SHARPNESS_PRODUCTS = 12.0
 _OPENING_S = 1.5
 _VERDICT_S = 0.01
 
@@ -58,8 +63,10 @@ def estimate(
     once = samples * seconds_per_row
     curvature, line = spec.analyses.curvature, spec.analyses.line
     digits = -math.log10(curvature.tolerance)
-    lanczos = min(curvature.max_products, FIRST_PRODUCTS + PRODUCTS_PER_DIGIT * digits + 2 * (curvature.top - 1))
-    products = lanczos + curvature.trace_probes + _SHARD_PRODUCTS
+    values = PRODUCTS_PER_VALUE * (curvature.top + curvature.bottom - 2)
+    products = min(curvature.max_products, FIRST_PRODUCTS + PRODUCTS_PER_DIGIT * digits + values) + _SHARD_PRODUCTS
+    products += curvature.density_runs * curvature.density_steps + min(curvature.trace_probes, USUAL_PROBES)
+    products += _SHARPNESS_PRODUCTS if curvature.sharpness else 0.0
     points = line.directions * (line.points - 1) + 1
     cost = {
         "inspect": _OPENING_S + once,

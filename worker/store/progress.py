@@ -13,6 +13,8 @@ from quant_lens_engine.schema import FLOAT_VARIANT, RunProgress, RunSpec, StageP
 _SETTLED = frozenset({"done", "failed", "skipped"})
 _LANCZOS_PRODUCTS = 50
 """Hessian-vector products that Lanczos usually takes for both ends; the cap of the options is larger."""
+_PROBES = 12
+"""Probes that a trace usually takes; the cap of the options is larger."""
 _PRODUCT_COST = 5.0
 """A Hessian-vector product in forward passes: gradient and its derivative, each forward and backward."""
 
@@ -26,7 +28,8 @@ def stage_weights(spec: RunSpec) -> dict[str, float]:
         2.0
     """
     curvature, line = spec.analyses.curvature, spec.analyses.line
-    products = min(_LANCZOS_PRODUCTS, curvature.max_products) + curvature.trace_probes
+    products = min(_LANCZOS_PRODUCTS, curvature.max_products) + curvature.density_runs * curvature.density_steps
+    products += min(_PROBES, curvature.trace_probes)
     costs = {"inspect": 1.0, "evaluate": 2.0, "curvature": products * _PRODUCT_COST, "verdict": 0.1}
     weights = {}
     for key in plan_stages(spec):
