@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float, random_share: float = 1.0) -> float:
+def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) -> float:
     """A bound on the largest eigenvalue that holds with probability ``confidence`` over the random start vector.
 
     The Lanczos polynomial p(λ) = ∏ⱼ (λ − θⱼ)/βⱼ gives the next Lanczos vector, p(A) q₁, which has norm one. So
@@ -26,8 +26,6 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float, ra
         betas: β₁ … βₘ, the last one of the residual ``(m,)``; a zero ends the Krylov space, and the bound is max θ.
         dimension: n, of the space that the start vector was drawn from.
         confidence: 1 − δ.
-        random_share: b of a start vector a s + b q with q uniform on the sphere and s given (a warm start): whatever
-            s is, |γ| ≥ b c with the same probability.
 
     Example:
         >>> bound = upper_bound(np.array([1.0, 3.0]), np.array([0.5, 1e-3]), dimension=100, confidence=0.95)
@@ -37,7 +35,7 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float, ra
     top = float(ritz.max())
     if not np.all(betas > 0):
         return top
-    share = min(1.0, random_share * (1 - confidence) * math.sqrt(math.pi / (2 * dimension)))
+    share = min(1.0, (1 - confidence) * math.sqrt(math.pi / (2 * dimension)))
     goal = float(np.log(betas).sum()) - math.log(share)
     gaps = top - ritz
 

@@ -18,7 +18,7 @@ BASIS_BYTES = 2**32
 """The Krylov basis is kept in float64 up to this size; then it is compressed."""
 
 RANDOM_SHARE = 0.05
-"""Length of the random part of a warm start: it costs a step or two, and lets the bound see every direction."""
+"""Length of the random part of a warm start: without it, what the given part lacks could never be found."""
 
 _FEWEST_NEW = 4
 """Basis vectors beyond those that a restart keeps, without which it would not get anywhere."""
@@ -103,7 +103,6 @@ class Krylov:
         self.size = 0
         self.asymmetry = 0.0
         self.exhausted = self.free_dimension == 0
-        self.random_share = 1.0
         self._rows = torch.empty((0, operator.dimension), dtype=torch.float64, device=operator.device)
         self._projected = np.zeros((0, 0))
         self._betas: list[float] = []
@@ -180,12 +179,15 @@ class Krylov:
         )
 
     def bounds(self, ritz: Ritz, confidence: float) -> tuple[Bounds, Bounds]:
-        """The largest and the smallest eigenvalue, each with its bound at ``confidence``; rounding comes on top."""
+        """The largest and the smallest eigenvalue, each with its bound at ``confidence``; rounding comes on top.
+
+        A start that was given is not uniform on the sphere, and has no bounds: they are infinite.
+        """
         lowest, highest = self._narrowest
-        if not self.restarts:
+        if not self.restarts and not self.warm:
             betas = np.array(self._betas)
-            highest = upper_bound(ritz.values, betas, self.free_dimension, confidence, self.random_share)
-            lowest = -upper_bound(-ritz.values, betas, self.free_dimension, confidence, self.random_share)
+            highest = upper_bound(ritz.values, betas, self.free_dimension, confidence)
+            lowest = -upper_bound(-ritz.values, betas, self.free_dimension, confidence)
             self._narrowest = lowest, highest
         return Bounds(float(ritz.values[-1]), highest), Bounds(float(ritz.values[0]), lowest)
 
@@ -201,9 +203,7 @@ class Krylov:
         if not bool(length > 0):
             return random
         mixed = math.sqrt(1 - RANDOM_SHARE**2) * given / length + RANDOM_SHARE * random
-        length = torch.linalg.vector_norm(mixed)
-        self.random_share = RANDOM_SHARE / float(length)
-        blended: Tensor = mixed / length
+        blended: Tensor = mixed / torch.linalg.vector_norm(mixed)
         return blended
 
     def _orthogonalised(self, vector: Tensor, count: int) -> Tensor:

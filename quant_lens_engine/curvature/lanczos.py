@@ -163,14 +163,15 @@ class _Found:
     ) -> tuple[int, bool]:
         """Run deflated processes until bounds show that nothing is missing; products so far, and whether they do."""
         for run in range(1, operator.dimension + 1):
-            deflated = orthonormal(torch.cat([end.vectors for end in self.ends]))
+            asked = [end for end in self.ends if end.wanted]  # of the other end nothing has converged
+            deflated = orthonormal(torch.cat([end.vectors for end in asked]))
             if deflated.shape[0] == operator.dimension:
                 for end in self.ends:
                     end.note_bound(-end.sign * math.inf)
                 return used, True
             if used >= max_products:
                 return used, False
-            values = np.array([value for end in self.ends for value in end.values])
+            values = np.array([value for end in asked for value in end.values])
             krylov = Krylov(operator, seed, run=run, deflated=deflated, known=values)
             used = _advance(krylov, lambda process=krylov: self._decided(process), max_products, used, on_step)  # type: ignore[misc]
             self.processes.append(krylov)
@@ -181,10 +182,12 @@ class _Found:
                 return used, all(self._nothing_beyond(end, bound) for end, bound in self._bounds(krylov, ritz))
             if not any(fresh) and not krylov.full:
                 return used, False
+            coupling = math.sqrt(math.fsum(residual**2 for end in asked for residual in end.residuals))
             for end, indices in zip(self.ends, fresh, strict=True):
-                extreme = [] if end.complete else [end.extreme_index(ritz)]
-                end.add(krylov, ritz, indices or extreme)
-                self._added.append((end, krylov, indices or extreme))
+                taken = indices or ([] if end.complete else [end.extreme_index(ritz)])
+                if taken:
+                    end.add(krylov, ritz, taken, coupling)
+                    self._added.append((end, krylov, taken))
         return used, False
 
     @property
@@ -204,8 +207,9 @@ class _Found:
         ritz = krylov.ritz()
         for end in self.ends:
             end.read(krylov, ritz)
+        coupling = math.sqrt(math.fsum(residual**2 for end in self.ends if end.wanted for residual in end.residuals))
         for end, process, indices in self._added:
-            end.add(process, process.ritz(), indices)
+            end.add(process, process.ritz(), indices, coupling)
         for end in self.ends:
             end.note_bound(end.bound)
         return self.narrow

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
 from quant_lens_engine.curvature.plan import HvpPlan
@@ -45,7 +42,6 @@ def layer_spectrum(
     objective: Objective,
     names: Sequence[str],
     *,
-    start: Tensor,
     tolerance: float,
     confidence: float,
     seed: int,
@@ -55,22 +51,22 @@ def layer_spectrum(
     """λmax of the block of these parameters; None where none of them is free.
 
     A block's products go through the part of the network that depends on it, and no other parameter's derivative is
-    taken. The process starts from the layer's part of the whole Hessian's eigenvectors.
+    taken. The process starts at random: from the layer's part of the whole Hessian's eigenvectors it comes no sooner to
+    its end, since a start that is given needs a second process for its bound.
 
     Args:
         objective: at the point of interest.
         names: the layer's weights.
-        start: a vector of the whole space ``(dimension,)``.
         tolerance: relative; :data:`LAYER_TOLERANCE` where that is more.
         confidence: of the interval.
         seed: of the start vector.
         plan: of the products.
         check_cancelled: called before each micro-batch.
     """
-    slices = slices_of(objective, names)
-    if not slices:
+    free = [name for name in objective.free if name in names]
+    if not free:
         return None
-    block = objective.only([name for name in objective.free if name in names])
+    block = objective.only(free)
     operator = HessianOperator(block, plan, check_cancelled=check_cancelled)
     spectrum = extreme_spectrum(
         operator,
@@ -79,6 +75,5 @@ def layer_spectrum(
         max_products=MOST_PRODUCTS,
         confidence=confidence,
         seed=seed,
-        start=torch.cat([start[part] for part in slices]),
     )
     return LayerSpectrum(spectrum, operator.products * block.dimension / objective.dimension)

@@ -97,8 +97,7 @@ class CurvatureMeasurement:
     """One variant's curvature, and what the next one can start from; see :func:`measure_curvature`.
 
     One Lanczos process serves all of it: its ends are the eigenpairs, its basis takes the variance out of every trace,
-    its Ritz values are a quadrature of the density, and its eigenvectors are where layers, invariant sharpness and
-    other variants start.
+    its Ritz values are a quadrature of the density, and its eigenvectors are where other variants start.
     """
 
     objective: Objective
@@ -216,7 +215,6 @@ class CurvatureMeasurement:
             max_products=options.max_products,
             confidence=options.confidence,
             seed=self.seed,
-            start=self.eigenvectors,
             on_step=lambda _: report(),
         )
         gradient = gradient_of(self.objective, self.progress.check_cancelled)
@@ -239,11 +237,10 @@ class CurvatureMeasurement:
                 parameters=sum(self.objective.point[parameter].numel() for parameter in parameters),
                 trace=records.trace_record(mean, traces.exact, self.options.confidence),
             )
-            if self.options.layer_eigenvalues != "none" and self.eigenvectors is not None:
+            if self.options.layer_eigenvalues != "none":
                 block = layer_spectrum(
                     self.objective,
                     parameters,
-                    start=self.eigenvectors,
                     tolerance=self.options.tolerance,
                     confidence=self.options.confidence,
                     seed=self.seed,

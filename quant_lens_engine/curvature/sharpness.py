@@ -76,10 +76,9 @@ def relative_spectrum(
     max_products: int,
     confidence: float,
     seed: int,
-    start: Tensor | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Spectrum:
-    """The largest eigenvalue of D A D; a process that starts from D v for an eigenvector v of A has a head start."""
+    """The largest eigenvalue of D A D."""
     return extreme_spectrum(
         ScaledOperator(operator, scales),
         bottom=0,
@@ -87,7 +86,6 @@ def relative_spectrum(
         max_products=max_products,
         confidence=confidence,
         seed=seed,
-        start=None if start is None else scales * start,
         on_step=on_step,
     )
 

@@ -13,6 +13,9 @@ from torch import Tensor
 from quant_lens_engine.curvature.interval import perturbed
 from quant_lens_engine.curvature.krylov import Bounds, Krylov, Ritz
 
+_SAME = 0.5
+"""Squared length of a vector in the span of others from which it is one of them."""
+
 
 class Goal(NamedTuple):
     """What is asked for: how many of each end, and how near."""
@@ -125,13 +128,20 @@ class EndOfSpectrum:
         """Which Ritz value is the outermost at this end."""
         return len(ritz.values) - 1 if self.sign > 0 else 0
 
-    def add(self, krylov: Krylov, ritz: Ritz, indices: Sequence[int]) -> None:
-        """Take values of a deflated process in; the outermost ones stay."""
-        if not indices:
+    def add(self, krylov: Krylov, ritz: Ritz, indices: Sequence[int], coupling: float) -> None:
+        """Take values of a deflated process in; the outermost ones stay.
+
+        Their residuals are those outside of what was deflated; inside, Aᵀ couples them to vectors whose residuals have
+        the norm ``coupling`` together. One that the first process has found by now is not taken twice.
+        """
+        found = krylov.vectors(ritz, indices)
+        overlaps = (found @ self.vectors.T).square().sum(1)
+        fresh = [row for row in range(len(indices)) if float(overlaps[row]) < _SAME]
+        if not fresh:
             return
-        values = [*self.values, *(float(ritz.values[index]) for index in indices)]
-        residuals = [*self.residuals, *(float(ritz.residuals[index]) for index in indices)]
-        vectors = torch.cat([self.vectors, krylov.vectors(ritz, indices)])
+        values = [*self.values, *(float(ritz.values[indices[row]]) for row in fresh)]
+        residuals = [*self.residuals, *(math.hypot(float(ritz.residuals[indices[row]]), coupling) for row in fresh)]
+        vectors = torch.cat([self.vectors, found[fresh]])
         order = sorted(range(len(values)), key=lambda index: -self.sign * values[index])[: max(self.wanted, 1)]
         self.values, self.residuals = [values[i] for i in order], [residuals[i] for i in order]
         self.vectors = vectors[torch.tensor(order, device=vectors.device)]
