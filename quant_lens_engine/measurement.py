@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from quant_lens_engine.curvature import HvpPlan, measure_curvature
+from quant_lens_engine.curvature import CurvatureMeasurement, HvpPlan, Start, start_pays
 from quant_lens_engine.diagnosis import give_verdict
 from quant_lens_engine.errors import Cancelled, QuantLensError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
@@ -60,6 +60,7 @@ class VariantMeasurement:
     progress: Progress = SILENT
     objective_on: Callable[[torch.device], Objective] | None = None
     hvp_plan: HvpPlan | None = None
+    _starts: list[Start | None] = field(default_factory=list, repr=False)
 
     def evaluate(self, variant: QuantizedVariant, reference: FloatOutputs | None, stage: str) -> EvaluatePayload:
         """Loss, accuracy and distance from the float model; by a custom model's own kernels where there is one."""
@@ -89,18 +90,30 @@ class VariantMeasurement:
         options = self.curvature
         if options.layer_eigenvalues == "float" and not is_float:
             options = options.model_copy(update={"layer_eigenvalues": "none"})
-        sites = survey_weights(self.objective.model).sites
-        measured = measure_curvature(
-            variant.live(self.objective),
+        live = variant.live(self.objective)
+        measurement = CurvatureMeasurement(
+            live,
             options,
-            seed=self.seed,
-            hvp_plan=self.hvp_plan,
-            weights="float" if is_float else "dequantized",
-            layers={site.layer: [site.parameter] for site in sites},
+            self.seed,
+            self.hvp_plan,
+            layers={site.layer: [site.parameter] for site in survey_weights(self.objective.model).sites},
+            start=None if is_float or not start_pays(options, self.objective, live) else self._taught(stage),
             progress=self.progress,
             stage=stage,
         )
+        measured = measurement.measure("float" if is_float else "dequantized")
+        if is_float and not self._starts:
+            self._starts.append(measurement.taught(FLOAT_VARIANT))
         return CurvaturePayload(curvature=measured, elapsed_s=measured.elapsed_s)
+
+    def _taught(self, stage: str) -> Start | None:
+        """What the float model's spectrum is; found again, the same to the digit, where another process measured it."""
+        if not self._starts:
+            measurement = CurvatureMeasurement(
+                self.objective, self.curvature, self.seed, self.hvp_plan, progress=self.progress, stage=stage
+            )
+            self._starts.append(measurement.taught(FLOAT_VARIANT))
+        return self._starts[0]
 
     def walk(self, variant: QuantizedVariant, stage: str) -> LinePayload:
         """The loss along the shared directions, deployed and smooth."""

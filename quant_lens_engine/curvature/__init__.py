@@ -1,5 +1,6 @@
 """Curvature of the loss: the ends of its Hessian's spectrum, its trace and its density."""
 
+from quant_lens_engine.curvature.davidson import Start
 from quant_lens_engine.curvature.functions import (
     TopEigenvalues,
     TraceOfHessian,
@@ -8,19 +9,22 @@ from quant_lens_engine.curvature.functions import (
     top_eigenvalues,
     trace,
 )
-from quant_lens_engine.curvature.measurement import measure_curvature
+from quant_lens_engine.curvature.measurement import CurvatureMeasurement, measure_curvature, start_pays
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
 from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
 
 __all__ = [
+    "CurvatureMeasurement",
     "HessianOperator",
     "HvpPlan",
+    "Start",
     "TopEigenvalues",
     "TraceOfHessian",
     "choose_plan",
     "measure_curvature",
     "power_iteration",
     "spectral_density",
+    "start_pays",
     "top_eigenvalues",
     "trace",
 ]

@@ -86,7 +86,7 @@ def quadrature(krylov: Krylov, known: Array) -> Quadrature:
     weights = (dimension - len(known)) / dimension * ritz.coefficients[0] ** 2
     return Quadrature(
         np.concatenate([known, ritz.values]), np.concatenate([one_each, weights]), known, krylov.size,
-        (krylov.projected.copy(), krylov.residual[0]),
+        (krylov.projected.copy(), krylov.beta),
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def first_quadrature(krylov: Krylov, settled: Sequence[int]) -> Quadrature:
     dimension = krylov.operator.dimension
     others = np.setdiff1d(np.arange(len(ritz.values)), settled)
     weights = ritz.coefficients[0] ** 2
-    tridiagonal = (krylov.projected.copy(), krylov.residual[0])
+    tridiagonal = (krylov.projected.copy(), krylov.beta)
     known = ritz.values[list(settled)]
     if not len(others):
         return Quadrature(ritz.values, np.full(len(weights), 1 / len(weights)), known, krylov.size, tridiagonal)

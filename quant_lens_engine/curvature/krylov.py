@@ -17,9 +17,6 @@ from quant_lens_engine.objective.randomness import normal
 BASIS_BYTES = 2**32
 """The Krylov basis is kept in float64 up to this size; then it is compressed."""
 
-RANDOM_SHARE = 0.05
-"""Length of the random part of a warm start: without it, what the given part lacks could never be found."""
-
 _FEWEST_NEW = 4
 """Basis vectors beyond those that a restart keeps, without which it would not get anywhere."""
 
@@ -37,6 +34,75 @@ class SymmetricOperator(Protocol):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """A · ``vector``, both ``(dimension,)``."""
+
+
+class Process(Protocol):
+    """A space that grows by a product a step, with the Ritz pairs in it; see :class:`Krylov`."""
+
+    operator: SymmetricOperator
+    asymmetry: float
+
+    @property
+    def warm(self) -> bool:
+        """Whether the start was given, not random."""
+
+    @property
+    def opening(self) -> bool:
+        """Whether it is still taking in what it was given."""
+
+    @property
+    def restarts(self) -> int:
+        """How often the basis was compressed."""
+
+    @property
+    def others(self) -> Array | None:
+        """Values that are expected, but not looked for."""
+
+    @property
+    def products(self) -> int:
+        """Taken so far."""
+
+    @property
+    def size(self) -> int:
+        """Vectors of the basis that have been multiplied."""
+
+    @property
+    def basis(self) -> Tensor:
+        """Orthonormal, ``(size, dimension)``."""
+
+    @property
+    def projected(self) -> Array:
+        """QᵀAQ, ``(size, size)``."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the Ritz values are eigenvalues, all of those that can be seen."""
+
+    @property
+    def full(self) -> bool:
+        """No further step is possible."""
+
+    def outside(self, coefficients: Tensor) -> Tensor:
+        """(A Q − Q QᵀAQ) y."""
+
+    def outside_diagonal(self) -> Tensor:
+        """The diagonal of (A Q − Q QᵀAQ) Qᵀ."""
+
+    @property
+    def outside_squares(self) -> float:
+        """‖A Q − Q QᵀAQ‖²."""
+
+    def step(self) -> None:
+        """One more product."""
+
+    def ritz(self) -> Ritz:
+        """The Ritz pairs so far."""
+
+    def bounds(self, ritz: Ritz, confidence: float) -> tuple[Bounds, Bounds]:
+        """The largest and the smallest eigenvalue, each with its bound."""
+
+    def vectors(self, ritz: Ritz, indices: Sequence[int]) -> Tensor:
+        """Unit Ritz vectors ``(len(indices), dimension)``."""
 
 
 class Ritz(NamedTuple):
@@ -72,8 +138,6 @@ class Krylov:
         run: which start vector; another run is another vector.
         deflated: orthonormal vectors ``(k, dimension)`` that the process stays orthogonal to.
         known: the eigenvalues of ``deflated`` ``(k,)``, for those who read the process.
-        start: ``(dimension,)``, where the process starts (a warm start); :data:`RANDOM_SHARE` of it is random, so that
-            nothing can be missed for ever. None: a random vector.
         keep: Ritz vectors of the lower and the upper end that a restart has to keep.
 
     Attributes:
@@ -81,8 +145,10 @@ class Krylov:
         asymmetry: the largest part of a product that a symmetric operator would not have: its rounding error.
         exhausted: the Krylov space is invariant; its Ritz values are eigenvalues.
         restarts: how often the basis was compressed.
-        warm: it was given a start.
     """
+
+    warm = opening = False
+    others = None
 
     def __init__(
         self,
@@ -92,7 +158,6 @@ class Krylov:
         run: int = 0,
         deflated: Tensor | None = None,
         known: Array | None = None,
-        start: Tensor | None = None,
         keep: tuple[int, int] = (1, 1),
     ) -> None:
         self.operator, self.deflated, self._keep = operator, deflated, keep
@@ -110,9 +175,6 @@ class Krylov:
         probe = self._orthogonalised(normal(operator.dimension, seed, "lanczos", run).to(operator.device), 0)
         self._length = torch.linalg.vector_norm(probe)
         first = probe / self._length
-        if start is not None:
-            first = self._mixed(self._orthogonalised(start.to(first), 0), first)
-        self.warm = start is not None
         self._append(first)
 
     @property
@@ -126,10 +188,24 @@ class Krylov:
         return self._projected[: self.size, : self.size]
 
     @property
-    def residual(self) -> tuple[float, Tensor | None]:
-        """β and q of A Q − Q QᵀAQ = β q eᵀ, with e the last unit vector; None where it is zero."""
-        beta = self._betas[-1] if self._betas else 0.0
-        return beta, self._rows[self.size] if beta and self._rows.shape[0] > self.size else None
+    def beta(self) -> float:
+        """Of A Q − Q QᵀAQ = β q eᵀ, with e the last unit vector; zero where the space is invariant."""
+        return self._betas[-1] if self._betas else 0.0
+
+    def outside(self, coefficients: Tensor) -> Tensor:
+        """(A Q − Q QᵀAQ) y for the coefficients y ``(size,)``, ``(dimension,)``."""
+        if not self.beta:
+            return torch.zeros(self.operator.dimension, dtype=torch.float64, device=coefficients.device)
+        return self.beta * coefficients[-1] * self._rows[self.size]
+
+    def outside_diagonal(self) -> Tensor:
+        """The diagonal of (A Q − Q QᵀAQ) Qᵀ, ``(dimension,)``."""
+        return self.basis[-1] * self.outside(torch.ones(self.size, dtype=torch.float64, device=self._rows.device))
+
+    @property
+    def outside_squares(self) -> float:
+        """‖A Q − Q QᵀAQ‖², the sum of squares."""
+        return self.beta**2
 
     def step(self) -> None:
         """One more product."""
@@ -155,7 +231,7 @@ class Krylov:
 
     def first_product(self) -> tuple[Tensor, Tensor]:
         """z and P A z, for the vector z of independent normal numbers that the process started from, less its part
-        along ``deflated``, and the projection P that takes that part away. Not after a restart or a warm start."""
+        along ``deflated``, and the projection P that takes that part away. Not after a restart."""
         first = self._rows[0]
         product = self._projected[0, 0] * first
         if self.size > 1 or not self.exhausted:
@@ -179,12 +255,9 @@ class Krylov:
         )
 
     def bounds(self, ritz: Ritz, confidence: float) -> tuple[Bounds, Bounds]:
-        """The largest and the smallest eigenvalue, each with its bound at ``confidence``; rounding comes on top.
-
-        A start that was given is not uniform on the sphere, and has no bounds: they are infinite.
-        """
+        """The largest and the smallest eigenvalue, each with its bound at ``confidence``; rounding comes on top."""
         lowest, highest = self._narrowest
-        if not self.restarts and not self.warm:
+        if not self.restarts:
             betas = np.array(self._betas)
             highest = upper_bound(ritz.values, betas, self.free_dimension, confidence)
             lowest = -upper_bound(-ritz.values, betas, self.free_dimension, confidence)
@@ -197,14 +270,6 @@ class Krylov:
         vectors: Tensor = chosen @ self.basis
         lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         return vectors / lengths
-
-    def _mixed(self, given: Tensor, random: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(given)
-        if not bool(length > 0):
-            return random
-        mixed = math.sqrt(1 - RANDOM_SHARE**2) * given / length + RANDOM_SHARE * random
-        blended: Tensor = mixed / torch.linalg.vector_norm(mixed)
-        return blended
 
     def _orthogonalised(self, vector: Tensor, count: int) -> Tensor:
         for _ in range(2):

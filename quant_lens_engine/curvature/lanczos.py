@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.krylov import Bounds, Krylov, Ritz, SymmetricOperator
+from quant_lens_engine.curvature.davidson import Davidson, Start
+from quant_lens_engine.curvature.krylov import Bounds, Krylov, Process, Ritz, SymmetricOperator
 from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum, Goal
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.schema.curvature import ConvergenceStep
@@ -22,7 +23,8 @@ class Spectrum(NamedTuple):
     Attributes:
         top: the largest eigenvalues, descending, with multiplicity.
         bottom: the smallest ones, ascending.
-        processes: the Lanczos processes, the first one on the whole space, the others deflated by what was found.
+        first: the process on the whole space, whose basis other estimates can use.
+        searches: Lanczos processes that were deflated by what had been found.
         history: what the first process knew after each product.
         asymmetry: rounding error of the products.
         ends_settled: the intervals of both extreme eigenvalues are within tolerance.
@@ -32,17 +34,13 @@ class Spectrum(NamedTuple):
 
     top: EndOfSpectrum
     bottom: EndOfSpectrum
-    processes: list[Krylov]
+    first: Process
+    searches: list[Krylov]
     history: list[ConvergenceStep]
     asymmetry: float
     ends_settled: bool
     converged: bool
     products: int
-
-    @property
-    def krylov(self) -> Krylov:
-        """The first process, whose basis other estimates can use."""
-        return self.processes[0]
 
     @property
     def highest(self) -> Bounds:
@@ -70,7 +68,7 @@ def extreme_spectrum(
     max_products: int = 100,
     confidence: float = 0.95,
     seed: int = 0,
-    start: Tensor | None = None,
+    start: Start | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Spectrum:
     """The largest eigenvalues and the smallest ones.
@@ -91,12 +89,14 @@ def extreme_spectrum(
         max_products: cap on products.
         confidence: of the bounds.
         seed: of the start vectors.
-        start: where to start instead, ``(dimension,)``: the sum of another operator's eigenvectors, say.
+        start: what is known of a near operator: then not Lanczos but
+            :class:`~quant_lens_engine.curvature.davidson.Davidson` is the first process.
         on_step: called with the number of products after each.
     """
     top, bottom = min(top, operator.dimension), min(bottom, operator.dimension)
     goal = Goal(top, bottom, tolerance, inner_tolerance or tolerance, confidence)
-    krylov = Krylov(operator, seed, start=start, keep=(max(bottom, 1), top))
+    keep = (max(bottom, 1), top)
+    krylov: Process = Krylov(operator, seed, keep=keep) if start is None else Davidson(operator, start, keep, seed)
     history: list[ConvergenceStep] = []
 
     def finished() -> bool:
@@ -119,7 +119,8 @@ def extreme_spectrum(
     return Spectrum(
         top=ends[0],
         bottom=ends[1],
-        processes=found.processes,
+        first=krylov,
+        searches=found.searches,
         history=history,
         asymmetry=found.asymmetry,
         ends_settled=symmetric
@@ -129,7 +130,7 @@ def extreme_spectrum(
     )
 
 
-def _step(krylov: Krylov, ritz: Ritz, confidence: float) -> ConvergenceStep:
+def _step(krylov: Process, ritz: Ritz, confidence: float) -> ConvergenceStep:
     highest, lowest = krylov.bounds(ritz, confidence)
     return ConvergenceStep(
         products=krylov.products,
@@ -145,14 +146,14 @@ def _step(krylov: Krylov, ritz: Ritz, confidence: float) -> ConvergenceStep:
 class _Found:
     """What is known of both ends, and the search for what it lacks."""
 
-    def __init__(self, goal: Goal, ends: list[EndOfSpectrum], krylov: Krylov) -> None:
-        self.goal, self.ends = goal, ends
-        self.processes = [krylov]
+    def __init__(self, goal: Goal, ends: list[EndOfSpectrum], first: Process) -> None:
+        self.goal, self.ends, self.first = goal, ends, first
+        self.searches: list[Krylov] = []
         self._added: list[tuple[EndOfSpectrum, Krylov, list[int]]] = []
 
     @property
     def asymmetry(self) -> float:
-        return max(process.asymmetry for process in self.processes)
+        return max(process.asymmetry for process in (self.first, *self.searches))
 
     @property
     def magnitude(self) -> float:
@@ -174,7 +175,7 @@ class _Found:
             values = np.array([value for end in asked for value in end.values])
             krylov = Krylov(operator, seed, run=run, deflated=deflated, known=values)
             used = _advance(krylov, lambda process=krylov: self._decided(process), max_products, used, on_step)  # type: ignore[misc]
-            self.processes.append(krylov)
+            self.searches.append(krylov)
             ritz = krylov.ritz()
             fresh = [self._missed(ritz, end) for end in self.ends]
             if not any(fresh) and all(end.complete for end in self.ends):
@@ -203,10 +204,9 @@ class _Found:
 
     def refine(self) -> bool:
         """Read the first process again, after more steps; whether it is enough."""
-        krylov = self.processes[0]
-        ritz = krylov.ritz()
+        ritz = self.first.ritz()
         for end in self.ends:
-            end.read(krylov, ritz)
+            end.read(self.first, ritz)
         coupling = math.sqrt(math.fsum(residual**2 for end in self.ends if end.wanted for residual in end.residuals))
         for end, process, indices in self._added:
             end.add(process, process.ritz(), indices, coupling)
@@ -253,7 +253,7 @@ def orthonormal(vectors: Tensor) -> Tensor:
 
 
 def _advance(
-    krylov: Krylov, finished: Callable[[], bool], max_products: int, used: int, on_step: Callable[[int], None]
+    krylov: Process, finished: Callable[[], bool], max_products: int, used: int, on_step: Callable[[int], None]
 ) -> int:
     """Step until ``finished``, exhausted or capped; returns all products."""
     while used < max_products and not krylov.full:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature import records
+from quant_lens_engine.curvature.davidson import Start, is_near
+from quant_lens_engine.curvature.krylov import Krylov, Process
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.layers import layer_spectrum, slices_of
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
@@ -35,19 +37,6 @@ INNER = 10.0
 """Eigenvalues behind the extreme ones are asked for to so many times the tolerance."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where another variant's curvature can start.
-
-    Attributes:
-        name: whose eigenvectors they are.
-        vector: their sum, ``(dimension,)``.
-    """
-
-    name: str
-    vector: Tensor
-
-
 def measure_curvature(
     objective: Objective,
     options: CurvatureOptions | None = None,
@@ -69,7 +58,7 @@ def measure_curvature(
         hvp_plan: see :class:`HessianOperator`.
         weights: what the point is, for the record.
         layers: the names of each layer's weights.
-        start: eigenvectors of another variant.
+        start: what the float model's curvature has taught; see :func:`start_pays`.
         progress: told after each product.
         stage: the stage's key.
 
@@ -108,10 +97,9 @@ class CurvatureMeasurement:
     start: Start | None = None
     progress: Progress = SILENT
     stage: str = ""
-    eigenvectors: Tensor | None = None
-    """The sum of the unit eigenvectors found, once they are."""
 
     def __post_init__(self) -> None:
+        self._first: Process | None = None
         self._products: dict[str, float] = {}
         self._operator: HessianOperator | None = None
 
@@ -132,12 +120,13 @@ class CurvatureMeasurement:
         curvature.elapsed_s = time.perf_counter() - started
         return curvature
 
-    def find_eigenvectors(self) -> Tensor:
-        """The sum of the eigenvectors that :meth:`measure` finds, without the rest of it."""
-        if self.eigenvectors is None:
-            self._spectrum(self._hessian())
-        assert self.eigenvectors is not None  # found by the line before
-        return self.eigenvectors
+    def taught(self, name: str) -> Start | None:
+        """What a near variant can start from: the spectrum that :meth:`measure` found, or finds now by itself."""
+        try:
+            first = self._first or self._spectrum(self._hessian()).first
+        except NumericalError:
+            return None
+        return Start.of(name, first) if isinstance(first, Krylov) and not first.restarts else None
 
     def _hessian(self) -> HessianOperator:
         self._operator = HessianOperator(self.objective, self.hvp_plan, check_cancelled=self.progress.check_cancelled)
@@ -185,10 +174,10 @@ class CurvatureMeasurement:
             max_products=options.max_products,
             confidence=options.confidence,
             seed=self.seed,
-            start=self.start.vector if self.start else None,
+            start=self.start,
             on_step=lambda _: self._reporter(operator, "eigenvalues")(),
         )
-        self.eigenvectors = found.vectors.sum(0)
+        self._first = found.first
         return found
 
     def _traces(self, operator: HessianOperator, spectrum: Spectrum, scales: Tensor | None) -> BlockTraces:
@@ -196,7 +185,7 @@ class CurvatureMeasurement:
         return sampled_traces(
             operator,
             spectrum,
-            BlockTraces(spectrum.krylov, blocks, None if scales is None else scales.square()),
+            BlockTraces(spectrum.first, blocks, None if scales is None else scales.square()),
             relative_error=self.options.trace_error,
             probes=self.options.trace_probes,
             seed=self.seed,
@@ -274,3 +263,17 @@ class CurvatureMeasurement:
             self.progress.report(self.stage, operator.products, max(most, operator.products), note)
 
         return report
+
+
+def start_pays(options: CurvatureOptions, reference: Objective, objective: Objective) -> bool:
+    """Whether a variant's curvature is better started from that at ``reference`` than at random.
+
+    A start that is given needs a second process for its bounds, so it pays where there is one in any case.
+    """
+    if options.top == options.bottom == 1:
+        return False
+    return is_near(_flat(objective), _flat(reference))
+
+
+def _flat(objective: Objective) -> Tensor:
+    return torch.cat([objective.point[name].detach().reshape(-1).double() for name in objective.free])

@@ -141,8 +141,8 @@ def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
             f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products; "
             "the interval says how far λ can be"
         )
-    if spectrum.krylov.full and not spectrum.krylov.exhausted:
-        return f"the Lanczos basis reached its memory limit after {spectrum.krylov.size} products"
+    if spectrum.first.full and not spectrum.first.exhausted:
+        return f"the Lanczos basis reached its memory limit after {spectrum.first.size} products"
     rounding = f"the products are symmetric to {spectrum.asymmetry:.1e} only"
     largest = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
     if spectrum.asymmetry > GROSS_ASYMMETRY * largest:

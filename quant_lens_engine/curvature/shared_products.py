@@ -32,7 +32,7 @@ def known_indices(spectrum: Spectrum, ritz: Ritz) -> list[int]:
     return [
         index
         for index in wanted
-        if error_of(ritz, index) <= KNOWN * max(abs(float(ritz.values[index])), 0.01 * magnitude)
+        if error_of(ritz, index, spectrum.first.others) <= KNOWN * max(abs(float(ritz.values[index])), 0.01 * magnitude)
     ]
 
 
@@ -47,20 +47,20 @@ def density_runs(
 ) -> list[Quadrature]:
     """A quadrature of the spectrum from each process, the first one included if its start was random.
 
-    Processes of the search are taken up where they stopped; they are appended to ``spectrum.processes`` where new.
+    Processes of the search are taken up where they stopped; they are appended to ``spectrum.searches`` where new.
     """
-    first = spectrum.krylov
+    first = spectrum.first
     ritz = first.ritz()
     known = known_indices(spectrum, ritz)
-    found = [] if first.warm or first.restarts else [first_quadrature(first, known)]
+    found = [first_quadrature(first, known)] if isinstance(first, Krylov) and not first.restarts else []
     values = ritz.values[known]
     deflated = orthonormal(first.vectors(ritz, known)) if known else None
     for run in range(1, runs + 1):
-        if run < len(spectrum.processes):
-            process = spectrum.processes[run]
+        if run <= len(spectrum.searches):
+            process = spectrum.searches[run - 1]
         else:
             process = Krylov(operator, seed, run=run, deflated=deflated, known=values)
-            spectrum.processes.append(process)
+            spectrum.searches.append(process)
         while process.products < steps and not process.full:
             process.step()
             on_product()
@@ -88,7 +88,7 @@ def sampled_traces(
     if operator.dimension <= probes:
         traces.settle(*_diagonal(operator, on_product))
         return traces
-    for process in spectrum.processes[1:]:
+    for process in spectrum.searches:
         if not process.restarts and process.products:
             traces.add(*process.first_product())
     enough = min(FEWEST_PROBES, probes)

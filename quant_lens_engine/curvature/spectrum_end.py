@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.interval import perturbed
-from quant_lens_engine.curvature.krylov import Bounds, Krylov, Ritz
+from quant_lens_engine.curvature.interval import Array, perturbed
+from quant_lens_engine.curvature.krylov import Bounds, Process, Ritz
 
 _SAME = 0.5
 """Squared length of a vector in the span of others from which it is one of them."""
@@ -26,7 +26,7 @@ class Goal(NamedTuple):
     inner_tolerance: float
     confidence: float
 
-    def searched(self, krylov: Krylov) -> bool:
+    def searched(self, krylov: Process) -> bool:
         """Whether a deflated process looks for what this one missed: where one start vector cannot see it (copies of an
         eigenvalue, a start that was given), or its bounds are old (a restart)."""
         return self.top > 1 or self.bottom > 1 or krylov.warm or krylov.restarts > 0
@@ -39,25 +39,27 @@ class Goal(NamedTuple):
         """The error allowed for a value behind the extreme one."""
         return self.inner_tolerance * max(abs(value), 0.01 * magnitude)
 
-    def reached(self, krylov: Krylov, ritz: Ritz) -> bool:
+    def reached(self, krylov: Process, ritz: Ritz) -> bool:
         """Whether the process has settled every value that is asked for.
 
         Its own bounds decide where no deflated process will look for what it missed; else residuals do, for then the
         bounds come from there.
         """
+        if krylov.opening:
+            return False
         magnitude = max(abs(float(ritz.values[0])), abs(float(ritz.values[-1])))
         bounds = krylov.bounds(ritz, self.confidence)
         for sign, wanted, bound in zip((1, -1), (self.top, self.bottom), bounds, strict=True):
             if not wanted:
                 continue
-            error = error_of(ritz, -1 if sign > 0 else 0) if self.searched(krylov) else bound.width
+            error = error_of(ritz, -1 if sign > 0 else 0, krylov.others) if self.searched(krylov) else bound.width
             if error > self.allowance(bound.value, magnitude):
                 return False
-            if not self._inner_settled(ritz, sign, wanted, magnitude):
+            if not self._inner_settled(krylov, ritz, sign, wanted, magnitude):
                 return False
         return True
 
-    def _inner_settled(self, ritz: Ritz, sign: int, wanted: int, magnitude: float) -> bool:
+    def _inner_settled(self, krylov: Process, ritz: Ritz, sign: int, wanted: int, magnitude: float) -> bool:
         if wanted == 1:
             return True
         count = len(ritz.values)
@@ -65,12 +67,16 @@ class Goal(NamedTuple):
             return False
         indices = range(count - wanted, count) if sign > 0 else range(wanted)
         return all(
-            error_of(ritz, index) <= self.inner_allowance(float(ritz.values[index]), magnitude) for index in indices
+            error_of(ritz, index, krylov.others) <= self.inner_allowance(float(ritz.values[index]), magnitude)
+            for index in indices
         )
 
 
-def error_of(ritz: Ritz, index: int) -> float:
-    """min(residual, residual²/gap) of a Ritz value; the gap is to the nearest place where another eigenvalue can be."""
+def error_of(ritz: Ritz, index: int, others: Array | None = None) -> float:
+    """min(residual, residual²/gap) of a Ritz value; the gap is to the nearest place where another eigenvalue can be.
+
+    ``others`` are values that the process does not look for, but that are expected.
+    """
     count = len(ritz.values)
     index %= count
     gaps = [
@@ -78,6 +84,8 @@ def error_of(ritz: Ritz, index: int) -> float:
         for i in (index - 1, index + 1)
         if 0 <= i < count
     ]
+    if others is not None:
+        gaps += [float(gap) for gap in np.abs(others - ritz.values[index])]
     residual = float(ritz.residuals[index])
     return min(residual, residual**2 / max(min(gaps), 1e-300)) if gaps else residual
 
@@ -104,14 +112,14 @@ class EndOfSpectrum:
         self.bound = sign * math.inf
 
     @classmethod
-    def of(cls, krylov: Krylov, ritz: Ritz, sign: int, wanted: int, confidence: float) -> EndOfSpectrum:
+    def of(cls, krylov: Process, ritz: Ritz, sign: int, wanted: int, confidence: float) -> EndOfSpectrum:
         """What a process has found of that end."""
         bounds = krylov.bounds(ritz, confidence)
         end = cls(sign, wanted, [], [], krylov.basis[:0], bounds[0] if sign > 0 else bounds[1])
         end.read(krylov, ritz)
         return end
 
-    def read(self, krylov: Krylov, ritz: Ritz) -> None:
+    def read(self, krylov: Process, ritz: Ritz) -> None:
         """Take the values of the first process as they are now."""
         order = np.arange(len(ritz.values))[:: -self.sign][: max(self.wanted, 1)]
         self.values = [float(value) for value in ritz.values[order]]
@@ -128,7 +136,7 @@ class EndOfSpectrum:
         """Which Ritz value is the outermost at this end."""
         return len(ritz.values) - 1 if self.sign > 0 else 0
 
-    def add(self, krylov: Krylov, ritz: Ritz, indices: Sequence[int], coupling: float) -> None:
+    def add(self, krylov: Process, ritz: Ritz, indices: Sequence[int], coupling: float) -> None:
         """Take values of a deflated process in; the outermost ones stay.
 
         Their residuals are those outside of what was deflated; inside, Aᵀ couples them to vectors whose residuals have

@@ -1,8 +1,8 @@
 """Traces of a symmetric operator and of parts of it, from products with random vectors and a Krylov basis.
 
-With an orthonormal basis Q at hand, A = Q T Qᵀ + β (q eᵀQᵀ + Q e qᵀ) + B: all but B = (I − QQᵀ) A (I − QQᵀ) is known
-without a product, and B has lost the large eigenvalues, and with them most of the variance of Hutchinson's estimator
-E[zᵀBz] = Tr B (Hutchinson 1989; Meyer et al., Hutch++, 2021; with a Krylov basis: Chen and Hallman 2022,
+With an orthonormal basis Q at hand, A Q = Q T + R and A = Q T Qᵀ + R Qᵀ + Q Rᵀ + B: all but B = (I − QQᵀ) A (I − QQᵀ)
+is known without a product, and B has lost the large eigenvalues, and with them most of the variance of Hutchinson's
+estimator E[zᵀBz] = Tr B (Hutchinson 1989; Meyer et al., Hutch++, 2021; with a Krylov basis: Chen and Hallman 2022,
 arXiv:2205.01736). z ⊙ Bz estimates the diagonal, and its sums over a layer's parameters the trace of the layer's block.
 """
 
@@ -18,7 +18,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Krylov, Process, SymmetricOperator
 from quant_lens_engine.objective.randomness import rademacher
 
 FEWEST_PROBES = 12
@@ -96,12 +96,11 @@ class BlockTraces:
         scales: s ``(dimension,)``; None: not wanted.
     """
 
-    def __init__(self, krylov: Krylov, blocks: Sequence[Sequence[slice]] = (), scales: Tensor | None = None) -> None:
+    def __init__(self, krylov: Process, blocks: Sequence[Sequence[slice]] = (), scales: Tensor | None = None) -> None:
         self._krylov, self._blocks, self._scales = krylov, blocks, scales
         known = self._known_diagonal()
-        beta = krylov.residual[0]
         self.whole = SampleMean(float(np.trace(krylov.projected)))
-        self.squares = SampleMean(float(np.sum(krylov.projected**2)) + beta**2)
+        self.squares = SampleMean(float(np.sum(krylov.projected**2)) + krylov.outside_squares)
         self.blocks = [SampleMean(self._sum(known, block)) for block in blocks]
         self.scaled = SampleMean(0.0 if scales is None else float(torch.dot(scales, known)))
         self.exact = krylov.size == krylov.operator.dimension
@@ -115,8 +114,7 @@ class BlockTraces:
         """Take z and Az in, with E[zzᵀ] = I (up to what the basis spans)."""
         basis = self._krylov.basis
         coefficients = basis @ probe
-        beta, following = self._krylov.residual
-        outside = product if following is None else product - beta * coefficients[-1] * following
+        outside = product - self._krylov.outside(coefficients)
         remainder = outside - basis.T @ (basis @ product)  # B z
         projected = torch.from_numpy(np.ascontiguousarray(self._krylov.projected)).to(basis.device)
         rest = outside - basis.T @ (projected @ coefficients)  # A (I − QQᵀ) z
@@ -166,10 +164,7 @@ class BlockTraces:
         columns = range(0, krylov.operator.dimension, _COLUMNS)
         parts = [basis[:, start : start + _COLUMNS] for start in columns]
         diagonal = torch.cat([((projected @ part) * part).sum(0) for part in parts])
-        beta, following = krylov.residual
-        if following is not None:
-            diagonal += 2 * beta * basis[-1] * following
-        return diagonal
+        return diagonal + 2 * krylov.outside_diagonal()
 
     @staticmethod
     def _sum(values: Tensor, block: Sequence[slice]) -> float:

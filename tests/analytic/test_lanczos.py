@@ -1,5 +1,7 @@
 """Lanczos on operators whose spectrum is known: values, multiplicity, and intervals that hold what they promise."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -194,3 +196,56 @@ def test_the_bound_shrinks_to_the_ritz_value() -> None:
     widths = [upper_bound(ritz, np.array([1.0, 1.0, beta]), 1000, 0.95) - 4 for beta in (1.0, 1e-2, 1e-4, 0.0)]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] == 0
+
+
+def close_pair(seed: int) -> Tensor:
+    return torch.cat([torch.tensor([2.0, 2.0 - 10.0 ** -(1 + seed % 5)]), 0.5 * torch.rand(58)])
+
+
+def clustered(seed: int) -> Tensor:
+    return torch.cat([3 + 0.01 * torch.rand(8), torch.rand(52)])
+
+
+def indefinite(seed: int) -> Tensor:
+    return torch.cat([torch.tensor([-4.0, 4.0, -3.9]), torch.randn(57)])
+
+
+def repeated(seed: int) -> Tensor:
+    return torch.cat([torch.full((3,), 2.0), torch.full((2,), -1.0), 0.3 * torch.rand(55)])
+
+
+KINDS = [close_pair, clustered, indefinite, repeated, lambda seed: network_like(60, seed)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_of_both_ends_hold_at_their_confidence(kind: Callable[[int], Tensor]) -> None:
+    """A hundred random operators of each kind: of the three largest and the two smallest, every interval."""
+    trials, confidence, outside = 100, 0.9, 0
+    for seed in range(trials):
+        torch.manual_seed(seed)
+        eigenvalues = kind(seed).double().sort().values
+        found = extreme_spectrum(
+            symmetric(eigenvalues, seed), top=3, bottom=2, tolerance=1e-3, confidence=confidence, seed=seed
+        )
+        slack = 1e-10 * float(eigenvalues.abs().max())
+        held = True
+        for end, exact in ((found.top, eigenvalues.flip(0)), (found.bottom, eigenvalues)):
+            for index in range(end.wanted):
+                ends = sorted((end.values[index], end.beyond(index)))
+                held &= ends[0] - slack <= float(exact[index]) <= ends[1] + slack
+        outside += not held
+    allowed = trials * (1 - confidence)
+    assert outside <= allowed + 3 * (allowed * confidence) ** 0.5
+
+
+@pytest.mark.parametrize("limit", [16, 24])
+def test_a_short_basis_restarts_and_finds_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With memory for ``limit`` vectors only: residuals decide, and a deflated process bounds what is beyond."""
+    eigenvalues = torch.cat([torch.linspace(-1, 1, 197, dtype=torch.float64), torch.tensor([1.03, 1.06, 1.2])])
+    operator = symmetric(eigenvalues, 2)
+    monkeypatch.setattr("quant_lens_engine.curvature.krylov.BASIS_BYTES", limit * 8 * 200)
+    found = extreme_spectrum(operator, top=2, bottom=0, tolerance=1e-5, max_products=1000)
+    assert found.first.restarts > 0
+    assert found.first.basis.shape[0] <= limit
+    assert found.top.values == pytest.approx([1.2, 1.06], rel=1e-5)
