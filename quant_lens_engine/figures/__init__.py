@@ -3,7 +3,15 @@
 Knows the records and plotly; no torch, no dash.
 """
 
-from quant_lens_engine.figures import compare_lines, density, eigenvalues, lines, sharpness  # each registers its chart
+from quant_lens_engine.figures import (  # each registers its chart
+    compare_lines,
+    convergence,
+    density,
+    eigenvalues,
+    layer_curvature,
+    lines,
+    sharpness,
+)
 from quant_lens_engine.figures.chart import FIGURES, Chart, DataTable, Drawing, FigureError, draw, draw_both
 from quant_lens_engine.figures.compare_lines import ComparedResult
 from quant_lens_engine.figures.lines import LANDSCAPES

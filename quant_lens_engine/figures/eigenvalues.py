@@ -82,8 +82,9 @@ def draw_eigenvalues(data: EigenvalueSets, mode: Mode) -> FigureSpec:
         most = max((len(found) for _, found in data.end(which)), default=1) or 1
         layout |= _axes(which, panel, most, mode)
     longest = max(len(item.style.label) for item in data.sets)
+    margin = {"l": 52, "r": 26 + round(LETTER_PX * longest), "t": 28, "b": 42}
     return framed(
-        mode, traces, height=HEIGHT, left=52, right=26 + round(LETTER_PX * longest), uirevision="eigenvalues",
+        mode, traces, height=HEIGHT, margin=margin, uirevision="eigenvalues",
         annotations=[*_titles(mode), *_labels(data, panels, mode)], **layout,
     )  # fmt: skip
 
@@ -176,7 +177,7 @@ def _labels(data: EigenvalueSets, panels: Sequence[Panel], mode: Mode) -> list[d
     most = max(len(found) for _, found in ends)
     # Where the axis runs downwards, so do the labels.
     flipped = panel.log and sign < 0
-    made = end_label_annotations(labels, x=most + 0.6, y_range=panel.span, log=panel.log, height_px=HEIGHT - 66)
+    made = end_label_annotations(labels, x=most + 0.6, y_range=panel.span, log=panel.log, height_px=HEIGHT - 70)
     suffix = "" if which == 0 else "2"
     return [
         note | {"xref": f"x{suffix}", "yref": f"y{suffix}", "ay": -note["ay"] if flipped else note["ay"]}
