@@ -34,8 +34,9 @@
         if (!data) return [unchanged, unchanged, unchanged];
         charts.set(chart, data);
         const figure = fitted(data[scheme === "dark" ? "dark" : "light"]);
-        cardOf(chart)?.classList.toggle("waiting", !figure);
-        return [figure || unchanged, data.sentence || unchanged, tableOf(data.table)];
+        cardOf(chart)?.classList.toggle("waiting", !figure && !data.nothing);
+        cardOf(chart)?.classList.toggle("nothing", !figure && Boolean(data.nothing));
+        return [figure || unchanged, data.nothing || data.sentence || unchanged, tableOf(data.table)];
       },
     },
   });

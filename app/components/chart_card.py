@@ -62,12 +62,13 @@ def chart_card(
     )
 
 
-def chart_data(drawing: Drawing, filename: str = "") -> dict[str, Any]:
+def chart_data(drawing: Drawing, filename: str = "", *, nothing: str = "") -> dict[str, Any]:
     """What ``chart-data`` takes: the figure in both modes, the sentence, the numbers behind it.
 
     Args:
         drawing: of ``quant_lens_engine.figures.draw_both``.
         filename: of exports, without its ending.
+        nothing: why there is nothing to draw and never will be; without it an empty card keeps its skeleton.
     """
     return {
         "light": drawing.light,
@@ -75,6 +76,7 @@ def chart_data(drawing: Drawing, filename: str = "") -> dict[str, Any]:
         "sentence": drawing.sentence,
         "table": _table(drawing.table),
         "filename": filename or drawing.name,
+        "nothing": nothing if drawing.light is None else "",
     }
 
 

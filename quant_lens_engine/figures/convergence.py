@@ -17,6 +17,9 @@ from quant_lens_engine.schema import ConvergenceStep, Curvature, RunResult, numb
 _ROUNDING = 1e-7
 """Relative to λmax: below that float32 has no digits, and what is left is drawn on the floor."""
 
+_NEAR = 0.15
+"""Of the axis: lines that end within it have labels that could meet."""
+
 
 @dataclass(frozen=True)
 class Convergence:
@@ -80,10 +83,6 @@ def draw_convergence(data: Convergences, mode: Mode) -> FigureSpec:
     """A falling line a variant, labelled where it ends."""
     most = max(line.products[-1] for line in data.lines)
     longest = max(len(line.style.label) for line in data.lines)
-    ends = [
-        EndLabel(line.distance[-1], f"<b>{plain(line.style.label)}</b>", line.style.ink[mode]) for line in data.lines
-    ]
-    notes = end_label_annotations(ends, x=most, y_range=data.y_range, log=True, height_px=HEIGHT - 50)
     ticks = log_ticks(*data.y_range)
     bounded = all(line.bounded for line in data.lines)
     title = "bound − θ  of λmax  (nats, log)" if bounded else "residual ‖Hv − θv‖  (nats, log)"
@@ -92,13 +91,31 @@ def draw_convergence(data: Convergences, mode: Mode) -> FigureSpec:
         [_trace(line, mode) for line in data.lines],
         left=56,
         right=26 + round(LETTER_PX * longest),
-        # Lines end at products of their own: each label stands beside the end of its line.
-        annotations=[note | {"x": line.products[-1]} for note, line in zip(notes, data.lines, strict=True)],
+        annotations=_labels(data, most, mode),
         xaxis=x_axis(mode, "Hessian-vector products", range=[0, most * 1.02]),
         yaxis=y_axis(mode, title, type="log", range=exponents(data.y_range), tickvals=ticks,
                      ticktext=[numbers.number(tick, digits=1) for tick in ticks]),
         uirevision="convergence",
     )  # fmt: skip
+
+
+def _labels(data: Convergences, most: int, mode: Mode) -> list[dict[str, Any]]:
+    """Lines end at products of their own; those that end near each other share the room beside them."""
+    groups: list[list[Convergence]] = []
+    for line in sorted(data.lines, key=lambda item: item.products[-1]):
+        if groups and line.products[-1] - groups[-1][0].products[-1] <= _NEAR * most:
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    notes = []
+    for group in groups:
+        ends = [
+            EndLabel(line.distance[-1], f"<b>{plain(line.style.label)}</b>", line.style.ink[mode]) for line in group
+        ]
+        x = group[-1].products[-1]
+        made = end_label_annotations(ends, x=x, y_range=data.y_range, log=True, height_px=HEIGHT - 50)
+        notes += [note | {"x": line.products[-1]} for note, line in zip(made, group, strict=True)]
+    return notes
 
 
 def _trace(line: Convergence, mode: Mode) -> dict[str, Any]:

@@ -31,22 +31,13 @@ class DensityCurve:
 
     style: VariantStyle
     density: Density
-    lambda_max: float | None
+    curvature: Curvature
     single: float
 
     def at(self, x: float) -> float:
         """The density at the grid's point nearest to ``x``."""
         place = min(bisect.bisect_left(self.density.x, x), len(self.density.x) - 1)
         return self.density.y[place]
-
-    @property
-    def share_negative(self) -> float:
-        """The share of eigenvalues below zero, as the curve has it."""
-        points = list(zip(self.density.x, self.density.y, strict=False))
-        pairs = list(zip(points, points[1:], strict=False))
-        whole = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs)
-        below = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs if b[0] <= 0)
-        return below / whole if whole else 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ def density_curve(style: VariantStyle, curvature: Curvature) -> DensityCurve | N
     if density is None or len(density.x) < 2 or len(density.x) != len(density.y):
         return None
     width, rows = density.width or (density.x[-1] - density.x[0]) / 100 or 1.0, curvature.dimension or 1000
-    return DensityCurve(style, density, curvature.lambda_max.value, 1 / (rows * width * math.sqrt(2 * math.pi)))
+    return DensityCurve(style, density, curvature, 1 / (rows * width * math.sqrt(2 * math.pi)))
 
 
 def gather_density(result: RunResult, scale: DensityScale = "log") -> Densities | None:
@@ -128,7 +119,8 @@ def _density_axis(data: Densities) -> dict[str, Any]:
 def peak_label(curve: DensityCurve, data: Densities, text: str, colour: str) -> PeakLabel:
     """The label of a curve at its largest eigenvalue, on whichever scale."""
     (left, right), (low, high) = data.x_range, data.y_range
-    x = curve.density.x[-1] if curve.lambda_max is None else curve.lambda_max
+    top = curve.curvature.lambda_max.value
+    x = curve.density.x[-1] if top is None else top
     y = min(max(curve.at(x), low), high)
     if data.scale == "log":
         low, high, y = math.log10(low), math.log10(high), math.log10(y)
@@ -170,13 +162,18 @@ def density_band(curve: DensityCurve, colour: str, data: Densities) -> list[dict
 
 
 def describe_density(data: Densities) -> str:
-    """How much lies below zero, and what the band is."""
+    """How many eigenvalues are clearly negative, and what the band is."""
     curve = next((item for item in data.curves if item.style.name == FLOAT_VARIANT), data.curves[0])
-    said = f"{curve.style.name} has {numbers.percent(curve.share_negative, digits=2)} of its density below zero."
-    runs, sure = curve.density.runs, curve.density.confidence
-    if curve.density.low and sure is not None:
-        return f"{said} Band: {numbers.percent(sure, digits=2)} over {runs} random starts."
-    return f"{said} One random start, so no band."
+    counted, runs, sure = curve.curvature.negative, curve.density.runs, curve.density.confidence
+    said = []
+    if counted is not None and counted.value is not None:
+        rows = numbers.count(curve.curvature.dimension)
+        said.append(f"{curve.style.name}: about {numbers.number(counted.value)} of {rows} λ are clearly negative.")
+    banded = bool(curve.density.low) and sure is not None
+    said.append(
+        f"Band: {numbers.percent(sure, digits=2)} over {runs} random starts." if banded else "One random start."
+    )
+    return " ".join(said)
 
 
 def tabulate_density(data: Densities) -> DataTable:

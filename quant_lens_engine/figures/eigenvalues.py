@@ -72,7 +72,8 @@ def _known(found: Sequence[Eigenvalue]) -> list[Eigenvalue]:
 def draw_eigenvalues(data: EigenvalueSets, mode: Mode) -> FigureSpec:
     """Two panels, largest and smallest; a mark a variant and rank, labels at the last rank of the second panel."""
     panels = [_panel([value for _, found in data.end(which) for value in found]) for which in (0, 1)]
-    traces, layout = [], {}
+    traces: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
     for which, panel in enumerate(panels):
         traces += [
             _trace(item, found, place, len(data.sets), which, panel, mode)

@@ -10,16 +10,16 @@ from quant_lens_engine.figures.frame import FigureSpec, framed, plain, x_axis, y
 from quant_lens_engine.figures.spectra import key, known_curvatures
 from quant_lens_engine.figures.tokens import GROUND, MONO, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle
-from quant_lens_engine.schema import LayerCurvature, RunResult, numbers
+from quant_lens_engine.schema import Eigenvalue, LayerCurvature, RunResult, numbers
 
 LayerMeasure = Literal["trace", "lambda", "per-parameter"]
 LAYER_MEASURES: dict[LayerMeasure, str] = {"trace": "Tr H", "lambda": "λmax", "per-parameter": "Tr H / n"}
 MOST_LAYERS = 25
 
 _TITLES: dict[LayerMeasure, str] = {
-    "trace": "trace of the layer's block  Tr H_ℓ  (nats)",
-    "lambda": "largest eigenvalue of the layer's block  λmax(H_ℓ)  (nats)",
-    "per-parameter": "trace per parameter  Tr H_ℓ / n_ℓ  (nats)",
+    "trace": "trace of the layer's block  Tr H<sub>ℓ</sub>  (nats)",
+    "lambda": "largest eigenvalue of the layer's block  λmax(H<sub>ℓ</sub>)  (nats)",
+    "per-parameter": "trace per parameter  Tr H<sub>ℓ</sub> / n<sub>ℓ</sub>  (nats)",
 }
 _BAR_PX, _GAP_PX, _LEAST_ROW_PX = 9, 10, 26
 _LONGEST_NAME = 28
@@ -104,7 +104,8 @@ def draw_layers(data: LayerCurvatures, mode: Mode) -> FigureSpec:
         xaxis=x_axis(mode, _TITLES[data.measure], zeroline=True, zerolinecolor=GROUND[mode].axis, zerolinewidth=1),
         yaxis=y_axis(mode, "", range=[len(data.shown) - 0.5, -0.5], categoryorder="array",
                      categoryarray=data.shown, tickvals=data.shown, ticktext=[_short(name) for name in data.shown],
-                     showgrid=False, ticksuffix=" ", tickfont={"family": MONO, "size": 11, "color": GROUND[mode].second}),
+                     showgrid=False, ticksuffix=" ",
+                     tickfont={"family": MONO, "size": 11, "color": GROUND[mode].second}),
         uirevision=f"layers-{data.measure}",
     )  # fmt: skip
 
@@ -172,12 +173,12 @@ def tabulate_layers(data: LayerCurvatures) -> DataTable:
             layer = layers.get(name)
             if layer is None:
                 continue
-            found = layer.lambda_max
+            found = layer.lambda_max or Eigenvalue()
             rows.append(
                 (
                     name, style.name, layer.parameters, layer.trace.value, layer.trace.standard_error,
-                    layer_value(layer, "per-parameter").value, found and found.value, found and found.lower,
-                    found and found.upper,
+                    layer_value(layer, "per-parameter").value, found.value, found.lower,
+                    found.upper,
                 )
             )  # fmt: skip
     return DataTable(columns, rows)
