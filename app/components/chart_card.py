@@ -49,7 +49,7 @@ def chart_card(
         [
             graph,
             html.Div(className="skeleton chart-skeleton"),
-            html.Div(id={"part": "chart-table", "chart": name}, className="chart-table", tabIndex=0),
+            html.Div(className="chart-table", tabIndex=0),
         ],
         className="chart-body",
         style={"minHeight": height},
@@ -86,7 +86,6 @@ def register_chart_cards(dashboard: Dash) -> None:
         ClientsideFunction("quantLensCharts", "draw"),
         Output({"part": "chart", "chart": MATCH}, "figure"),
         Output({"part": "chart-sentence", "chart": MATCH}, "children"),
-        Output({"part": "chart-table", "chart": MATCH}, "children"),
         Input({"part": "chart-data", "chart": MATCH}, "data"),
         Input("color-scheme", "data"),
     )
