@@ -41,6 +41,11 @@ class Visit:
     query: dict[str, str] = field(default_factory=dict)
     search: str = ""
 
+    def choice(self, key: str, known: Iterable[str]) -> str:
+        """What the query says for ``key``, if it is one of the known values; else the first of them."""
+        choices, said = list(known), self.query.get(key, "")
+        return said if said in choices else choices[0]
+
 
 @dataclass(frozen=True)
 class Page:

@@ -3,24 +3,29 @@
   const charts = new Map();
   const idOf = (part, chart) => JSON.stringify({ chart, part });
   const cardOf = (chart) => document.getElementById(idOf("chart-card", chart));
-  const node = (type, props) => ({ namespace: "dash_html_components", type, props });
 
-  function tableOf({ columns, rows }) {
+  // Plain elements, made when they are asked for: a component a cell would keep a page with long tables busy for minutes.
+  function fillTable(card, { columns, rows }) {
     const short = (value) => String(Number(value.toPrecision(5))).replaceAll("-", "\u2212");
-    const cell = (value, index) =>
-      node("Td", {
-        children: typeof value === "number" ? short(value) : value ?? "–",
-        title: typeof value === "number" ? String(value) : undefined,
-        className: index ? "num" : "",
-      });
-    const head = columns.map((text, index) => node("Th", { children: text, className: index ? "num" : "" }));
-    return node("Table", {
-      className: "data-table",
-      children: [
-        node("Thead", { children: node("Tr", { children: head }) }),
-        node("Tbody", { children: rows.map((row) => node("Tr", { children: row.map(cell) })) }),
-      ],
-    });
+    const cell = (tag) => (value, index) => {
+      const made = document.createElement(tag);
+      made.textContent = typeof value === "number" ? short(value) : value ?? "–";
+      if (typeof value === "number") made.title = String(value);
+      if (index) made.className = "num";
+      return made;
+    };
+    const part = (tag, lines, cellTag) => {
+      const made = document.createElement(tag);
+      for (const line of lines) {
+        const row = made.appendChild(document.createElement("tr"));
+        row.append(...line.map(cell(cellTag)));
+      }
+      return made;
+    };
+    const table = document.createElement("table");
+    table.className = "data-table";
+    table.append(part("thead", [columns], "th"), part("tbody", rows, "td"));
+    card.querySelector(".chart-table").replaceChildren(table);
   }
 
   // The card decides how high a chart is, not the figure: it may be enlarged.
@@ -31,11 +36,13 @@
       draw(data, scheme) {
         const unchanged = window.dash_clientside.no_update;
         const chart = dash_clientside.callback_context.outputs_list[0].id.chart;
-        if (!data) return [unchanged, unchanged, unchanged];
+        if (!data) return [unchanged, unchanged];
         charts.set(chart, data);
         const figure = fitted(data[scheme === "dark" ? "dark" : "light"]);
-        cardOf(chart)?.classList.toggle("waiting", !figure);
-        return [figure || unchanged, data.sentence || unchanged, tableOf(data.table)];
+        cardOf(chart)?.classList.toggle("waiting", !figure && !data.nothing);
+        cardOf(chart)?.classList.toggle("nothing", !figure && Boolean(data.nothing));
+        if (cardOf(chart)?.classList.contains("as-table")) fillTable(cardOf(chart), data.table);
+        return [figure || unchanged, data.nothing || data.sentence || unchanged];
       },
     },
   });
@@ -60,7 +67,9 @@
 
   const actions = {
     table(card, data, button) {
-      button.setAttribute("aria-pressed", String(card.classList.toggle("as-table")));
+      const shown = card.classList.toggle("as-table");
+      button.setAttribute("aria-pressed", String(shown));
+      if (shown) fillTable(card, data.table);
     },
     enlarge(card, data, button) {
       const large = card.classList.toggle("enlarged");

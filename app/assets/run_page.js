@@ -1,15 +1,15 @@
-/* The Run page: its address says which tab and landscape are shown, and times say how long ago they were. */
+/* The Run page: its address says which tab is shown and how its charts are drawn, and times say how long ago they were. */
 (function () {
     "use strict";
 
-    const DEFAULTS = { tab: "overview", landscape: "smooth" };
+    const DEFAULTS = { tab: "overview", landscape: "smooth", density: "log", layers: "trace" };
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         quantLensRun: {
-            remember(tab, landscape) {
+            remember(tab, landscape, density, layers) {
                 if (window.location.pathname.startsWith("/runs/")) {
                     const query = new URLSearchParams(window.location.search);
-                    for (const [key, value] of Object.entries({ tab, landscape })) {
+                    for (const [key, value] of Object.entries({ tab, landscape, density, layers })) {
                         if (value && value !== DEFAULTS[key]) query.set(key, value);
                         else query.delete(key);
                     }

@@ -49,7 +49,7 @@ def chart_card(
         [
             graph,
             html.Div(className="skeleton chart-skeleton"),
-            html.Div(id={"part": "chart-table", "chart": name}, className="chart-table", tabIndex=0),
+            html.Div(className="chart-table", tabIndex=0),
         ],
         className="chart-body",
         style={"minHeight": height},
@@ -62,12 +62,13 @@ def chart_card(
     )
 
 
-def chart_data(drawing: Drawing, filename: str = "") -> dict[str, Any]:
+def chart_data(drawing: Drawing, filename: str = "", *, nothing: str = "") -> dict[str, Any]:
     """What ``chart-data`` takes: the figure in both modes, the sentence, the numbers behind it.
 
     Args:
         drawing: of ``quant_lens_engine.figures.draw_both``.
         filename: of exports, without its ending.
+        nothing: why there is nothing to draw and never will be; without it an empty card keeps its skeleton.
     """
     return {
         "light": drawing.light,
@@ -75,6 +76,7 @@ def chart_data(drawing: Drawing, filename: str = "") -> dict[str, Any]:
         "sentence": drawing.sentence,
         "table": _table(drawing.table),
         "filename": filename or drawing.name,
+        "nothing": nothing if drawing.light is None else "",
     }
 
 
@@ -84,7 +86,6 @@ def register_chart_cards(dashboard: Dash) -> None:
         ClientsideFunction("quantLensCharts", "draw"),
         Output({"part": "chart", "chart": MATCH}, "figure"),
         Output({"part": "chart-sentence", "chart": MATCH}, "children"),
-        Output({"part": "chart-table", "chart": MATCH}, "children"),
         Input({"part": "chart-data", "chart": MATCH}, "data"),
         Input("color-scheme", "data"),
     )

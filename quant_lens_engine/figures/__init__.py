@@ -3,16 +3,27 @@
 Knows the records and plotly; no torch, no dash.
 """
 
-from quant_lens_engine.figures import compare_lines, lines, sharpness  # each registers its chart
+from quant_lens_engine.figures import (  # each registers its chart
+    compare_lines,
+    convergence,
+    density,
+    eigenvalues,
+    layer_curvature,
+    lines,
+    sharpness,
+)
 from quant_lens_engine.figures.chart import FIGURES, Chart, DataTable, Drawing, FigureError, draw, draw_both
 from quant_lens_engine.figures.compare_lines import ComparedResult
+from quant_lens_engine.figures.density import DENSITY_SCALES
+from quant_lens_engine.figures.layer_curvature import LAYER_MEASURES
 from quant_lens_engine.figures.lines import LANDSCAPES
 from quant_lens_engine.figures.metrics import METRICS, Measurement, Metric, variant_metrics
 from quant_lens_engine.figures.report_page import html_report
 from quant_lens_engine.figures.variant_style import VariantStyle, bit_class, scheme_styles, variant_styles
 
 __all__ = [
-    "FIGURES", "LANDSCAPES", "METRICS", "Chart", "ComparedResult", "DataTable", "Drawing", "FigureError",
-    "Measurement", "Metric", "VariantStyle", "bit_class", "compare_lines", "draw", "draw_both", "html_report",
-    "lines", "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
+    "DENSITY_SCALES", "FIGURES", "LANDSCAPES", "LAYER_MEASURES", "METRICS", "Chart", "ComparedResult", "DataTable",
+    "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_lines", "convergence",
+    "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "lines", "scheme_styles",
+    "sharpness", "variant_metrics", "variant_styles",
 ]  # fmt: skip

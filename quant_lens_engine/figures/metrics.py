@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from quant_lens_engine.registry import Registry
-from quant_lens_engine.schema import RunResult, Variant, numbers
+from quant_lens_engine.schema import RunResult, Sharpness, Variant, numbers
 
 Direction = Literal["lower", "higher"]
 
@@ -129,6 +129,54 @@ def _trace(_: RunResult, variant: Variant) -> Measurement:
     return Measurement(trace.value, trace.standard_error, variant.curvature.reason or "" if trace.value is None else "")
 
 
+def _counted(which: Literal["negative", "positive", "effective_rank"]) -> Reader:
+    """An estimate of a number of eigenvalues; without a standard error, half its interval is the error."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        curvature = variant.curvature
+        found = getattr(curvature, which) if curvature else None
+        if found is None or found.value is None:
+            return Measurement(None, note=(curvature.reason or "no density was asked for") if curvature else "")
+        error = found.standard_error
+        if error is None and found.lower is not None and found.upper is not None:
+            error = (found.upper - found.lower) / 2
+        return Measurement(found.value, error)
+
+    return read
+
+
+def _relative(which: Literal["relative_lambda_max", "relative_trace"]) -> Reader:
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        sharpness, reason = _sharpness_of(variant)
+        if sharpness is None:
+            return Measurement(None, note=reason)
+        if which == "relative_trace":
+            trace = sharpness.relative_trace
+            return Measurement(trace.value, trace.standard_error, reason if trace.value is None else "")
+        found = sharpness.relative_lambda_max
+        return Measurement(found.value, found.residual, reason if found.value is None else "")
+
+    return read
+
+
+def _rise(which: Literal["adaptive", "plain"]) -> Reader:
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        sharpness, reason = _sharpness_of(variant)
+        found = getattr(sharpness, which).rise if sharpness else None
+        return Measurement(found, note=reason if found is None else "")
+
+    return read
+
+
+def _sharpness_of(variant: Variant) -> tuple[Sharpness | None, str]:
+    """The invariant forms, and why one of them may be missing."""
+    curvature = variant.curvature
+    if curvature is None:
+        return None, ""
+    missing = curvature.reason or ("" if curvature.sharpness else "not asked for")
+    return curvature.sharpness, missing
+
+
 def _sharpness_ratio(result: RunResult, variant: Variant) -> Measurement:
     comparison = result.comparison(variant.name)
     if comparison is None:
@@ -219,6 +267,41 @@ for _metric in (
         "trace", "Tr H", "", "lower",
         "Trace of the loss Hessian: the sum of all its eigenvalues, by Hutchinson's probes.",
         _trace, "standard error of the probes", relative=True,
+    ),
+    Metric(
+        "effective_rank", "Effective rank", "eigenvalues", None,
+        "(Tr H)² / Tr H²: how many equal eigenvalues would have the same sum and the same sum of squares.",
+        _counted("effective_rank"), "standard error of the probes",
+    ),
+    Metric(
+        "negative_eigenvalues", "Negative eigenvalues", "eigenvalues", None,
+        "Eigenvalues that are clearly negative, by over a thousandth of the largest |λ|: the loss curves down there.",
+        _counted("negative"), "half the interval over random starts",
+    ),
+    Metric(
+        "positive_eigenvalues", "Positive eigenvalues", "eigenvalues", None,
+        "Eigenvalues that are clearly positive, by over a thousandth of the largest |λ|: what the loss feels at all.",
+        _counted("positive"), "half the interval over random starts",
+    ),
+    Metric(
+        "relative_lambda_max", "Relative λmax", "", "lower",
+        "Largest eigenvalue of DHD, weights measured in norms of their filter: rescaling a filter leaves it as it is.",
+        _relative("relative_lambda_max"), "residual", relative=True,
+    ),
+    Metric(
+        "relative_trace", "Relative Tr H", "", "lower",
+        "Σ ‖w_f‖² Tr H_f over filters f: the trace that rescaling a filter leaves as it is.",
+        _relative("relative_trace"), "standard error of the probes", relative=True,
+    ),
+    Metric(
+        "adaptive_rise", "ASAM rise", "nats", "lower",
+        "Largest rise of the loss found within ‖D⁻¹ε‖ ≤ ρ, a lower bound: worst case, free of scale.",
+        _rise("adaptive"),
+    ),
+    Metric(
+        "plain_rise", "SAM rise", "nats", "lower",
+        "Largest rise of the loss found within ‖ε‖ ≤ ρ, a lower bound. Rescaling a filter changes it.",
+        _rise("plain"),
     ),
     Metric(
         "basin_width", "Basin width", "α", "higher",

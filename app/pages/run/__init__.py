@@ -11,11 +11,12 @@ from dash.development.base_component import Component
 from app.components import chart_card
 from app.pages.run.callbacks import register_run_page
 from app.pages.run.header import run_act
+from app.pages.run.spectrum import spectrum_charts
 from app.pages.run.view import SECTIONS, RunView, read_view
 from app.routing import Page, Visit
-from quant_lens_engine.figures import LANDSCAPES
+from quant_lens_engine.figures import DENSITY_SCALES, LANDSCAPES, LAYER_MEASURES
 
-TABS = {"overview": "Overview", "settings": "Data & settings"}
+TABS = {"overview": "Overview", "spectrum": "Spectrum", "settings": "Data & settings"}
 
 
 def run_layout(visit: Visit) -> Component:
@@ -23,8 +24,8 @@ def run_layout(visit: Visit) -> Component:
     view = read_view(visit.services.store, visit.params["run_id"], visit.user.name, visit.user.admin)
     asked = visit.query.get("tab", "")
     tab = asked if asked in TABS else "overview"
-    landscape = visit.query.get("landscape", "")
-    landscape = landscape if landscape in LANDSCAPES else "smooth"
+    landscape = visit.choice("landscape", LANDSCAPES)
+    density, layers = visit.choice("density", DENSITY_SCALES), visit.choice("layers", LAYER_MEASURES)
     drawn = {part: html.Div(view.draw(part), id=f"run-{part}") for part in SECTIONS}
     overview = [drawn[part] for part in ("progress", "failure", "verdict", "variants")]
     overview += [_charts(view, landscape), drawn["failures"]]
@@ -36,6 +37,10 @@ def run_layout(visit: Visit) -> Component:
                 [
                     dmc.TabsList([dmc.TabsTab(words, value=name) for name, words in TABS.items()]),
                     dmc.TabsPanel(html.Div(overview, className="ql-run-parts"), value="overview"),
+                    dmc.TabsPanel(
+                        html.Div([drawn["spectrum"], *spectrum_charts(density, layers)], className="ql-run-parts"),
+                        value="spectrum",
+                    ),
                     dmc.TabsPanel(drawn["settings"], value="settings"),
                 ],
                 id="run-tab",

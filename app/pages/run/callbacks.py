@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update, set_props
@@ -10,10 +10,14 @@ from dash.exceptions import PreventUpdate
 
 from app.auth.ownership import require_owner
 from app.live import RUN_TOPIC
-from app.pages.run.view import CHARTS, SECTIONS, RunView, read_view
+from app.pages.run.view import CHARTS, OVERVIEW_CHARTS, SECTIONS, RunView, read_view
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.schema import RunRecord, parse_run_spec
 from worker import queue
+
+_SWITCHED = {"lines": "run-landscape", "density": "run-density", "layer-curvature": "run-layers"}
+"""The switch of each chart that has one, in the order of the address' parameters."""
+_SWITCHES = [Input(switch, "value") for switch in _SWITCHED.values()]
 
 
 def register_run_page(app: Dash, services: Services) -> None:
@@ -34,34 +38,42 @@ def _register_following(app: Dash, services: Services) -> None:
         Output("run-charts", "hidden"),
         Output("run-drawn", "data"),
         Input("live-version", "data"),
-        Input("run-landscape", "value"),
+        *_SWITCHES,
         State("run-id", "data"),
         State("run-drawn", "data"),
     )
     @in_thread
-    def refresh(heard: dict[str, str] | None, landscape: str, run_id: str, drawn: dict[str, str]) -> tuple[Any, ...]:
+    def refresh(heard: dict[str, str] | None, *given: Any) -> tuple[Any, ...]:
         """Draw what has changed since this browser was last told."""
-        if heard and heard["topic"] != f"{RUN_TOPIC}{run_id}" and drawn.get("charts"):
+        *switched, run_id, drawn = given
+        if heard and heard["topic"] != f"{RUN_TOPIC}{run_id}" and drawn.get("lines"):
             raise PreventUpdate  # news of another page, on its way when this one was opened
         view = _view(services, run_id)
-        keys = view.keys()
-        keys["charts"] = f"{view.committed}.{landscape}"
+        chosen = dict(zip(_SWITCHED, switched, strict=True))
+        options = {name: {CHARTS[name]: chosen[name]} if name in chosen else {} for name in CHARTS}
+        keys = view.keys() | {name: f"{view.committed}.{chosen.get(name, '')}" for name in CHARTS}
         if keys == drawn:
             raise PreventUpdate
         sections = [no_update if drawn.get(part) == keys[part] else view.draw(part) for part in SECTIONS]
-        charts: list[Any] = [no_update] * len(CHARTS)
-        if drawn.get("charts") != keys["charts"]:
-            charts = [view.chart("sharpness"), view.chart("lines", landscape=landscape)]
-        nothing = all(not chart["light"] for chart in charts if chart is not no_update) and charts[0] is not no_update
-        hidden = view.ended and nothing if charts[0] is not no_update else no_update
-        return (*sections, *charts, hidden, keys)
+        charts = {
+            name: no_update if drawn.get(name) == keys[name] else view.chart(name, **options[name]) for name in CHARTS
+        }
+        return (*sections, *charts.values(), _hidden(view, charts), keys)
 
     app.clientside_callback(
         ClientsideFunction("quantLensRun", "remember"),
         Output("run-id", "id"),
         Input("run-tab", "value"),
-        Input("run-landscape", "value"),
+        *_SWITCHES,
     )
+
+
+def _hidden(view: RunView, charts: Mapping[str, Any]) -> Any:
+    """Whether an ended run has nothing for the charts of its overview."""
+    shown = [charts[name] for name in OVERVIEW_CHARTS]
+    if any(chart is no_update for chart in shown):
+        return no_update
+    return view.ended and not any(chart["light"] for chart in shown)
 
 
 def _register_actions(app: Dash, services: Services) -> None:

@@ -14,6 +14,7 @@ from app.components import chart_data
 from app.pages.run.failure import failure_view
 from app.pages.run.header import run_head
 from app.pages.run.settings import settings_view
+from app.pages.run.spectrum import numbers_card, why_nothing
 from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
 from app.pages.run.verdict import failures_card, verdict_card
@@ -21,8 +22,13 @@ from quant_lens_engine.figures import draw_both, variant_styles
 from quant_lens_engine.schema import TERMINAL_STATES, AlgorithmFacts, RunRecord, RunResult, digest
 from worker.store import Store
 
-SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "settings")
-CHARTS = ("sharpness", "lines")
+SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "spectrum", "settings")
+CHARTS: dict[str, str] = {
+    "sharpness": "", "lines": "landscape", "density": "scale", "eigenvalues": "", "convergence": "",
+    "layer-curvature": "measure",
+}  # fmt: skip
+"""The charts of every tab, and the option that a switch of the page sets."""
+OVERVIEW_CHARTS = ("sharpness", "lines")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class RunView:
 
     def chart(self, name: str, **options: Any) -> dict[str, Any]:
         """The data of a chart."""
-        return chart_data(draw_both(name, self.result, **options), f"{name}-{self.record.id}")
+        drawing = draw_both(name, self.result, **options)
+        nothing = why_nothing(name, self.result) if self.ended else ""
+        return chart_data(drawing, f"{name}-{self.record.id}", nothing=nothing)
 
 
 def read_view(store: Store, run_id: str, user_name: str, admin: bool) -> RunView:
@@ -122,5 +130,6 @@ _DRAWN: dict[str, Callable[[RunView], Any]] = {
     "verdict": lambda view: verdict_card(view.result, variant_styles(view.result.variants)),
     "variants": _draw_variants,
     "failures": lambda view: failures_card(view.record),
+    "spectrum": lambda view: numbers_card(view.record, view.result, variant_styles(view.result.variants)),
     "settings": lambda view: settings_view(view.record, view.result),
 }

@@ -1,0 +1,176 @@
+"""The tab "Spectrum": every number of the curvature, and the charts behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import html
+
+from app.components import chart_card, table_card, value_cell, variant_name
+from quant_lens_engine.figures import DENSITY_SCALES, LAYER_MEASURES, METRICS, Metric, VariantStyle
+from quant_lens_engine.schema import Curvature, ProbeEstimate, RunRecord, RunResult, Variant, numbers
+
+ROWS = (
+    "lambda_max", "lambda_min", "trace", "effective_rank", "negative_eigenvalues", "positive_eigenvalues",
+    "relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise",
+)  # fmt: skip
+"""The metrics that the card shows, each a row."""
+
+_INTERVALS = {
+    "effective_rank": "effective_rank",
+    "negative_eigenvalues": "negative",
+    "positive_eigenvalues": "positive",
+}
+"""Where a row shows an interval instead of an error, and the field that has it."""
+
+_NOTHING = {
+    "sharpness": "No variant has a curvature.",
+    "lines": "No line was measured in this landscape.",
+    "density": "No density was measured: the run asked for none, or no variant has a curvature.",
+    "eigenvalues": "No eigenvalue was measured: no variant has a curvature.",
+    "convergence": "No Lanczos process was recorded: no variant has a curvature.",
+    "layer-curvature": "Not measured for any layer: the run did not ask for it, or no variant has a curvature.",
+}
+
+
+def why_nothing(chart: str, result: RunResult) -> str:
+    """Why an ended run has nothing for a chart; in the engine's own words where it gave any."""
+    reasons = [item.curvature.reason for item in result.variants if item.curvature and item.curvature.reason]
+    measured = any(item.curvature and item.curvature.lambda_max.value is not None for item in result.variants)
+    return _NOTHING[chart] if measured or not reasons else f"{_NOTHING[chart]} {reasons[0]}"
+
+
+def spectrum_charts(density: str, layers: str) -> list[Any]:
+    """The charts' cards, with the switches as the address has them."""
+    waits = "Once the first curvature is known."
+    return [
+        chart_card("density", title="Spectral density", sentence=waits, height=360,
+                   controls=_switch("run-density", "Vertical axis", density, DENSITY_SCALES)),
+        html.Div(
+            [
+                chart_card("eigenvalues", title="Eigenvalues at both ends", sentence=waits, height=340),
+                chart_card("convergence", title="Convergence of λmax", sentence=waits, height=340),
+            ],
+            className="card-grid ql-spectrum-pair",
+        ),
+        chart_card("layer-curvature", title="Curvature by layer", sentence=waits, height=300,
+                   controls=_switch("run-layers", "Measure", layers, LAYER_MEASURES)),
+    ]  # fmt: skip
+
+
+def _switch(name: str, label: str, value: str, choices: Mapping[Any, str]) -> dmc.SegmentedControl:
+    return dmc.SegmentedControl(
+        id=name,
+        value=value,
+        data=[{"value": key, "label": words} for key, words in choices.items()],
+        attributes={"root": {"aria-label": label}},
+    )
+
+
+def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, VariantStyle]) -> html.Section:
+    """Every number of the curvature, a variant a column; what is still to come is a skeleton."""
+    waits = {
+        stage.variant
+        for stage in record.progress.stages
+        if stage.stage == "curvature" and stage.state in {"waiting", "running"}
+    }
+    head = html.Thead(
+        html.Tr([
+            html.Th("Number", scope="col"),
+            *(html.Th(variant_name(styles[item.name]), className="num", scope="col") for item in result.variants),
+        ])
+    )  # fmt: skip
+    rows = [_metric_row(METRICS[key], result, waits) for key in ROWS]
+    rows += [
+        _row("Products", "Hessian-vector products over the whole sample, and what they were spent on.", "",
+             [_products(item, waits) for item in result.variants]),
+        _row("Started from", "The variant whose eigenvectors Lanczos started from.", "",
+             [_text(item, waits, _start) for item in result.variants]),
+        _row("Derivative", "Exact: by differentiating twice. Finite difference: an operator has no second derivative.",
+             "", [_text(item, waits, _derivative) for item in result.variants]),
+    ]  # fmt: skip
+    return table_card(
+        html.Table([head, html.Tbody(rows)], className="data-table ql-numbers"),
+        title="Curvature in numbers",
+        sentence=_sentence(result),
+    )
+
+
+def _sentence(result: RunResult) -> str:
+    rows = f" over all {numbers.count(result.data.samples)} samples" if result.data.samples else ""
+    return f"∇²L at each variant's own weights{rows}. Meanings and every digit on hover."
+
+
+def _row(label: str, meaning: str, unit: str, cells: Sequence[Any]) -> html.Tr:
+    words: list[Any] = [html.Span(label, className="column-help", title=meaning)]
+    words += [html.Span(unit, className="unit")] if unit else []
+    return html.Tr([html.Th(words, scope="row"), *cells])
+
+
+def _metric_row(metric: Metric, result: RunResult, waits: set[str | None]) -> html.Tr:
+    meaning = metric.meaning + (f" ±: {metric.error_meaning}." if metric.error_meaning else "")
+    unit = "" if metric.unit in metric.label.lower() else metric.unit
+    return _row(metric.label, meaning, unit, [_cell(metric, result, item, waits) for item in result.variants])
+
+
+def _cell(metric: Metric, result: RunResult, variant: Variant, waits: set[str | None]) -> html.Td:
+    measurement = metric.read(result, variant)
+    if measurement.value is None and variant.name in waits:
+        return _skeleton()
+    field = _INTERVALS.get(metric.key)
+    estimate = getattr(variant.curvature, field) if field and variant.curvature else None
+    if measurement.value is None or estimate is None:
+        return value_cell(metric, measurement)
+    return _interval_cell(estimate)
+
+
+def _interval_cell(estimate: ProbeEstimate) -> html.Td:
+    """``248  155 – 350``: a count's interval is far from symmetric."""
+    title = f"{numbers.exact(estimate.value)}; {numbers.exact(estimate.lower)} to {numbers.exact(estimate.upper)}"
+    if estimate.confidence is not None:
+        title += f" at {numbers.percent(estimate.confidence, digits=2)}"
+    parts = [html.Span(numbers.number(estimate.value), className="value")]
+    if estimate.lower is not None and estimate.upper is not None:
+        span = f"{numbers.number(estimate.lower)} – {numbers.number(estimate.upper)}"
+        parts.append(html.Span(f" {span}", className="spread"))
+    return html.Td(html.Span(parts, title=title), className="num")
+
+
+def _products(variant: Variant, waits: set[str | None]) -> html.Td:
+    curvature = variant.curvature
+    if curvature is None:
+        return _skeleton() if variant.name in waits else _absent("")
+    spent = " · ".join(f"{part} {numbers.number(count)}" for part, count in curvature.products.items())
+    total = html.Span(numbers.number(curvature.hvps), className="value", title=numbers.exact(curvature.hvps))
+    return html.Td([total, html.Span(spent, className="parts")], className="num")
+
+
+def _text(variant: Variant, waits: set[str | None], read: Any) -> html.Td:
+    curvature = variant.curvature
+    if curvature is None:
+        return _skeleton() if variant.name in waits else _absent("")
+    said, title = read(curvature)
+    return html.Td(html.Span(said, title=title), className="num") if said else _absent(title)
+
+
+def _start(curvature: Curvature) -> tuple[str, str]:
+    if curvature.started_from is None:
+        return "random", "a random vector, from the seed"
+    return curvature.started_from, f"the eigenvectors of {curvature.started_from}"
+
+
+def _derivative(curvature: Curvature) -> tuple[str, str]:
+    attention = f"; attention by the {curvature.attention} kernel" if curvature.attention else ""
+    if curvature.derivative == "exact":
+        return "exact", f"differentiated twice{attention}"
+    return "finite difference", f"{curvature.without_second_derivative} has no second derivative{attention}"
+
+
+def _skeleton() -> html.Td:
+    return html.Td(html.Span(className="skeleton line"), className="num")
+
+
+def _absent(reason: str) -> html.Td:
+    return html.Td(html.Span(numbers.ABSENT, className="absent", title=reason or "not available"), className="num")
