@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from quant_lens_engine.curvature.hessian_products import HessianProducts
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
-from quant_lens_engine.curvature.operators.hessian import HessianOperator
-from quant_lens_engine.curvature.plan import HvpPlan
 from quant_lens_engine.objective import Objective
 
 Layers = Mapping[str, Sequence[str]]
@@ -45,8 +44,7 @@ def layer_spectrum(
     tolerance: float,
     confidence: float,
     seed: int,
-    plan: HvpPlan | None = None,
-    check_cancelled: Callable[[], None] = lambda: None,
+    products: Callable[[Objective], HessianProducts],
 ) -> LayerSpectrum | None:
     """λmax of the block of these parameters; None where none of them is free.
 
@@ -60,14 +58,13 @@ def layer_spectrum(
         tolerance: relative; :data:`LAYER_TOLERANCE` where that is more.
         confidence: of the interval.
         seed: of the start vector.
-        plan: of the products.
-        check_cancelled: called before each micro-batch.
+        products: the Hessian of an objective.
     """
     free = [name for name in objective.free if name in names]
     if not free:
         return None
     block = objective.only(free)
-    operator = HessianOperator(block, plan, check_cancelled=check_cancelled)
+    operator = products(block)
     spectrum = extreme_spectrum(
         operator,
         bottom=0,

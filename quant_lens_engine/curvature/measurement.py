@@ -12,17 +12,17 @@ from torch import Tensor
 
 from quant_lens_engine.curvature import records
 from quant_lens_engine.curvature.davidson import Start, is_near
+from quant_lens_engine.curvature.gradient import gradient_of
+from quant_lens_engine.curvature.hessian_products import HessianProducts, HessianWay
 from quant_lens_engine.curvature.krylov import Krylov, Process
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.layers import layer_spectrum, slices_of
-from quant_lens_engine.curvature.operators.hessian import HessianOperator
 from quant_lens_engine.curvature.plan import HvpPlan
 from quant_lens_engine.curvature.sample_spread import spread_over_shards
 from quant_lens_engine.curvature.shared_products import density_runs, sampled_traces
 from quant_lens_engine.curvature.sharpness import (
     ADAPTIVE_RADIUS,
     filter_norms,
-    gradient_of,
     relative_spectrum,
     worst_case,
 )
@@ -55,7 +55,7 @@ def measure_curvature(
         objective: at the point of interest; a variant's is ``objective.at(variant.point)``.
         options: accuracy and effort.
         seed: of start vectors, probes and shards; the same for every variant of a run.
-        hvp_plan: see :class:`HessianOperator`.
+        hvp_plan: see :class:`~quant_lens_engine.curvature.sample_operator.SampleOperator`.
         weights: what the point is, for the record.
         layers: the names of each layer's weights.
         start: what the float model's curvature has taught; see :func:`start_pays`.
@@ -63,8 +63,8 @@ def measure_curvature(
         stage: the stage's key.
 
     Returns:
-        the record; where the model cannot be differentiated twice, or a product is not finite, its numbers are null
-        and ``reason`` says why.
+        the record; where an operator has no second derivative, products are differences of gradients, and the record
+        says so. Where a product is not finite, its numbers are null and ``reason`` says why.
 
     Example:
         >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1))]
@@ -100,14 +100,15 @@ class CurvatureMeasurement:
 
     def __post_init__(self) -> None:
         self._first: Process | None = None
+        self._way = HessianWay(self.hvp_plan, self.progress.check_cancelled)
         self._products: dict[str, float] = {}
-        self._operator: HessianOperator | None = None
+        self._operator: HessianProducts | None = None
 
     def measure(self, weights: Literal["float", "dequantized"] = "dequantized") -> Curvature:
         """The record."""
         started = time.perf_counter()
         try:
-            curvature = self._measured()
+            curvature = self._measured_somehow()
         except NumericalError as error:
             curvature = Curvature(reason=error.message)
         operator = self._operator
@@ -115,6 +116,7 @@ class CurvatureMeasurement:
         curvature.hvps = max(sum(self._products.values()), operator.products if operator else 0)
         curvature.dimension = self.objective.dimension
         curvature.attention = operator.attention if operator else None
+        curvature.derivative, curvature.without_second_derivative = self._way.derivative, self._way.without
         curvature.weights = weights
         curvature.started_from = self.start.name if self.start else None
         curvature.elapsed_s = time.perf_counter() - started
@@ -128,9 +130,17 @@ class CurvatureMeasurement:
             return None
         return Start.of(name, first) if isinstance(first, Krylov) and not first.restarts else None
 
-    def _hessian(self) -> HessianOperator:
-        self._operator = HessianOperator(self.objective, self.hvp_plan, check_cancelled=self.progress.check_cancelled)
+    def _hessian(self) -> HessianProducts:
+        self._operator = self._way.operator(self.objective)
         return self._operator
+
+    def _measured_somehow(self) -> Curvature:
+        """By exact products, or by differences where the first one shows that there are none."""
+        try:
+            return self._measured()
+        except NumericalError as error:
+            self._way.fall_back(error)
+        return self._measured()
 
     def _measured(self) -> Curvature:
         options, operator = self.options, self._hessian()
@@ -149,9 +159,7 @@ class CurvatureMeasurement:
         self._count("sharpness", operator.products)
         operator.release()
         ends = torch.stack([spectrum.top.vectors[0], spectrum.bottom.vectors[0]])
-        spread = spread_over_shards(
-            self.objective, ends, seed=self.seed, plan=operator.plan, check_cancelled=self.progress.check_cancelled
-        )
+        spread = spread_over_shards(self.objective, ends, seed=self.seed, products=self._way.operator)
         self._products["shards"] = len(ends)
         curvature = records.eigenvalues(spectrum, spread, options, self._precision)
         records.add_density(curvature, runs, operator.dimension, operator.products, options.confidence)
@@ -159,11 +167,11 @@ class CurvatureMeasurement:
         curvature.effective_rank = records.estimate_record(
             traces.effective_rank(), options.confidence, 0.0, operator.dimension
         )
-        curvature.layers = self._layer_records(operator, traces)
+        curvature.layers = self._layer_records(traces)
         curvature.sharpness = sharpness
         return curvature
 
-    def _spectrum(self, operator: HessianOperator) -> Spectrum:
+    def _spectrum(self, operator: HessianProducts) -> Spectrum:
         options = self.options
         found = extreme_spectrum(
             operator,
@@ -180,7 +188,7 @@ class CurvatureMeasurement:
         self._first = found.first
         return found
 
-    def _traces(self, operator: HessianOperator, spectrum: Spectrum, scales: Tensor | None) -> BlockTraces:
+    def _traces(self, operator: HessianProducts, spectrum: Spectrum, scales: Tensor | None) -> BlockTraces:
         blocks = [slices_of(self.objective, names) for names in self.layers.values()]
         return sampled_traces(
             operator,
@@ -193,7 +201,7 @@ class CurvatureMeasurement:
         )
 
     def _sharpness(
-        self, operator: HessianOperator, spectrum: Spectrum, traces: BlockTraces, scales: Tensor
+        self, operator: HessianProducts, spectrum: Spectrum, traces: BlockTraces, scales: Tensor
     ) -> Sharpness:
         options = self.options
         report = self._reporter(operator, "sharpness")
@@ -206,7 +214,7 @@ class CurvatureMeasurement:
             seed=self.seed,
             on_step=lambda _: report(),
         )
-        gradient = gradient_of(self.objective, self.progress.check_cancelled)
+        gradient, _ = gradient_of(self.objective, self.progress.check_cancelled)
         radius = options.radius
         top, relative_top = spectrum.top.vectors[0], relative.top.vectors[0]
         return Sharpness(
@@ -216,7 +224,7 @@ class CurvatureMeasurement:
             plain=worst_case(self.objective, gradient, top, radius),
         )
 
-    def _layer_records(self, operator: HessianOperator, traces: BlockTraces) -> list[LayerCurvature]:
+    def _layer_records(self, traces: BlockTraces) -> list[LayerCurvature]:
         found: list[LayerCurvature] = []
         cost = 0.0
         for (name, parameters), mean in zip(self.layers.items(), traces.blocks, strict=True):
@@ -233,8 +241,7 @@ class CurvatureMeasurement:
                     tolerance=self.options.tolerance,
                     confidence=self.options.confidence,
                     seed=self.seed,
-                    plan=operator.plan,
-                    check_cancelled=self.progress.check_cancelled,
+                    products=self._way.operator,
                 )
                 if block is not None:
                     record.lambda_max = records.largest_record(block.spectrum, self._precision, self.options.confidence)
@@ -254,7 +261,7 @@ class CurvatureMeasurement:
         if new:
             self._products[part] = new
 
-    def _reporter(self, operator: HessianOperator, note: str) -> Callable[[], None]:
+    def _reporter(self, operator: HessianProducts, note: str) -> Callable[[], None]:
         options = self.options
         most = min(options.max_products, operator.dimension) + options.density_runs * options.density_steps
         most += min(options.trace_probes, operator.dimension)

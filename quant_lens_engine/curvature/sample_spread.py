@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.operators.hessian import HessianOperator
-from quant_lens_engine.curvature.plan import HvpPlan
+from quant_lens_engine.curvature.hessian_products import HessianProducts
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
@@ -30,8 +29,7 @@ def spread_over_shards(
     vectors: Tensor,
     *,
     seed: int,
-    plan: HvpPlan | None = None,
-    check_cancelled: Callable[[], None] = lambda: None,
+    products: Callable[[Objective], HessianProducts],
 ) -> SpreadOverShards:
     """How vᵀH_s v varies over eight equal random shards s of the sample, at the whole sample's v.
 
@@ -41,14 +39,13 @@ def spread_over_shards(
         objective: at the point of interest.
         vectors: unit vectors ``(k, dimension)``.
         seed: of the division into shards, the same for every variant.
-        plan: of the products.
-        check_cancelled: called before each micro-batch.
+        products: the Hessian of a part of the sample.
     """
     rows = torch.randperm(objective.samples, generator=generator(seed, "shards"))
     quotients: list[list[float]] = [[] for _ in vectors]
     total, weight = torch.zeros_like(vectors), 0.0
     for shard in rows.tensor_split(min(SHARDS, objective.samples)):
-        operator = HessianOperator(objective.select(shard.sort().values), plan, check_cancelled=check_cancelled)
+        operator = products(objective.select(shard.sort().values))
         for index, vector in enumerate(vectors):
             try:
                 product = operator.matvec(vector)
@@ -57,9 +54,9 @@ def spread_over_shards(
             quotients[index].append(float(torch.dot(vector, product)))
             total[index] += product * operator.weight
         weight += operator.weight
-    products = total / weight
-    values = (products * vectors).sum(1, keepdim=True)
-    residuals = torch.linalg.vector_norm(products - values * vectors, dim=1)
+    images = total / weight
+    values = (images * vectors).sum(1, keepdim=True)
+    residuals = torch.linalg.vector_norm(images - values * vectors, dim=1)
     return SpreadOverShards(
         [float(residual) for residual in residuals],
         [statistics.stdev(values) if len(values) == SHARDS else None for values in quotients],

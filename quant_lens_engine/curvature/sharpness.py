@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from quant_lens_engine.curvature.gradient import moved
 from quant_lens_engine.curvature.krylov import SymmetricOperator
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.filters import filter_layouts
@@ -114,34 +115,3 @@ def worst_case(
     at_rest = objective.loss()
     rises = [objective.loss(moved(objective, radius * step)) - at_rest for step in steps]
     return WorstCase(radius=radius, rise=max(0.0, *rises))
-
-
-def moved(objective: Objective, step: Tensor) -> dict[str, Tensor]:
-    """The objective's point, with its free parameters moved by ``step`` ``(dimension,)``."""
-    point = dict(objective.point)
-    start = 0
-    for name in objective.free:
-        parameter = point[name]
-        part = step[start : start + parameter.numel()].view(parameter.shape)
-        point[name] = (parameter.double() + part).to(parameter.dtype)
-        start += parameter.numel()
-    return point
-
-
-def gradient_of(objective: Objective, check_cancelled: Callable[[], None] = lambda: None) -> Tensor:
-    """∇L of the whole sample, ``(dimension,)`` in float64."""
-    leaves = {name: objective.point[name].detach().requires_grad_() for name in objective.free}
-    total = torch.zeros(objective.dimension, dtype=torch.float64, device=objective.device)
-    weight = 0.0
-    with torch.enable_grad():
-        for batch in objective.batches():
-            check_cancelled()
-            terms = objective.terms(batch, objective.point | leaves)
-            parts = torch.autograd.grad(terms.losses.double().sum(), list(leaves.values()), allow_unused=True)
-            zeros = [
-                torch.zeros_like(leaf) if part is None else part
-                for part, leaf in zip(parts, leaves.values(), strict=True)
-            ]
-            total += torch.cat([part.reshape(-1).double() for part in zeros])
-            weight += float(terms.weights.sum())
-    return total / weight

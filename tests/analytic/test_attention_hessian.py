@@ -1,5 +1,6 @@
 """Hessian products of attention against finite differences of the gradient; fused kernels are switched off."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.func import functional_call
 
 from quant_lens_engine.curvature import HessianOperator, measure_curvature
 from quant_lens_engine.objective import Objective
+from quant_lens_engine.quantization import quantize
+from quant_lens_engine.schema import parse_recipe
 from quant_lens_engine.schema.analyses import CurvatureOptions
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -150,19 +153,41 @@ class Custom(nn.Module):
 
 OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "a custom autograd function": OnceDifferentiable.apply,
-    "_cdist_backward": lambda hidden: torch.cdist(hidden, torch.eye(4)),
+    "_cdist_backward": lambda hidden: torch.cdist(hidden, torch.eye(4).to(hidden)),
 }
 
 
 @pytest.mark.parametrize("operator", OPERATIONS)
-def test_a_missing_second_derivative_is_named(operator: str) -> None:
-    objective = Objective(Custom(OPERATIONS[operator]), few_rows())
-    measured = measure_curvature(objective)
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-7), ("float32", 2e-3)])
+def test_a_missing_second_derivative_is_named_and_differences_are_taken(
+    operator: str, dtype: str, accuracy: float
+) -> None:
+    """Against the same network written with operators that have one."""
+    twins: dict[str, Callable[[Tensor], Tensor]] = {
+        "a custom autograd function": lambda hidden: hidden * 2,
+        "_cdist_backward": lambda hidden: (hidden[:, None] - torch.eye(4).to(hidden)).square().sum(-1).sqrt(),
+    }
+    torch.manual_seed(0)
+    model = Custom(lambda hidden: OPERATIONS[operator](hidden))
+    twin = copy.deepcopy(model)
+    twin.operation = twins[operator]
+    measured, exact = (
+        measure_curvature(Objective(network, few_rows(), dtype=kind), CurvatureOptions(tolerance=1e-3))
+        for network, kind in ((model, dtype), (twin, "float64"))
+    )
+    assert (measured.derivative, measured.without_second_derivative) == ("finite-difference", operator)
+    assert (exact.derivative, exact.without_second_derivative) == ("exact", None)
+    assert measured.lambda_max.value == pytest.approx(exact.lambda_max.value, rel=accuracy)
+    assert measured.trace.value == pytest.approx(exact.trace.value, rel=accuracy)
+
+
+def test_differences_never_go_through_rounded_activations() -> None:
+    torch.manual_seed(0)
+    objective = Objective(Custom(OnceDifferentiable.apply), few_rows())
+    variant = quantize(objective.model, parse_recipe("w8a8-dynamic"), objective)
+    measured = measure_curvature(variant.live(objective))
     assert measured.lambda_max.value is None
-    assert measured.trace.value is None
-    assert not measured.converged
-    assert f"{operator} cannot be differentiated twice" in (measured.reason or "")
-    assert objective.loss() > 0, "what needs no second derivative still works"
+    assert "activation rounding" in (measured.reason or "")
 
 
 def test_a_hidden_derivative_shows_as_asymmetry() -> None:

@@ -1,0 +1,74 @@
+"""Hessian products of an objective, in the way that its network allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from quant_lens_engine.curvature.finite_difference import FiniteDifferenceOperator
+from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.plan import HvpPlan
+from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.objective import Objective
+
+
+class HessianProducts(Protocol):
+    """What measurements need of an operator over a sample."""
+
+    dimension: int
+    device: torch.device
+    products: int
+    weight: float
+
+    @property
+    def attention(self) -> str | None:
+        """``math`` where attention was computed by the kernel that can be differentiated twice."""
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """H · ``vector``."""
+
+    def release(self) -> None:
+        """Forget what is kept between products."""
+
+
+class HessianWay:
+    """Exact products, or differences of gradients where an operator of the network has no second derivative.
+
+    Args:
+        plan: of exact products.
+        check_cancelled: called before each micro-batch.
+
+    Attributes:
+        derivative: ``exact`` until :meth:`fall_back`.
+        without: the operator that has no second derivative.
+    """
+
+    def __init__(
+        self,
+        plan: HvpPlan | None,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.derivative: Literal["exact", "finite-difference"] = "exact"
+        self.without: str | None = None
+        self.plan = plan
+        self._check_cancelled = check_cancelled
+
+    def operator(self, objective: Objective) -> HessianProducts:
+        """The Hessian of an objective: of the whole sample, a part of it, or some parameters."""
+        if self.derivative == "exact":
+            return HessianOperator(objective, self.plan, check_cancelled=self._check_cancelled)
+        return FiniteDifferenceOperator(objective, check_cancelled=self._check_cancelled)
+
+    def fall_back(self, error: NumericalError) -> None:
+        """Take differences from here on.
+
+        Raises:
+            NumericalError: ``error``, where it has another reason.
+        """
+        if error.code != "not_twice_differentiable" or self.derivative != "exact":
+            raise error
+        self.derivative = "finite-difference"
+        self.without = str(error.details.get("operator", ""))
