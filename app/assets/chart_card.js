@@ -31,6 +31,14 @@
   // The card decides how high a chart is, not the figure: it may be enlarged.
   const fitted = (figure) => figure && { ...figure, layout: { ...figure.layout, height: undefined } };
 
+  // A chart with more rows than its card was made for gets the height that its figure asks for.
+  function makeRoom(card, height) {
+    const body = card?.querySelector(".chart-body");
+    if (!body || !height) return;
+    body.dataset.least ??= String(parseFloat(body.style.minHeight) || 0);
+    body.style.minHeight = `${Math.max(Number(body.dataset.least), height)}px`;
+  }
+
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     quantLensCharts: {
       draw(data, scheme) {
@@ -38,7 +46,9 @@
         const chart = dash_clientside.callback_context.outputs_list[0].id.chart;
         if (!data) return [unchanged, unchanged];
         charts.set(chart, data);
-        const figure = fitted(data[scheme === "dark" ? "dark" : "light"]);
+        const drawn = data[scheme === "dark" ? "dark" : "light"];
+        const figure = fitted(drawn);
+        makeRoom(cardOf(chart), drawn?.layout.height);
         cardOf(chart)?.classList.toggle("waiting", !figure && !data.nothing);
         cardOf(chart)?.classList.toggle("nothing", !figure && Boolean(data.nothing));
         if (cardOf(chart)?.classList.contains("as-table")) fillTable(cardOf(chart), data.table);
