@@ -24,6 +24,9 @@ COLUMNS = (
     "relative_trace", "adaptive_rise", "basin_width", "top1_agreement",
 )  # fmt: skip
 
+SPECTRUM = ("density", "eigenvalues", "convergence", "layer-curvature")
+"""The charts of the spectrum; one that has nothing to draw is left out."""
+
 
 def html_report(results: RunResult | Sequence[tuple[str, RunResult]], *, title: str = "Quant Lens report") -> str:
     """A self-contained report of a result, or of several with their names.
@@ -249,7 +252,8 @@ _SCRIPT = """
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const draw = () => Object.entries(figures).forEach(([place, figure]) => {
   const { data, layout } = figure[scheme.matches ? "dark" : "light"];
-  Plotly.react(place, data, { ...layout, height: Math.max(340, layout.height || 0) }, { displayModeBar: false, responsive: true });
+  const height = Math.max(340, layout.height || 0);
+  Plotly.react(place, data, { ...layout, height }, { displayModeBar: false, responsive: true });
 });
 scheme.addEventListener("change", draw);
 draw();

@@ -81,7 +81,9 @@ def spectrum(top: float) -> dict[str, Any]:
         "layers": [
             LayerCurvature(
                 name=name, parameters=100,
-                trace=TraceEstimate(value=share * top, standard_error=0.1, lower=share * top - 0.2, upper=share * top + 0.2),
+                trace=TraceEstimate(
+                    value=share * top, standard_error=0.1, lower=share * top - 0.2, upper=share * top + 0.2,
+                ),
                 lambda_max=Eigenvalue(value=share * top / 2, lower=share * top / 2, upper=share * top),
             )
             for name, share in (("fc1", 3.0), ("fc2", 6.0))

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from quant_lens_engine.figures import METRICS, draw, draw_both
+from quant_lens_engine.figures import METRICS, ComparedResult, draw, draw_both
 from quant_lens_engine.figures.density import gather_density
 from quant_lens_engine.figures.layer_curvature import MOST_LAYERS
-from quant_lens_engine.figures.tokens import MODES
+from quant_lens_engine.figures.tokens import GROUND, MODES
 from quant_lens_engine.schema import LayerCurvature, TraceEstimate, Variant
 from tests.unit.figures.results import result, usual, variant
 
@@ -117,3 +117,13 @@ def test_the_new_numbers_are_metrics(key: str, value: float, error: float | None
     measured = METRICS[key].read(found, found.variants[0])
     assert (measured.value, measured.error) == (value, error)
     assert METRICS[key].read(found, Variant(name="int8")).value is None
+
+
+def test_the_baselines_density_is_grey_and_solid_on_a_comparison() -> None:
+    found = usual()
+    runs = [ComparedResult("A", "old", found, "int2", baseline=True), ComparedResult("B", "new", found, "int2")]
+    figure = draw("compare-density", runs)
+    old, new = [trace for trace in figure.data if trace.name]
+    assert (old.line.color, old.line.dash) == (GROUND["light"].muted, "solid")
+    assert new.line.dash == "12px,4px"
+    assert [note.text for note in figure.layout.annotations] == ["<b>A  old</b>", "<b>B  new</b>"]
