@@ -25,6 +25,6 @@ from quant_lens_engine.figures.variant_style import VariantStyle, bit_class, sch
 __all__ = [
     "DENSITY_SCALES", "FIGURES", "LANDSCAPES", "LAYER_MEASURES", "METRICS", "Chart", "ComparedResult", "DataTable",
     "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_density", "compare_lines",
-    "convergence", "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "lines", "scheme_styles",
-    "sharpness", "variant_metrics", "variant_styles",
+    "convergence", "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "lines",
+    "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
 ]  # fmt: skip

@@ -133,6 +133,7 @@ def _marks(item: ComparedLine, mode: Mode) -> dict[str, Any]:
 
 
 def short_name(name: str) -> str:
+    """A run's name as it stands beside the end of its line."""
     return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
