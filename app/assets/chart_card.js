@@ -28,8 +28,17 @@
     card.querySelector(".chart-table").replaceChildren(table);
   }
 
-  // The card decides how high a chart is, not the figure: it may be enlarged.
-  const fitted = (figure) => figure && { ...figure, layout: { ...figure.layout, height: undefined } };
+  // The card decides how high a chart is, not the figure: it may be enlarged. A chart with more rows than its card was
+  // made for keeps its own height, and the card grows with it.
+  function fitted(figure, card) {
+    const body = card?.querySelector(".chart-body");
+    if (!figure || !body) return figure;
+    body.dataset.least ??= String(parseFloat(body.style.minHeight) || 0);
+    const least = Number(body.dataset.least);
+    const height = figure.layout.height > least ? figure.layout.height : undefined;
+    body.style.minHeight = `${height ?? least}px`;
+    return { ...figure, layout: { ...figure.layout, height } };
+  }
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     quantLensCharts: {
@@ -38,7 +47,7 @@
         const chart = dash_clientside.callback_context.outputs_list[0].id.chart;
         if (!data) return [unchanged, unchanged];
         charts.set(chart, data);
-        const figure = fitted(data[scheme === "dark" ? "dark" : "light"]);
+        const figure = fitted(data[scheme === "dark" ? "dark" : "light"], cardOf(chart));
         cardOf(chart)?.classList.toggle("waiting", !figure && !data.nothing);
         cardOf(chart)?.classList.toggle("nothing", !figure && Boolean(data.nothing));
         if (cardOf(chart)?.classList.contains("as-table")) fillTable(cardOf(chart), data.table);

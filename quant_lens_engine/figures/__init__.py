@@ -4,6 +4,7 @@ Knows the records and plotly; no torch, no dash.
 """
 
 from quant_lens_engine.figures import (  # each registers its chart
+    compare_density,
     compare_lines,
     convergence,
     density,
@@ -23,7 +24,7 @@ from quant_lens_engine.figures.variant_style import VariantStyle, bit_class, sch
 
 __all__ = [
     "DENSITY_SCALES", "FIGURES", "LANDSCAPES", "LAYER_MEASURES", "METRICS", "Chart", "ComparedResult", "DataTable",
-    "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_lines", "convergence",
-    "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "lines", "scheme_styles",
-    "sharpness", "variant_metrics", "variant_styles",
+    "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_density", "compare_lines",
+    "convergence", "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "lines",
+    "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
 ]  # fmt: skip

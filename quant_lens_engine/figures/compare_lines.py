@@ -13,7 +13,7 @@ from quant_lens_engine.figures.frame import FigureSpec, framed, plain
 from quant_lens_engine.figures.lines import LossLine, band_traces, find_line, line_layout, line_trace, loss_line
 from quant_lens_engine.figures.loss_axis import loss_axis
 from quant_lens_engine.figures.tokens import GROUND, RUN_MARKERS, Mode
-from quant_lens_engine.figures.variant_style import variant_styles
+from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import Landscape, RunResult
 
 _MARKS = 6
@@ -31,6 +31,13 @@ class ComparedResult:
     baseline: bool = False
 
 
+def run_colour(run: ComparedResult, style: VariantStyle, mode: Mode, *, ink: bool = False) -> str:
+    """Grey for the baseline, the variant's for the others."""
+    if run.baseline:
+        return GROUND[mode].text if ink else GROUND[mode].muted
+    return (style.ink if ink else style.fill)[mode]
+
+
 @dataclass(frozen=True)
 class ComparedLine:
     """One run's line, and the marker that says the run."""
@@ -41,9 +48,7 @@ class ComparedLine:
 
     def colour(self, mode: Mode, ink: bool = False) -> str:
         """Grey for the baseline, the variant's for the others."""
-        if self.run.baseline:
-            return GROUND[mode].text if ink else GROUND[mode].muted
-        return (self.line.style.ink if ink else self.line.style.fill)[mode]
+        return run_colour(self.run, self.line.style, mode, ink=ink)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
     ends = [
         EndLabel(
             item.line.end,
-            f"<b>{item.run.letter}</b>  {plain(_short(item.run.name))}",
+            f"<b>{item.run.letter}</b>  {plain(short_name(item.run.name))}",
             item.colour(mode, ink=True),
         )
         for item in data.lines
@@ -84,7 +89,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
     ]
     axis = loss_axis([value for item in data.lines for value in item.line.values])
     alphas = [alpha for item in data.lines for alpha in item.line.alphas]
-    longest = max(len(_short(item.run.name)) for item in data.lines) + 3
+    longest = max(len(short_name(item.run.name)) for item in data.lines) + 3
     return framed(
         mode,
         traces,
@@ -127,7 +132,8 @@ def _marks(item: ComparedLine, mode: Mode) -> dict[str, Any]:
     }
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A run's name as it stands beside the end of its line."""
     return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 

@@ -17,8 +17,9 @@ from quant_lens_engine.schema import ConvergenceStep, Curvature, RunResult, numb
 _ROUNDING = 1e-7
 """Relative to λmax: below that float32 has no digits, and what is left is drawn on the floor."""
 
+_BEHIND = 0.015
 _NEAR = 0.15
-"""Of the axis: lines that end within it have labels that could meet."""
+"""Of the axis: lines that end within it of each other have labels that could meet."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _labels(data: Convergences, most: int, mode: Mode) -> list[dict[str, Any]]:
     """Lines end at products of their own; those that end near each other share the room beside them."""
     groups: list[list[Convergence]] = []
     for line in sorted(data.lines, key=lambda item: item.products[-1]):
-        if groups and line.products[-1] - groups[-1][0].products[-1] <= _NEAR * most:
+        if groups and line.products[-1] - groups[-1][-1].products[-1] <= _NEAR * most:
             groups[-1].append(line)
         else:
             groups.append([line])
@@ -114,7 +115,9 @@ def _labels(data: Convergences, most: int, mode: Mode) -> list[dict[str, Any]]:
         ]
         x = group[-1].products[-1]
         made = end_label_annotations(ends, x=x, y_range=data.y_range, log=True, height_px=HEIGHT - 50)
-        notes += [note | {"x": line.products[-1]} for note, line in zip(made, group, strict=True)]
+        # All labels of a group stand behind its longest line, so that none lies on a line that goes on.
+        behind = {"axref": "x", "ax": x + _BEHIND * most}
+        notes += [note | behind | {"x": line.products[-1]} for note, line in zip(made, group, strict=True)]
     return notes
 
 

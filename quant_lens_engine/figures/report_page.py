@@ -20,8 +20,12 @@ from quant_lens_engine.schema.summary import verdict_sentence
 
 COLUMNS = (
     "effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy", "lambda_max",
-    "sharpness_ratio", "lambda_min", "trace", "basin_width", "top1_agreement",
+    "sharpness_ratio", "lambda_min", "trace", "effective_rank", "negative_eigenvalues", "relative_lambda_max",
+    "relative_trace", "adaptive_rise", "basin_width", "top1_agreement",
 )  # fmt: skip
+
+SPECTRUM = ("density", "eigenvalues", "convergence", "layer-curvature")
+"""The charts of the spectrum; one that has nothing to draw is left out."""
 
 
 def html_report(results: RunResult | Sequence[tuple[str, RunResult]], *, title: str = "Quant Lens report") -> str:
@@ -64,6 +68,9 @@ def _section(name: str, result: RunResult, place: int, drawings: dict[str, Drawi
     charts += [
         (f"lines-{kind}", f": {words}", draw_both("lines", result, landscape=kind))
         for kind, words in LANDSCAPES.items()
+    ]
+    charts += [
+        (key, "", draw_both(key, result)) for key in ("density", "eigenvalues", "convergence", "layer-curvature")
     ]
     for key, which, drawing in charts:
         if drawing.light is None:
@@ -232,7 +239,7 @@ tr:last-child td{border-bottom:0}
 .num{text-align:right;font-variant-numeric:tabular-nums}
 code{font-family:MONO;font-size:12px}
 .swatch{display:inline-block;width:18px;height:3px;vertical-align:middle;background:var(--light)}
-.chart{height:340px;border:1px solid var(--border);border-radius:8px;background:var(--surface);padding:8px}
+.chart{min-height:340px;border:1px solid var(--border);border-radius:8px;background:var(--surface);padding:8px}
 .lead{margin:16px 0 4px;font-size:18px;line-height:26px}
 .verdicts{padding:0;list-style:none}
 .verdict.safe{color:var(--safe)}
@@ -245,7 +252,8 @@ _SCRIPT = """
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const draw = () => Object.entries(figures).forEach(([place, figure]) => {
   const { data, layout } = figure[scheme.matches ? "dark" : "light"];
-  Plotly.react(place, data, { ...layout, height: 340 }, { displayModeBar: false, responsive: true });
+  const height = Math.max(340, layout.height || 0);
+  Plotly.react(place, data, { ...layout, height }, { displayModeBar: false, responsive: true });
 });
 scheme.addEventListener("change", draw);
 draw();

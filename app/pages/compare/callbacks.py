@@ -17,7 +17,7 @@ from app.components.icon import icon
 from app.components.route_link import route_link
 from app.components.state_page import empty_state
 from app.pages.compare.choice import default_choice, pick_variant, variant_choices
-from app.pages.compare.layout import CHART
+from app.pages.compare.layout import CHART, DENSITY
 from app.pages.compare.tables import ComparedRow, metrics_table, settings_table
 from app.routing import Services, in_thread
 from app.view_state import CompareView
@@ -73,6 +73,7 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
         Output("compare-table", "children"),
         Output("compare-settings", "children"),
         Output({"part": "chart-data", "chart": CHART}, "data"),
+        Output({"part": "chart-data", "chart": DENSITY}, "data"),
         Output("compare-variant", "data"),
         Output("compare-variant", "value"),
         Output("compare-baseline", "data"),
@@ -89,13 +90,13 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
     @in_thread
     def draw(search: str | None, _: int | None, pathname: str) -> Any:
         if pathname != "/compare":
-            return (no_update,) * 17
+            return (no_update,) * 18
         view = CompareView.from_search(search or "")
         pairs, missing = load_runs(store, view)
         offered = _offered(store, {record.id for record, _ in pairs})
         if not pairs:
             nothing = _nothing(bool(offered), missing)
-            return (True, False, nothing, None, "", None, None, None, [], None, [], None, "smooth", offered,
+            return (True, False, nothing, None, "", None, None, None, None, [], None, [], None, "smooth", offered,
                     "/api/v1/compare", True, None)  # fmt: skip
         choices = variant_choices([result for _, result in pairs])
         known = {choice.value for choice in choices}
@@ -103,7 +104,11 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
         rows = compared_rows(pairs, view, choice)
         baseline = rows[0].record.id
         comparison = compare_runs(pairs, baseline)
-        drawing = draw_both(CHART, [_compared(row) for row in rows if row.variant], landscape=view.landscape)
+        compared = [_compared(row) for row in rows if row.variant]
+        drawing = draw_both(CHART, compared, landscape=view.landscape)
+        ended = all(record.state in TERMINAL_STATES for record, _ in pairs)
+        densities = chart_data(draw_both(DENSITY, compared), f"compare-density-{choice}",
+                               nothing="No run has a density of this variant." if ended else "")  # fmt: skip
         ids = ",".join(record.id for record, _ in pairs)
         return (
             False,
@@ -114,6 +119,7 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
             metrics_table(rows),
             _settings(comparison, rows),
             chart_data(drawing, f"compare-{choice}-{view.landscape}"),
+            densities,
             [{"value": item.value, "label": item.label} for item in choices],
             choice,
             [{"value": row.record.id, "label": f"{row.letter} · {row.name}"} for row in _by_letter(rows)],
@@ -121,7 +127,7 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
             view.landscape,
             offered,
             f"/api/v1/compare?runs={ids}&baseline={baseline}",
-            all(record.state in TERMINAL_STATES for record, _ in pairs),
+            ended,
             {"variant": choice, "baseline": baseline, "landscape": view.landscape},
         )
 

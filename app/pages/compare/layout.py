@@ -13,6 +13,7 @@ from app.routing import Visit
 from quant_lens_engine.figures import LANDSCAPES
 
 CHART = "compare-lines"
+DENSITY = "compare-density"
 
 
 def compare_layout(_: Visit) -> Component:
@@ -56,6 +57,10 @@ def compare_layout(_: Visit) -> Component:
                             html.Section(id="compare-settings", className="card table-card"),
                         ],
                         className="card-grid compare-grid",
+                    ),
+                    html.Div(
+                        chart_card(DENSITY, title="Spectral density", sentence="Once a density is known.", height=360),
+                        className="compare-density",
                     ),
                 ],
                 id="compare-body",

@@ -21,9 +21,12 @@ from quant_lens_engine.figures import METRICS, Measurement, Metric, variant_styl
 from quant_lens_engine.schema import RunRecord, RunResult, Variant, numbers
 
 COLUMNS = (
-    "effective_bits", "size_bytes", "loss", "accuracy", "lambda_max", "sharpness_ratio", "trace", "basin_width",
-    "top1_agreement",
+    "effective_bits", "size_bytes", "loss", "accuracy", "lambda_max", "sharpness_ratio", "trace", "effective_rank",
+    "relative_lambda_max", "adaptive_rise", "basin_width", "top1_agreement",
 )  # fmt: skip
+
+WIDE_ONLY = frozenset({"effective_rank", "relative_lambda_max", "adaptive_rise"})
+"""Left out on a narrow page; the downloads have them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def metrics_table(rows: Sequence[ComparedRow]) -> html.Table:
     reference = next(row for row in rows if row.baseline)
     head = [html.Th("Run"), html.Th("Variant"), html.Th("Verdict")]
     head += [
-        html.Th(html.Span(metric.head, className="column-help", title=metric.meaning), className="num")
+        html.Th(html.Span(metric.head, className="column-help", title=metric.meaning), className=_class_of(metric))
         for metric in metrics
     ]
     head.append(html.Th(html.Span("Remove", className="visually-hidden")))
@@ -123,12 +126,19 @@ def _metrics_row(row: ComparedRow, metrics: Sequence[Metric], reference: Compare
     return html.Tr(cells)
 
 
+def _class_of(metric: Metric) -> str:
+    return "num wide-only" if metric.key in WIDE_ONLY else "num"
+
+
 def _metric_cell(metric: Metric, row: ComparedRow, reference: ComparedRow) -> html.Td:
     measurement = _read(metric, row)
+    wide = "wide-only" if metric.key in WIDE_ONLY else ""
     if measurement.value is None:
-        return value_cell(metric, measurement)
+        cell = value_cell(metric, measurement)
+        cell.className = _class_of(metric)
+        return cell
     # The error stands in the title: five columns of ± would hide the differences that this table is for.
-    cell = value_cell(metric, Measurement(measurement.value, note=measurement.note))
+    cell = value_cell(metric, Measurement(measurement.value, note=measurement.note), wide)
     cell.children.title = metric.exactly(measurement)
     setattr(cell, "data-exact", str(measurement.value))
     if row.baseline:

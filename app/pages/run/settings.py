@@ -10,9 +10,11 @@ from dash import html
 
 from app.components import card, icon
 from app.pages.run.header import data_name, model_name
-from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, numbers, parse_run_spec
+from quant_lens_engine.schema import CurvatureOptions, RunRecord, RunResult, RunSpec, numbers, parse_run_spec
 
 Pairs = Sequence[tuple[str, Any]]
+
+_LAYER_EIGENVALUES = {"none": "of no variant", "float": "of the float model", "all": "of every variant"}
 
 
 def settings_view(record: RunRecord, result: RunResult) -> html.Div:
@@ -90,9 +92,13 @@ def _analyses(spec: RunSpec) -> Pairs:
     curvature, line = spec.analyses.curvature, spec.analyses.line
     return [
         ("Schemes", ", ".join(scheme.name for scheme in spec.schemes)),
-        ("Eigenvalues", f"{curvature.top} largest, and the smallest"),
+        ("Eigenvalues", f"{curvature.top} largest, {curvature.bottom} smallest"),
         ("Aimed at", f"{curvature.tolerance:g} relative, {curvature.max_products} products at most"),
-        ("Trace", f"{curvature.trace_probes} probes"),
+        ("Trace", f"to {numbers.percent(curvature.trace_error)} of itself, {curvature.trace_probes} probes at most"),
+        ("Density", _density(curvature)),
+        ("Layers", f"λmax of each layer: {_LAYER_EIGENVALUES[curvature.layer_eigenvalues]}"),
+        ("Sharpness", f"free of scale, ρ = {curvature.radius:g}" if curvature.sharpness else "not asked for"),
+        ("Confidence", f"{numbers.percent(curvature.confidence, digits=2)} for every interval"),
         (
             "Lines",
             f"{line.directions} direction{'s' if line.directions > 1 else ''}, {line.points} points, "
@@ -100,6 +106,11 @@ def _analyses(spec: RunSpec) -> Pairs:
         ),
         ("Seed", str(spec.seed)),
     ]
+
+
+def _density(curvature: CurvatureOptions) -> str:
+    runs = curvature.density_runs
+    return f"{runs} random starts, {curvature.density_steps} products each" if runs else "not asked for"
 
 
 def _execution(result: RunResult, spec: RunSpec) -> Pairs:

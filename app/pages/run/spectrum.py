@@ -142,9 +142,14 @@ def _products(variant: Variant, waits: set[str | None]) -> html.Td:
     curvature = variant.curvature
     if curvature is None:
         return _skeleton() if variant.name in waits else _absent("")
-    spent = " · ".join(f"{part} {numbers.number(count)}" for part, count in curvature.products.items())
-    total = html.Span(numbers.number(curvature.hvps), className="value", title=numbers.exact(curvature.hvps))
+    spent = " · ".join(f"{part} {_spent(count)}" for part, count in curvature.products.items())
+    total = html.Span(_spent(curvature.hvps), className="value", title=numbers.exact(curvature.hvps))
     return html.Td([total, html.Span(spent, className="parts")], className="num")
+
+
+def _spent(products: float) -> str:
+    """A layer's product counts as its share of the parameters, so a sum need not be whole."""
+    return numbers.count(round(products)) if float(products).is_integer() else numbers.number(products)
 
 
 def _text(variant: Variant, waits: set[str | None], read: Any) -> html.Td:

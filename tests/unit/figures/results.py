@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quant_lens_engine.schema import (
     Activation,
     Band,
+    ConvergenceStep,
     Curvature,
     DataFacts,
+    Density,
     Eigenvalue,
     Evaluation,
     Landscape,
+    LayerCurvature,
     Line,
     ModelFacts,
+    ProbeEstimate,
     RunResult,
+    Sharpness,
     SkippedLayer,
     TraceEstimate,
     Variant,
     Verdict,
+    WorstCase,
     compare_to_float,
     parse_recipe,
     parse_scheme,
@@ -46,9 +54,48 @@ def variant(name: str, lambda_max: float | None, lift: float = 0.0, converged: b
             lambda_max=Eigenvalue(value=lambda_max, residual=0.01, batch_std=0.5),
             trace=TraceEstimate(value=10 * lambda_max, standard_error=1.0, probes=64),
             converged=converged,
+            **spectrum(lambda_max),
         ),
         lines=[line("deployed", lift), line("smooth", lift)],
     )  # fmt: skip
+
+
+def spectrum(top: float) -> dict[str, Any]:
+    """What a curvature knows beyond λmax: two eigenvalues from each end, a coarse density, three steps, two layers."""
+    values = [top, top / 2]
+    return {
+        "dimension": 2410,
+        "largest": [Eigenvalue(value=v, lower=v, upper=1.1 * v, confidence=0.95, residual=0.01) for v in values],
+        "smallest": [Eigenvalue(value=v, lower=2 * v, upper=v, confidence=0.95) for v in (-0.2, -0.1)],
+        "density": Density(
+            x=[-0.5, 0.0, top / 2, top], y=[0.1, 5.0, 0.0, 0.002], low=[0.0, 4.0, 0.0, 0.001],
+            high=[0.2, 6.0, 0.01, 0.003], width=0.1, runs=4, confidence=0.95,
+        ),
+        "negative": ProbeEstimate(value=24.0, lower=10.0, upper=50.0, confidence=0.95),
+        "positive": ProbeEstimate(value=300.0, lower=200.0, upper=410.0, confidence=0.95),
+        "effective_rank": ProbeEstimate(value=13.0, standard_error=0.4, lower=12.2, upper=13.8, confidence=0.95),
+        "convergence": [
+            ConvergenceStep(products=n, highest=top - gap, highest_bound=top, highest_residual=gap)
+            for n, gap in ((1, top / 2), (2, top / 100), (3, 0.0))
+        ],
+        "layers": [
+            LayerCurvature(
+                name=name, parameters=100,
+                trace=TraceEstimate(
+                    value=share * top, standard_error=0.1, lower=share * top - 0.2, upper=share * top + 0.2,
+                ),
+                lambda_max=Eigenvalue(value=share * top / 2, lower=share * top / 2, upper=share * top),
+            )
+            for name, share in (("fc1", 3.0), ("fc2", 6.0))
+        ],
+        "sharpness": Sharpness(
+            relative_lambda_max=Eigenvalue(value=2 * top, residual=0.1),
+            relative_trace=TraceEstimate(value=15 * top, standard_error=2.0),
+            adaptive=WorstCase(radius=0.5, rise=1.5), plain=WorstCase(radius=0.05, rise=0.02),
+        ),
+        "hvps": 165.0,
+        "products": {"eigenvalues": 108.0, "density": 36.0, "trace": 21.0},
+    }  # fmt: skip
 
 
 def result(*variants: Variant) -> RunResult:

@@ -1,0 +1,129 @@
+"""The charts of the spectrum hold what the record holds."""
+
+import math
+
+import pytest
+
+from quant_lens_engine.figures import METRICS, ComparedResult, draw, draw_both
+from quant_lens_engine.figures.density import gather_density
+from quant_lens_engine.figures.layer_curvature import MOST_LAYERS
+from quant_lens_engine.figures.tokens import GROUND, MODES
+from quant_lens_engine.schema import LayerCurvature, TraceEstimate, Variant
+from tests.unit.figures.results import result, usual, variant
+
+
+def test_a_density_is_drawn_as_it_was_measured_with_its_band() -> None:
+    figure = draw("density", usual())
+    named = {trace.name: trace for trace in figure.data if trace.name}
+    assert list(named) == ["FP32", "int8", "int2"]
+    assert named["FP32"].y == (0.1, 5.0, None, 0.002), "a zero has no place on a log axis"
+    assert named["FP32"].line.dash == "solid"
+    assert sum(trace.fill == "toself" for trace in figure.data) == 3
+    assert figure.layout.yaxis.type == "log"
+    assert figure.layout.xaxis.range[1] >= 40.0
+    assert figure.layout.xaxis.range[0] <= -0.5
+    assert draw("density", usual(), scale="linear").layout.yaxis.type == "linear"
+
+
+def test_the_log_axis_of_a_density_ends_where_a_single_eigenvalue_would_be_lost() -> None:
+    data = gather_density(usual())
+    assert data is not None
+    single = 1 / (2410 * 0.1 * math.sqrt(2 * math.pi))
+    assert data.y_range[0] == pytest.approx(0.1 * single)
+
+
+def test_labels_of_a_density_stand_at_the_largest_eigenvalues_in_ink() -> None:
+    data = gather_density(usual())
+    assert data is not None
+    for mode in MODES:
+        notes = draw("density", usual(), mode).layout.annotations
+        assert sorted(note.x for note in notes) == [10.0, 10.2, 40.0]
+        assert {note.font.color for note in notes} == {curve.style.ink[mode] for curve in data.curves}
+
+
+def test_the_sentence_of_a_density_counts_and_says_what_the_band_is() -> None:
+    words = draw_both("density", usual()).sentence.replace("\u2009", " ")
+    assert words == "FP32: about 24.0 of 2 410 λ are clearly negative. Band: 95 % over 4 random starts."
+
+
+def test_eigenvalues_carry_their_intervals_and_negative_ones_run_downwards() -> None:
+    figure = draw("eigenvalues", usual())
+    top = next(trace for trace in figure.data if trace.name == "FP32" and trace.yaxis == "y")
+    low = next(trace for trace in figure.data if trace.name == "FP32" and trace.yaxis == "y2")
+    assert top.y == (10.0, 5.0)
+    assert top.error_y.array == pytest.approx((1.0, 0.5))
+    assert low.y == (0.2, 0.1), "the axis of negative values shows |λ|"
+    assert low.error_y.array == pytest.approx((0.2, 0.1)), "the lower end lies further out"
+    assert figure.layout.yaxis2.range[0] > figure.layout.yaxis2.range[1]
+    assert all(text.startswith("−") for text in figure.layout.yaxis2.ticktext)
+    rows = draw_both("eigenvalues", usual()).table.rows
+    assert ("FP32", "smallest", 1, -0.2, -0.4, -0.2, None, 0.95) in rows
+
+
+def test_convergence_is_the_distance_of_bound_and_value_down_to_rounding() -> None:
+    figure = draw("convergence", usual())
+    line = figure.data[0]
+    assert line.x == (1, 2, 3)
+    assert line.y == pytest.approx((5.0, 0.1, 1e-6))
+    assert draw_both("convergence", usual()).sentence == "Down to rounding after 3 products."
+
+
+def test_convergence_without_a_bound_shows_the_residual() -> None:
+    found = usual()
+    for item in found.variants:
+        assert item.curvature is not None
+        for step in item.curvature.convergence:
+            step.highest_bound = None
+    figure = draw("convergence", found)
+    assert "residual" in figure.layout.yaxis.title.text
+    assert figure.data[0].y[0] == 5.0
+
+
+def test_what_did_not_converge_is_named() -> None:
+    found = result(variant("FP32", 10.0), variant("int2", 40.0, converged=False))
+    assert draw_both("convergence", found).sentence.startswith("Not converged: int2.")
+
+
+@pytest.mark.parametrize(("measure", "values"), [
+    ("trace", (60.0, 30.0)), ("lambda", (30.0, 15.0)), ("per-parameter", (0.6, 0.3)),
+])  # fmt: skip
+def test_layers_are_sorted_and_measured_as_asked(measure: str, values: tuple[float, ...]) -> None:
+    figure = draw("layer-curvature", usual(), measure=measure)
+    assert [bars.name for bars in figure.data] == ["FP32", "int8", "int2"]
+    assert figure.data[0].y == ("fc2", "fc1")
+    assert figure.data[0].x == pytest.approx(values)
+
+
+def test_many_layers_are_all_in_the_table_and_the_largest_in_the_chart() -> None:
+    found = result(variant("FP32", 10.0))
+    assert found.variants[0].curvature is not None
+    found.variants[0].curvature.layers = [
+        LayerCurvature(name=f"layer{n}", parameters=10, trace=TraceEstimate(value=float(n + 1))) for n in range(40)
+    ]
+    drawing = draw_both("layer-curvature", found)
+    assert len(drawing.table.rows) == 40
+    assert len(draw("layer-curvature", found).data[0].y) == MOST_LAYERS
+    assert "25 largest of 40" in drawing.sentence
+    assert draw_both("layer-curvature", found, measure="lambda").light is None, "no layer has an eigenvalue"
+
+
+@pytest.mark.parametrize(("key", "value", "error"), [
+    ("effective_rank", 13.0, 0.4), ("negative_eigenvalues", 24.0, 20.0), ("positive_eigenvalues", 300.0, 105.0),
+    ("relative_lambda_max", 20.0, 0.1), ("relative_trace", 150.0, 2.0), ("adaptive_rise", 1.5, None),
+    ("plain_rise", 0.02, None),
+])  # fmt: skip
+def test_the_new_numbers_are_metrics(key: str, value: float, error: float | None) -> None:
+    found = usual()
+    measured = METRICS[key].read(found, found.variants[0])
+    assert (measured.value, measured.error) == (value, error)
+    assert METRICS[key].read(found, Variant(name="int8")).value is None
+
+
+def test_the_baselines_density_is_grey_and_solid_on_a_comparison() -> None:
+    found = usual()
+    runs = [ComparedResult("A", "old", found, "int2", baseline=True), ComparedResult("B", "new", found, "int2")]
+    figure = draw("compare-density", runs)
+    old, new = [trace for trace in figure.data if trace.name]
+    assert (old.line.color, old.line.dash) == (GROUND["light"].muted, "solid")
+    assert new.line.dash == "12px,4px"
+    assert [note.text for note in figure.layout.annotations] == ["<b>A  old</b>", "<b>B  new</b>"]
