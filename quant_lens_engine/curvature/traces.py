@@ -49,7 +49,7 @@ class SampleMean:
         >>> mean = SampleMean(1.0)
         >>> mean.samples += [1.0, 2.0, 3.0]
         >>> mean.value, round(mean.standard_error, 4)
-        (3.0, 1.2675)
+        (3.0, 1.2674)
     """
 
     def __init__(self, known: float = 0.0) -> None:
