@@ -28,16 +28,18 @@
     card.querySelector(".chart-table").replaceChildren(table);
   }
 
-  // The card decides how high a chart is, not the figure: it may be enlarged. A chart with more rows than its card was
-  // made for keeps its own height, and the card grows with it.
+  // The card decides how high a chart is, not the figure: it may be enlarged. For a chart with more rows than its card
+  // was made for, the card grows.
   function fitted(figure, card) {
     const body = card?.querySelector(".chart-body");
     if (!figure || !body) return figure;
     body.dataset.least ??= String(parseFloat(body.style.minHeight) || 0);
     const least = Number(body.dataset.least);
-    const height = figure.layout.height > least ? figure.layout.height : undefined;
-    body.style.minHeight = `${height ?? least}px`;
-    return { ...figure, layout: { ...figure.layout, height } };
+    const { height } = figure.layout;
+    body.style.minHeight = `${Math.max(least, height ?? 0)}px`;
+    if (height > least) body.style.setProperty("--chart-height", `${height}px`);
+    else body.style.removeProperty("--chart-height");
+    return { ...figure, layout: { ...figure.layout, height: undefined } };
   }
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.components import variant_name
 from app.pages.run.failure import failure_view
+from app.pages.run.spectrum import numbers_card, why_nothing
 from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
 from app.pages.run.verdict import failures_card, verdict_card
@@ -221,3 +222,35 @@ def test_what_people_write_stays_text() -> None:
     head = view(found).draw("head")
     assert "<img src=x onerror=alert(1)>" in words(head)
     assert "dangerously" not in str(head.to_plotly_json())
+
+
+def test_the_numbers_of_the_curvature_stand_in_one_table_with_intervals_and_products() -> None:
+    found = usual()
+    told = words(numbers_card(record("DONE"), found, variant_styles(found.variants)))
+    assert "Negative eigenvalues 24.0 10.0 – 50.0" in told
+    assert "Effective rank eigenvalues 13.0 12.2 – 13.8" in told
+    assert "Products 165 eigenvalues 108 · density 36 · trace 21" in told
+    assert "Started from random random random" in told
+    assert "Derivative exact exact exact" in told
+
+
+def test_a_number_of_the_curvature_is_a_skeleton_until_it_comes_and_then_a_dash_with_its_reason() -> None:
+    half = result(variant("FP32", 10.0), variant("int8", None, 0.001))
+    styles = variant_styles(half.variants)
+    running = numbers_card(record(stages=done_but("curvature/int8", {"state": "running"})), half, styles)
+    assert len(find(running, "skeleton")) == 13
+    curvature = half.variants[0].curvature
+    assert curvature is not None
+    curvature.sharpness = None
+    ended = numbers_card(record("DONE", done_but("curvature/int8", {"state": "failed"})), half, styles)
+    assert find(ended, "skeleton") == []
+    assert [item.title for item in find(ended, "absent")].count("not asked for") == 4
+
+
+def test_a_chart_that_never_comes_says_why() -> None:
+    found = result(variant("FP32", None))
+    assert why_nothing("density", found).startswith("No density was measured")
+    shown = view(record("DONE"), found)
+    assert shown.chart("density")["nothing"]
+    assert not view(record("RUNNING"), found).chart("density")["nothing"]
+    assert not view(record("DONE")).chart("density")["nothing"]
