@@ -72,6 +72,13 @@ class Criterion(ABC):
         """
         return None
 
+    def information(self, output: Tensor, target: Any) -> Callable[[Tensor], Tensor] | None:  # noqa: ARG002
+        """u ↦ Σ weights · E[g gᵀ] u, with g the gradient in ``output`` of the loss of a target drawn as in :meth:`drawn`.
+
+        It is the Fisher information of the output; u has its shape. None where the loss is no likelihood.
+        """
+        return None
+
     @abstractmethod
     def check(self, output: Tensor, target: Any) -> None:
         """Raise DataError if the targets do not fit the outputs."""
@@ -121,6 +128,15 @@ class ElementwiseCriterion(_ModuleCriterion):
         if type(self.module) is nn.BCEWithLogitsLoss and self.module.weight is None and self.module.pos_weight is None:
             uniform = torch.stack([torch.rand(each, generator=draw, dtype=torch.float64) for draw in draws])
             return self.likelihood(output, (uniform.to(mean).view_as(mean) < mean.sigmoid()).to(mean), rows)
+        return None
+
+    def information(self, output: Tensor, target: Any) -> Callable[[Tensor], Tensor] | None:  # noqa: ARG002
+        """Squared errors: 2 u; BCE: p (1 − p) u."""
+        if type(self.module) is nn.MSELoss:
+            return lambda direction: 2 * direction
+        if type(self.module) is nn.BCEWithLogitsLoss and self.module.weight is None and self.module.pos_weight is None:
+            probability = _at_least_single(output).sigmoid()
+            return lambda direction: probability * (1 - probability) * direction
         return None
 
     def check(self, output: Tensor, target: Any) -> None:
@@ -176,6 +192,27 @@ class ClassCriterion(_ModuleCriterion):
         target = _labels(target)
         weights = torch.ones_like(labels, dtype=below.dtype) if target.is_floating_point() else self._weights(target)
         return Likelihood(self._plain(output, labels).reshape(-1), weights.to(labels.device).reshape(-1))
+
+    def information(self, output: Tensor, target: Any) -> Callable[[Tensor], Tensor]:
+        """Softmax: diag(p) − ppᵀ, under the weights of the data's labels; of log-probabilities: diag(p).
+
+        With label smoothing s over K classes the gradient p − (1 − s) e_y − s/K has the second moment
+        (1 − s)² (diag(p) − ppᵀ) + s² (p − 1/K)(p − 1/K)ᵀ.
+        """
+        output, target = _at_least_single(output), _labels(target)
+        weights = torch.ones_like(output[:, :1]) if target.is_floating_point() else self._weights(target).unsqueeze(1)
+        weights = weights.to(output)
+        if not isinstance(self.module, nn.CrossEntropyLoss):
+            return lambda direction: weights * output.exp() * direction
+        probability, smoothing = output.softmax(1), self.module.label_smoothing
+        beside = probability - 1 / output.shape[1]
+
+        def product(direction: Tensor) -> Tensor:
+            mean = (probability * direction).sum(1, keepdim=True)
+            moment = (1 - smoothing) ** 2 * probability * (direction - mean)
+            return weights * (moment + smoothing**2 * beside * (beside * direction).sum(1, keepdim=True))
+
+        return product
 
     def _weights(self, labels: Tensor) -> Tensor:
         """The weight of each label; 0 where it is ignored."""

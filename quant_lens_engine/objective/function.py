@@ -245,6 +245,17 @@ class Objective:
             return self.criterion.likelihood(output, target, batch.rows)
         return self.criterion.drawn(output, target, batch.rows, draws)
 
+    def information(self, batch: Batch, point: Point) -> tuple[Tensor, Callable[[Tensor], Tensor], float] | None:
+        """The output of one micro-batch, as the criterion sees it, its Fisher information as a product, its denominator.
+
+        None where the output is no tensor, or the loss no likelihood; see
+        :meth:`~quant_lens_engine.objective.criteria.Criterion.information`.
+        """
+        raw = self.output(batch, point)
+        output, target = self._aligned(raw, batch)
+        found = self.criterion.information(output.detach(), target) if isinstance(output, Tensor) else None
+        return None if found is None else (output, found, float(self.terms_of(raw.detach(), batch).weights.sum()))
+
     def loss(self, point: Point | None = None) -> float:
         """The loss of the whole sample, at ``point`` or at the objective's own."""
         return self.measure(point).loss.value

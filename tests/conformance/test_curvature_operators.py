@@ -126,6 +126,8 @@ def by_definition(case: Case, operator: str) -> Tensor:
     output = case.outputs(case.flat).detach()
     if operator == "hessian":
         return hessian(lambda flat: total(case.outputs(flat)))(case.flat)
+    if operator == "fisher-exact":
+        return expected_over_targets(case)
     if operator == "gauss-newton":
         jacobian = jacrev(case.outputs)(case.flat).reshape(output.numel(), -1)
         bend = hessian(lambda flat: total(flat.view_as(output)))(output.reshape(-1))
@@ -133,6 +135,45 @@ def by_definition(case: Case, operator: str) -> Tensor:
     scores = jacrev(lambda flat: observed(case, case.outputs(flat))[0])(case.flat)
     _, weights, denominator = observed(case, output)
     return scores.T @ (weights[:, None] * scores) / denominator
+
+
+def expected_over_targets(case: Case) -> Tensor:
+    """Σ over targets of p(y) g gᵀ: each class of a softmax, both answers of a Bernoulli, two points of a Gaussian that
+    have its variance."""
+    output = case.outputs(case.flat).detach()
+    jacobian = jacrev(case.outputs)(case.flat).reshape(output.numel(), -1)
+    if case.task == "regression":
+        if isinstance(case.criterion, nn.MSELoss):
+            moments = torch.full_like(output, (2 * 0.5**0.5) ** 2)  # of 2(o − y) at y = o ± √½
+        else:
+            p = output.sigmoid()
+            moments = p * (p - 1) ** 2 + (1 - p) * p**2
+        return jacobian.T @ (moments.reshape(-1, 1) * jacobian) / float(output.numel())
+    _, weights, denominator = observed(case, output)
+    classes = output.shape[-1]
+    logits = output.reshape(-1, classes)
+    total = torch.zeros(jacobian.shape[1], jacobian.shape[1], dtype=torch.float64)
+    for row, (weight, p) in enumerate(zip(weights, logits.softmax(1), strict=True)):
+        block = jacobian[row * classes : (row + 1) * classes]
+        for label in range(classes):
+            score = (p - F.one_hot(torch.tensor(label), classes)) @ block
+            total += weight * p[label] * torch.outer(score, score)
+    return total / denominator
+
+
+def test_the_exact_fisher_matrix_where_it_is_not_gauss_newton() -> None:
+    """Smoothed labels, and log-probabilities, whose Gauss-Newton matrix is zero: against the mean of many draws."""
+    case = make("cross-entropy")
+    smoothed = Case(case.model, case.batches, nn.CrossEntropyLoss(label_smoothing=0.3), case.task)
+    ending = Case(nn.Sequential(case.model, nn.LogSoftmax(1)), case.batches, nn.NLLLoss(), case.task)
+    for other in (smoothed, ending):
+        objective = other.objective
+        direction = seeded(objective.dimension, seed=7)
+        exact = OPERATORS["fisher-exact"](objective).matvec(direction)
+        drawn = torch.stack([FisherOperator(objective, seed=seed).matvec(direction) for seed in range(200)])
+        assert bool(((drawn.mean(0) - exact).abs() <= 5 * drawn.std(0) / 200**0.5 + 1e-12).all())
+        newton = OPERATORS["gauss-newton"](objective).matvec(direction)
+        assert float((exact - newton).norm()) > 0.05 * float(exact.norm())
 
 
 @pytest.mark.parametrize("operator", sorted(set(OPERATORS) - {"fisher"}))
