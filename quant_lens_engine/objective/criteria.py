@@ -73,7 +73,7 @@ class Criterion(ABC):
         return None
 
     def information(self, output: Tensor, target: Any) -> Callable[[Tensor], Tensor] | None:  # noqa: ARG002
-        """u ↦ Σ weights · E[g gᵀ] u, with g the gradient in ``output`` of the loss of a target drawn as in :meth:`drawn`.
+        """u ↦ Σ weights · E[g gᵀ] u, with g the gradient in ``output`` of the loss of a target drawn by :meth:`drawn`.
 
         It is the Fisher information of the output; u has its shape. None where the loss is no likelihood.
         """

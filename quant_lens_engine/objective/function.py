@@ -246,7 +246,7 @@ class Objective:
         return self.criterion.drawn(output, target, batch.rows, draws)
 
     def information(self, batch: Batch, point: Point) -> tuple[Tensor, Callable[[Tensor], Tensor], float] | None:
-        """The output of one micro-batch, as the criterion sees it, its Fisher information as a product, its denominator.
+        """The output of one micro-batch as the criterion sees it, its Fisher information, and its denominator.
 
         None where the output is no tensor, or the loss no likelihood; see
         :meth:`~quant_lens_engine.objective.criteria.Criterion.information`.
