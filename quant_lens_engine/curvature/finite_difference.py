@@ -53,6 +53,7 @@ class FiniteDifferenceOperator:
         self.dimension, self.device = objective.dimension, objective.device
         self.products = 0
         self.weight = 0.0
+        self.lowered: list[str] = []
         self._check_cancelled = check_cancelled
         leaves = [objective.point[name] for name in objective.free]
         self._precision = float(torch.finfo(leaves[0].dtype).eps)

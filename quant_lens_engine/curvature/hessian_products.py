@@ -22,6 +22,7 @@ class HessianProducts(Protocol):
     device: torch.device
     products: int
     weight: float
+    lowered: list[str]
 
     @property
     def attention(self) -> str | None:

@@ -117,6 +117,7 @@ class CurvatureMeasurement:
         curvature.dimension = self.objective.dimension
         curvature.attention = operator.attention if operator else None
         curvature.derivative, curvature.without_second_derivative = self._way.derivative, self._way.without
+        curvature.lowered = operator.lowered if operator else []
         curvature.weights = weights
         curvature.started_from = self.start.name if self.start else None
         curvature.elapsed_s = time.perf_counter() - started

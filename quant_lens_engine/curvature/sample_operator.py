@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
 from quant_lens_engine.curvature.second_derivatives import AttentionWatch, twice_differentiable
-from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.errors import NumericalError, is_out_of_memory
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point, no_weight
 from quant_lens_engine.objective.sample import Batch
@@ -21,6 +21,9 @@ Graph = TypeVar("Graph")
 
 class SampleOperator(ABC, Generic[Graph]):
     """A symmetric operator that is a sum over micro-batches, divided by the criterion's denominator.
+
+    A product that runs out of memory gives up the graphs that are kept, then halves the micro-batch, and is taken
+    again: the answer is the same but for rounding.
 
     Vectors are flat, float64, in the order of ``objective.free``; the products themselves are taken in the model's
     dtype. Attention runs on the math kernel, the only one that can be differentiated twice.
@@ -37,6 +40,7 @@ class SampleOperator(ABC, Generic[Graph]):
         products: whole-sample products so far.
         weight: the criterion's denominator over the sample, known after the first product.
         attention: ``"math"`` if the model called attention, else None; known after the first product.
+        lowered: what was given up for want of memory, in words.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class SampleOperator(ABC, Generic[Graph]):
         self.products = 0
         self.weight = 0.0
         self.attention: str | None = None
+        self.lowered: list[str] = []
         self._check_cancelled = check_cancelled
         self._shapes = [objective.point[name].shape for name in objective.free]
         self._leaves = [objective.point[name].detach().requires_grad_() for name in objective.free]
@@ -73,6 +78,14 @@ class SampleOperator(ABC, Generic[Graph]):
             NumericalError: ``not_twice_differentiable``, naming the operator; or ``non_finite_curvature``.
             DataError: ``nothing_counts``: the sample's weight is zero.
         """
+        while True:
+            try:
+                return self._whole_product(vector)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or not self._lower():
+                    raise
+
+    def _whole_product(self, vector: Tensor) -> Tensor:
         with twice_differentiable(self.objective.model):
             directions = self._split(vector)
             total = torch.zeros(self.dimension, dtype=torch.float64, device=self.device)
@@ -89,6 +102,22 @@ class SampleOperator(ABC, Generic[Graph]):
                 code="non_finite_curvature",
             )
         return total / self.weight
+
+    def _lower(self) -> bool:
+        """Ask less of the memory; whether there was anything left to give up."""
+        rows = max(batch.rows for batch in self.objective.sample.batches)
+        if self._keeps_graphs:
+            self.plan = "fresh"
+            self.lowered.append("graphs are not kept")
+        elif rows > 1:
+            self.objective = self.objective.regrouped((rows + 1) // 2)
+            self.lowered.append(f"micro-batches of {(rows + 1) // 2} rows")
+        else:
+            return False
+        self.release()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def release(self) -> None:
         """Forget the graphs, and with them their memory."""

@@ -180,6 +180,12 @@ class Objective:
         part.sample, part._resident = self.sample.select(rows), None
         return part
 
+    def regrouped(self, micro_batch: int) -> Objective:
+        """The same function, computed so many rows at a time."""
+        part = copy.copy(self)
+        part.sample, part._resident = self.sample.regroup(micro_batch), None
+        return part
+
     def over(self, batches: Iterable[Any] | Sample, micro_batch: int | None = None) -> Objective:
         """The same model and loss on other rows: calibration rows, say."""
         other = copy.copy(self)

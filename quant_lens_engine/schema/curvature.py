@@ -152,6 +152,7 @@ class Curvature(Record):
         attention: ``math`` where attention was computed by the kernel that can be differentiated twice.
         derivative: ``finite-difference`` where an operator has no second derivative: then products carry its error.
         without_second_derivative: the operator that has none.
+        lowered: what was given up for want of memory; the numbers are the same but for rounding.
         started_from: the variant whose eigenvectors the first process started from.
         weights: the float model's, or a variant's dequantized ones.
         reason: why a number is missing or has not converged.
@@ -179,6 +180,7 @@ class Curvature(Record):
     attention: str | None = None
     derivative: Literal["exact", "finite-difference"] = "exact"
     without_second_derivative: str | None = None
+    lowered: list[str] = []
     started_from: str | None = None
     weights: Literal["float", "dequantized"] = "dequantized"
     reason: str | None = None

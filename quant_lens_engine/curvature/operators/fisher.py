@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any
 
 from quant_lens_engine.curvature.operators import OPERATORS
@@ -51,10 +50,10 @@ class FisherOperator(EmpiricalFisherOperator):
     ) -> None:
         super().__init__(objective, plan, check_cancelled=check_cancelled)
         self._seed = seed
-        self._first_rows = [0, *accumulate(batch.rows for batch in objective.sample.batches)]
 
     def _likelihood(self, output: Any, batch: Batch) -> Likelihood | None:
-        first = self._first_rows[batch.index]
+        before = self.objective.sample.batches[: batch.index]
+        first = sum(other.rows for other in before)
         draws = [generator(self._seed, "drawn target", row) for row in range(first, first + batch.rows)]
         return self.objective.likelihood_of(output, batch, draws)
 

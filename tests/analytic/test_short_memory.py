@@ -1,0 +1,89 @@
+"""A product that runs out of memory asks for less and goes on; the answer is the same."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from quant_lens_engine.curvature import HessianOperator
+from quant_lens_engine.curvature.operators import OPERATORS
+from quant_lens_engine.objective import Objective
+
+PROGRAM = """
+import json, resource, sys
+import torch
+from torch import nn
+from quant_lens_engine.curvature import HessianOperator
+from quant_lens_engine.objective import Objective
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(16, 2000), nn.Tanh(), nn.Linear(2000, 3))
+x, y = torch.randn(6000, 16), torch.randint(3, (6000,))
+objective = Objective(model, [(x, y)])
+vector = torch.ones(objective.dimension, dtype=torch.float64)
+objective.select(torch.arange(64)).loss()  # everything that a first pass loads
+HessianOperator(objective.select(torch.arange(64)), "reuse").matvec(vector)
+if room := int(sys.argv[1]):
+    now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + room, now + room))
+operator = HessianOperator(objective, "reuse")
+products = [operator.matvec(vector) for _ in range(2)]
+print(json.dumps([operator.lowered, [float(p.norm()) for p in products], products[0][:50].tolist()]))
+"""
+
+
+def run(room: int) -> tuple[list[str], list[float], list[float]]:
+    """In a process that may grow by ``room`` bytes; 0: without a limit."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(room)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lowered, norms, entries = json.loads(done.stdout)
+    return lowered, norms, entries
+
+
+@pytest.mark.slow
+def test_a_hard_limit_gives_the_same_answer() -> None:
+    free, short = run(0), run(150 * 2**20)
+    assert free[0] == []
+    assert short[0][0] == "graphs are not kept"
+    assert any("rows" in words for words in short[0])
+    assert short[1] == pytest.approx(free[1], rel=1e-6)
+    assert short[2] == pytest.approx(free[2], rel=1e-4, abs=1e-6 * max(map(abs, free[2])))
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_every_operator_goes_on_with_fewer_rows(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes over more than three rows fail as an allocator does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    batches = [(torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,)))]
+    objective = Objective(model, batches)
+    vector = torch.randn(objective.dimension, dtype=torch.float64)
+    expected = OPERATORS[operator](objective, "reuse").matvec(vector)
+    output = Objective.output
+
+    def short_of_memory(self: Objective, batch, point=None):
+        if batch.rows > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return output(self, batch, point)
+
+    monkeypatch.setattr(Objective, "output", short_of_memory)
+    found = OPERATORS[operator](objective, "reuse")
+    torch.testing.assert_close(found.matvec(vector), expected, rtol=1e-10, atol=1e-12)
+    assert found.lowered == ["graphs are not kept", "micro-batches of 4 rows", "micro-batches of 2 rows"]
+
+
+def test_one_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(nn.Linear(2, 2), [(torch.ones(3, 2), torch.tensor([0, 1, 0]))])
+
+    def never(self: Objective, batch, point=None):
+        raise MemoryError
+
+    monkeypatch.setattr(Objective, "output", never)
+    with pytest.raises(MemoryError):
+        HessianOperator(objective, "fresh").matvec(torch.ones(6, dtype=torch.float64))
