@@ -349,7 +349,7 @@ class Objective:
         """Until a pass has succeeded, an error of the model's forward means that data and model do not fit."""
         try:
             yield
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, NotImplementedError):  # of an operator, whatever the data
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if self._checked:

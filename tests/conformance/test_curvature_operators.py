@@ -192,7 +192,15 @@ def test_what_every_operator_owes(case: Case, operator: str) -> None:
     torch.testing.assert_close(matrix, matrix.T, rtol=1e-9, atol=1e-12)
     if operator != "hessian":
         assert float(torch.linalg.eigvalsh(matrix)[0]) > -1e-12
-    assert torch.equal(as_dense(OPERATORS[operator](objective, "fresh")), matrix), "plans give the same digits"
+    for plan in found.plans:
+        other = as_dense(OPERATORS[operator](objective, plan))
+        assert torch.equal(other, matrix) or plan == "forward-over-reverse", "plans give the same digits"
+        torch.testing.assert_close(other, matrix, rtol=1e-9, atol=1e-12)
+        together = OPERATORS[operator](objective, plan)
+        identity = torch.eye(objective.dimension, dtype=torch.float64)
+        assert torch.equal(together.matmat(identity).T, other) or plan == "forward-over-reverse"
+        torch.testing.assert_close(together.matmat(identity[:11]).T, matrix[:, :11], rtol=1e-9, atol=1e-12)
+        assert together.products == objective.dimension + 11
     for micro_batch in (1, 5, 100):
         regrouped = Objective(case.model, case.batches, case.criterion, task=case.task, micro_batch=micro_batch)
         torch.testing.assert_close(as_dense(OPERATORS[operator](regrouped)), matrix, rtol=1e-9, atol=1e-12)
