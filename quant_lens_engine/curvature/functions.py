@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from quant_lens_engine.curvature.density import SpectralDensity, lanczos_density
 from quant_lens_engine.curvature.interval import Array
+from quant_lens_engine.curvature.krylov_trace import krylov_trace
 from quant_lens_engine.curvature.lanczos import extreme_spectrum
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
-from quant_lens_engine.curvature.traces import krylov_trace
 from quant_lens_engine.objective import Objective
 
 Loss = nn.Module | Callable[..., Tensor] | None
@@ -96,7 +96,7 @@ def trace(
 ) -> TraceOfHessian:
     """The trace of the loss Hessian, or of another operator, until its standard error is ``relative_error`` of it.
 
-    See :func:`~quant_lens_engine.curvature.traces.krylov_trace`.
+    See :func:`~quant_lens_engine.curvature.krylov_trace.krylov_trace`.
 
     Args:
         model: untouched.

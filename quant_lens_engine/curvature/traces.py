@@ -9,8 +9,7 @@ arXiv:2205.01736). z ⊙ Bz estimates the diagonal, and its sums over a layer's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,28 +17,15 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from quant_lens_engine.curvature.krylov import Krylov, Process, SymmetricOperator
-from quant_lens_engine.objective.randomness import rademacher
+from quant_lens_engine.curvature.krylov import Process
 
 FEWEST_PROBES = 12
 """Before these a lucky spread could pass for a small error."""
-
-STEPS_PER_PROBE = 2
-"""Lanczos products for each probe of a trace: on the spectra that were tried two thirds of them were best spent so."""
 
 _USUAL = 0.95
 
 _COLUMNS = 2**20
 """Columns of the basis that are worked on at a time."""
-
-
-class Trace(NamedTuple):
-    """A trace, its standard error over probes (0 where it is exact), and what it cost."""
-
-    value: float
-    standard_error: float
-    probes: int
-    products: int
 
 
 class SampleMean:
@@ -176,70 +162,3 @@ def unknown_diagonal(krylov: Process, probe: Tensor, product: Tensor) -> Tensor:
     """z ⊙ B z from z and A z: with E[zzᵀ] = I an unbiased estimate of the diagonal of B, ``(dimension,)``."""
     basis = krylov.basis
     return probe * (product - krylov.outside(basis @ probe) - basis.T @ (basis @ product))
-
-
-def krylov_trace(
-    operator: SymmetricOperator,
-    *,
-    relative_error: float = 0.01,
-    max_products: int = 2000,
-    seed: int = 0,
-    on_product: Callable[[int], None] = lambda _: None,
-) -> Trace:
-    """Tr A until its standard error is ``relative_error`` of it, exact where that is no dearer.
-
-    The basis and the probes grow together, two products for the one and one for the other. A probe's products are
-    kept, so that it is read anew through each larger basis without another product. Probes do not depend on the basis:
-    the estimate is unbiased but for the stopping.
-
-    Args:
-        operator: symmetric.
-        relative_error: of the standard error to the trace.
-        max_products: cap; a trace near zero never reaches a relative error.
-        seed: of start vector and probes; probe i is the same for every operator.
-        on_product: called with the number of products after each.
-
-    Example:
-        >>> from quant_lens_engine.curvature.dense import DenseOperator
-        >>> round(krylov_trace(DenseOperator(torch.diag(torch.arange(20.0)))).value, 6)
-        190.0
-    """
-    krylov = Krylov(operator, seed)
-    probes: list[_KeptProbe] = []
-    small = operator.dimension <= FEWEST_PROBES * (1 + STEPS_PER_PROBE)
-    while True:
-        for _ in range(operator.dimension if small else STEPS_PER_PROBE):
-            room = small or krylov.size + 2 * len(probes) < krylov.limit - 2
-            if room and not krylov.full and krylov.products < max_products:
-                krylov.step()
-                on_product(krylov.products + len(probes))
-        known = float(np.trace(krylov.projected))
-        if krylov.size == operator.dimension:
-            return Trace(known, 0.0, len(probes), krylov.products + len(probes))
-        probes.append(_KeptProbe(operator, rademacher(operator.dimension, seed, "probe", len(probes))))
-        on_product(krylov.products + len(probes))
-        mean = SampleMean(known)
-        mean.samples = [probe.seen_through(krylov) for probe in probes]
-        count, error, products = len(probes), mean.standard_error, krylov.products + len(probes)
-        enough = count >= FEWEST_PROBES and error <= relative_error * abs(mean.value)
-        if enough or products >= max_products:
-            return Trace(mean.value, error, count, products)
-
-
-class _KeptProbe:
-    """z and Az, and their coefficients in a basis that grows."""
-
-    def __init__(self, operator: SymmetricOperator, probe: Tensor) -> None:
-        self._probe = probe.to(operator.device)
-        self._product = operator.matvec(self._probe)
-        self._raw = float(torch.dot(self._probe, self._product))
-        self._coefficients = np.zeros((2, 0))
-
-    def seen_through(self, krylov: Krylov) -> float:
-        """zᵀBz = zᵀAz − 2 (Qᵀz)·(QᵀAz) + (Qᵀz)ᵀ T (Qᵀz)."""
-        have = self._coefficients.shape[1]
-        if krylov.size > have:
-            added = krylov.basis[have:] @ torch.stack([self._probe, self._product], 1)
-            self._coefficients = np.concatenate([self._coefficients, added.T.cpu().numpy()], 1)
-        probe, product = self._coefficients
-        return float(self._raw - 2 * probe @ product + probe @ krylov.projected @ probe)

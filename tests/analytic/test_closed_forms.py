@@ -14,7 +14,8 @@ from quant_lens_engine.curvature import (
 )
 from quant_lens_engine.curvature.dense import DenseOperator, as_dense
 from quant_lens_engine.curvature.krylov import Krylov
-from quant_lens_engine.curvature.traces import BlockTraces, krylov_trace
+from quant_lens_engine.curvature.krylov_trace import krylov_trace
+from quant_lens_engine.curvature.traces import BlockTraces
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import rademacher
 from quant_lens_engine.schema.analyses import CurvatureOptions
