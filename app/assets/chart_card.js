@@ -35,10 +35,7 @@
     if (!figure || !body) return figure;
     body.dataset.least ??= String(parseFloat(body.style.minHeight) || 0);
     const least = Number(body.dataset.least);
-    const { height } = figure.layout;
-    body.style.minHeight = `${Math.max(least, height ?? 0)}px`;
-    if (height > least) body.style.setProperty("--chart-height", `${height}px`);
-    else body.style.removeProperty("--chart-height");
+    body.style.minHeight = `${Math.max(least, figure.layout.height ?? 0)}px`;
     return { ...figure, layout: { ...figure.layout, height: undefined } };
   }
 

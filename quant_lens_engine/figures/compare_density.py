@@ -10,6 +10,8 @@ from quant_lens_engine.figures.compare_lines import ComparedResult, run_colour, 
 from quant_lens_engine.figures.density import (
     Densities,
     DensityCurve,
+    DensityScale,
+    densities,
     density_band,
     density_curve,
     density_layout,
@@ -17,6 +19,7 @@ from quant_lens_engine.figures.density import (
     peak_label,
 )
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain
+from quant_lens_engine.figures.lambda_axis import LambdaScale
 from quant_lens_engine.figures.spectra import known_curvatures
 from quant_lens_engine.figures.tokens import Mode
 
@@ -26,14 +29,13 @@ class ComparedDensities:
     """The runs whose variant has a density, in the order of the comparison."""
 
     curves: list[tuple[ComparedResult, DensityCurve]]
-
-    @property
-    def shared(self) -> Densities:
-        """Axes that show all of them."""
-        return Densities("log", [curve for _, curve in self.curves])
+    shared: Densities
+    """The axes, which show all of them."""
 
 
-def gather_compared_densities(runs: Sequence[ComparedResult]) -> ComparedDensities | None:
+def gather_compared_densities(
+    runs: Sequence[ComparedResult], scale: DensityScale = "log", horizontal: LambdaScale = "linear"
+) -> ComparedDensities | None:
     """The density of each run's variant; None where no run has one."""
     curves = []
     for run in runs:
@@ -41,7 +43,9 @@ def gather_compared_densities(runs: Sequence[ComparedResult]) -> ComparedDensiti
         curve = density_curve(*known[run.variant]) if run.variant in known else None
         if curve is not None:
             curves.append((run, curve))
-    return ComparedDensities(curves) if curves else None
+    if not curves:
+        return None
+    return ComparedDensities(curves, densities([curve for _, curve in curves], scale, horizontal))
 
 
 def draw_compared_densities(data: ComparedDensities, mode: Mode) -> FigureSpec:
@@ -54,11 +58,12 @@ def draw_compared_densities(data: ComparedDensities, mode: Mode) -> FigureSpec:
     for run, curve in data.curves:
         dash = "solid" if run.baseline else curve.style.dash
         name = f"{run.letter} {plain(curve.style.label)}"
-        traces.append(density_trace(curve, name, run_colour(run, curve.style, mode), dash))
+        traces.append(density_trace(curve, name, run_colour(run, curve.style, mode), dash, shared.axis))
         text = f"{run.letter}  {short_name(run.name)}"
         labels.append(peak_label(curve, shared, text, run_colour(run, curve.style, mode, ink=True)))
     longest = max(len(short_name(run.name)) for run, _ in data.curves) + 3
-    return framed(mode, traces, uirevision="compare-density", **density_layout(mode, shared, labels, longest))
+    revision = f"compare-density-{shared.scale}-{shared.horizontal}"
+    return framed(mode, traces, uirevision=revision, **density_layout(mode, shared, labels, longest))
 
 
 def describe_compared_densities(data: ComparedDensities) -> str:
