@@ -43,7 +43,9 @@ def test_labels_of_a_density_stand_at_the_largest_eigenvalues_in_ink() -> None:
 
 def test_the_sentence_of_a_density_counts_and_says_what_the_band_is() -> None:
     words = draw_both("density", usual()).sentence.replace("\u2009", " ")
-    assert words == "FP32: about 24.0 of 2 410 λ are clearly negative. Band: 95 % over 4 random starts."
+    assert (
+        words == "FP32: about 24 (10 to 50 at 95 %) of 2 410 λ are clearly negative. Band: 95 % over 4 random starts."
+    )
 
 
 def test_eigenvalues_carry_their_intervals_and_negative_ones_run_downwards() -> None:
