@@ -11,6 +11,7 @@ from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, vertical_line, x_axis, y_axis
 from quant_lens_engine.figures.lambda_axis import LAMBDA_SCALES, LambdaAxis, LambdaScale, lambda_axis
 from quant_lens_engine.figures.loss_axis import log_ticks
+from quant_lens_engine.figures.smooth_curve import refined
 from quant_lens_engine.figures.spectra import LETTER_PX, PeakLabel, exponents, known_curvatures, peak_annotations
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle
@@ -23,6 +24,8 @@ HEIGHT = 360
 _BAND_OPACITY = 0.12
 _FAINTEST = 0.1
 """A log axis starts at a tenth of what one single eigenvalue shows: below that are only the tails of the Gaussian."""
+_CLOSE = 0.006
+"""Points of a curve stand no further apart than this share of the axis: some five pixels."""
 _PLOT_PX = (900.0, HEIGHT - 50.0)
 
 
@@ -146,13 +149,14 @@ def peak_label(curve: DensityCurve, data: Densities, text: str, colour: str) -> 
 
 def density_trace(curve: DensityCurve, name: str, colour: str, dash: str, axis: LambdaAxis) -> dict[str, Any]:
     """The curve; a zero has no place on a log axis."""
+    xs, ys = _smooth(curve.density.x, curve.density.y, axis)
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x": [axis.place(x) for x in curve.density.x],
-        "y": [value if value > 0 else None for value in curve.density.y],
-        "customdata": curve.density.x,
+        "x": [axis.place(x) for x in xs],
+        "y": [value if value > 0 else None for value in ys],
+        "customdata": xs,
         "line": {"width": 2, "color": colour, "dash": dash},
         "hovertemplate": f"<b>{name}</b><br>λ %{{customdata:.4g}}<br>density %{{y:.3g}}<extra></extra>",
         "connectgaps": False,
@@ -165,18 +169,25 @@ def density_band(curve: DensityCurve, colour: str, data: Densities) -> list[dict
     if len(density.low) != len(density.x) or len(density.high) != len(density.x):
         return []
     floor = data.y_range[0] / 10 if data.scale == "log" else 0.0
+    above, high = _smooth(density.x, [max(value, floor) for value in density.high], data.axis)
+    below, low = _smooth(density.x, [max(value, floor) for value in density.low], data.axis)
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "x": [data.axis.place(x) for x in density.x + density.x[::-1]],
-            "y": [max(value, floor) for value in [*density.high, *density.low[::-1]]],
+            "x": [data.axis.place(x) for x in [*above, *below[::-1]]],
+            "y": [*high, *low[::-1]],
             "line": {"width": 0},
             "fill": "toself",
             "fillcolor": transparent(colour, _BAND_OPACITY),
             "hoverinfo": "skip",
         }
     ]
+
+
+def _smooth(x: list[float], y: list[float], axis: LambdaAxis) -> tuple[list[float], list[float]]:
+    left, right = axis.range
+    return refined(x, y, axis.place, (right - left) * _CLOSE)
 
 
 def describe_density(data: Densities) -> str:

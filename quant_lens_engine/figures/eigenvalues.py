@@ -17,7 +17,7 @@ from quant_lens_engine.schema import FLOAT_VARIANT, Eigenvalue, RunResult, numbe
 HEIGHT = 340
 _GROUP_WIDTH = 0.74
 _MARK_PX = 7
-_STEM_OPACITY = 0.4
+_STEM_OPACITY = 0.3
 _PANELS = ((0.0, 0.43), (0.57, 1.0))
 
 
