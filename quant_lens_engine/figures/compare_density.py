@@ -80,10 +80,15 @@ def draw_compared_densities(data: ComparedDensities, mode: Mode) -> FigureSpec:
 def _marks(item: ComparedCurve, shared: Densities, colour: str, mode: Mode) -> dict[str, Any]:
     """The run's marker at λmax and here and there before it, where the curve can be seen."""
     axis, density, floor = shared.axis, item.curve.density, shared.y_range[0]
-    spots = {int((axis.share(x) * _MARKS - item.phase) // 1): x for x, y in zip(density.x, density.y, strict=True)
-             if y > 3 * floor}  # fmt: skip
     top = item.curve.curvature.lambda_max.value
-    places = [*spots.values(), *([] if top is None else [top])]
+    spots: dict[int, float] = {}
+    for x, y in zip(density.x, density.y, strict=True):
+        step = int((axis.share(x) * _MARKS - item.phase) // 1)
+        if y > 3 * floor and y > item.curve.at(spots.get(step, x)) * (step in spots):
+            spots[step] = x
+    if top is not None:
+        spots[int((axis.share(top) * _MARKS - item.phase) // 1)] = top
+    places = list(spots.values())
     return {
         "type": "scatter",
         "mode": "markers",

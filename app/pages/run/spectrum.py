@@ -10,12 +10,15 @@ from dash import html
 from app.components import chart_card, density_switches, segmented, table_card, value_cell, variant_name
 from quant_lens_engine.figures import LAYER_MEASURES, METRICS, Metric, VariantStyle
 from quant_lens_engine.schema import Curvature, ProbeEstimate, RunRecord, RunResult, Variant, numbers
+from quant_lens_engine.schema.curvature_notes import derivative_words
 
 ROWS = (
     "lambda_max", "lambda_max_spread", "lambda_min", "trace", "effective_rank", "negative_eigenvalues",
     "positive_eigenvalues", "relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise",
 )  # fmt: skip
 """The metrics that the card shows, each a row; one that no variant has, and none is to have, is left out."""
+
+_SHARPNESS = {"relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise"}
 
 _INTERVALS = {
     "effective_rank": "effective_rank",
@@ -26,6 +29,9 @@ _INTERVALS = {
 
 _COUNTS = {"negative_eigenvalues", "positive_eigenvalues"}
 """Intervals of whole numbers."""
+
+_NAME_PX, _COLUMN_PX = 210, 165
+"""Columns have the same width from the start: nothing moves when a variant's numbers come."""
 
 _NOTHING = {
     "sharpness": "No variant has a curvature.",
@@ -75,8 +81,33 @@ def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, Vari
             *(html.Th(variant_name(styles[item.name]), className="num", scope="col") for item in result.variants),
         ])
     )  # fmt: skip
-    rows = [_metric_row(METRICS[key], result, waits) for key in _shown_rows(result, waits)]
-    rows += [
+    rows = [_metric_row(METRICS[key], result, waits) for key in _shown_rows(record, result, waits)]
+    rows += _how_rows(result, waits)
+    return table_card(
+        html.Table(
+            [head, html.Tbody(rows)],
+            className="data-table ql-numbers",
+            style={"minWidth": _NAME_PX + _COLUMN_PX * len(result.variants)},
+        ),
+        title="Curvature in numbers",
+        sentence=_sentence(result),
+    )
+
+
+def _shown_rows(record: RunRecord, result: RunResult, waits: set[str | None]) -> list[str]:
+    """Without the numbers that nobody asked for."""
+    if waits:
+        asked = record.spec.get("analyses", {}).get("curvature", {}).get("sharpness", True)
+        return [key for key in ROWS if asked or key not in _SHARPNESS]
+    return [
+        key for key in ROWS
+        if key == "lambda_max" or any(METRICS[key].read(result, item).value is not None for item in result.variants)
+    ]  # fmt: skip
+
+
+def _how_rows(result: RunResult, waits: set[str | None]) -> list[html.Tr]:
+    """What the numbers cost, and how they were come by."""
+    rows = [
         _row("Products", "Hessian-vector products over the whole sample, and what they were spent on.", "",
              [_products(item, waits) for item in result.variants]),
         _row("Started from", "The variant whose eigenvectors Lanczos started from.", "",
@@ -89,21 +120,7 @@ def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, Vari
             _row("For want of memory", "What was given up; the numbers are the same but for rounding.", "",
                  [_text(item, waits, _lowered) for item in result.variants])
         )  # fmt: skip
-    return table_card(
-        html.Table([head, html.Tbody(rows)], className="data-table ql-numbers"),
-        title="Curvature in numbers",
-        sentence=_sentence(result),
-    )
-
-
-def _shown_rows(result: RunResult, waits: set[str | None]) -> list[str]:
-    """Without the numbers that nobody asked for; while a variant is still to come, nobody knows."""
-    if waits:
-        return list(ROWS)
-    return [
-        key for key in ROWS
-        if key == "lambda_max" or any(METRICS[key].read(result, item).value is not None for item in result.variants)
-    ]  # fmt: skip
+    return rows
 
 
 def _sentence(result: RunResult) -> str:
@@ -186,10 +203,11 @@ def _start(curvature: Curvature) -> tuple[str, str]:
 
 
 def _derivative(curvature: Curvature) -> tuple[str, str]:
-    attention = f"; attention by the {curvature.attention} kernel" if curvature.attention else ""
+    attention = f", {curvature.attention} attention" if curvature.attention else ""
+    title = derivative_words(curvature) or "differentiated twice"
     if curvature.derivative == "exact":
-        return "exact", f"differentiated twice{attention}"
-    return "finite difference", f"{curvature.without_second_derivative} has no second derivative{attention}"
+        return f"exact{attention}", title
+    return f"finite difference ({curvature.without_second_derivative}){attention}", title
 
 
 def _lowered(curvature: Curvature) -> tuple[str, str]:
