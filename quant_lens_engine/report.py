@@ -184,8 +184,8 @@ def _ends(item: Activation) -> str:
 def _notes(result: RunResult) -> Iterator[str]:
     notes = [
         "± is a standard error over rows (paired for differences), over probes for Tr H, the residual ‖Hv − λv‖ for "
-        "λ, and half the interval for counts of eigenvalues. λ and Tr H are in units of the loss and belong to the Hessian of the loss at the dequantized weights; basin width to the smooth "
-        "line through them.",
+        "λ, and half the interval for counts of eigenvalues. λ and Tr H are in units of the loss and belong to its "
+        "Hessian at the dequantized weights; basin width to the smooth line through them.",
     ]
     notes += _own_kernels(result)
     notes += [
