@@ -59,14 +59,14 @@ class LambdaAxis:
     @property
     def ticks(self) -> list[float]:
         """Of a symmetrically logarithmic axis, in units of λ: zero, and round values on both sides of it."""
-        found = [0.0]
-        for sign, reach in ((1.0, self.high), (-1.0, -self.low)):
-            if reach <= self.knee:
-                continue
-            # The ends first, then inwards: where room is short it is the crowd near zero that goes without.
-            for tick in reversed(log_ticks(self.knee, reach)):
-                value = sign * tick
-                if all(abs(self.share(value) - self.share(other)) >= _CLOSEST for other in found):
+        found, longest = [0.0], max(self.high, -self.low)
+        if longest <= self.knee:
+            return found
+        # The ends first, then inwards: where room is short it is the crowd near zero that goes without.
+        for tick in reversed(log_ticks(self.knee, longest)):
+            for value in (tick, -tick):
+                apart = all(abs(self.share(value) - self.share(other)) >= _CLOSEST for other in found)
+                if self.low <= value <= self.high and apart:
                     found.append(value)
         return sorted(found)
 

@@ -172,10 +172,9 @@ def _cell(metric: Metric, result: RunResult, variant: Variant) -> str:
 def _curvature_notes(result: RunResult) -> str:
     """How each curvature was taken, where it was not as usual."""
     rows = [
-        (variant.name, note)
+        (variant.name, "; ".join(notes))
         for variant in result.variants
-        if variant.curvature is not None
-        for note in curvature_notes(variant.curvature)
+        if variant.curvature is not None and (notes := curvature_notes(variant.curvature))
     ]
     return f"<h2>How curvature was taken</h2>{_pairs(rows, wrap=True)}" if rows else ""
 
