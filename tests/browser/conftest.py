@@ -47,7 +47,8 @@ class QuantLens:
         return httpx.Client(base_url=f"{self.url}/api/v1", timeout=30)
 
     def submit(self, **changes) -> str:
-        """A small run of the example MLP; its id."""
+        """A small run of the example MLP; its id. A second one like it takes its stages from the store: it is done at
+        once."""
         spec = {
             "name": "small run", "model": {"example": "digits-mlp"}, "data": {"example": "digits", "limit": 64},
             "schemes": ["int8"], "analyses": {"preset": "quick"}, **changes,

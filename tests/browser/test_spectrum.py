@@ -52,6 +52,7 @@ def test_both_axes_are_switches_and_the_address_remembers_them(visit, run_id):
     density.get_by_text("Log λ").click()
     expect(density.locator(".xtitle")).to_contain_text("log; linear within ±")
     expect(density.locator(".card-sentence")).to_contain_text("areas compare on the linear axis only")
+    screenshot(page, "spectrum")
     density.get_by_text("Linear density").click()
     expect(density.locator(".ytitle")).not_to_contain_text("log")
     page.wait_for_url(re.compile(r"(?=.*lambda=symlog)(?=.*density=linear)"))
@@ -61,7 +62,6 @@ def test_both_axes_are_switches_and_the_address_remembers_them(visit, run_id):
     density.get_by_text("Linear λ").click()
     density.get_by_text("Log density").click()
     page.wait_for_url(lambda address: "lambda=" not in address and "density=" not in address)
-    screenshot(page, "spectrum")
 
 
 def test_keyboard_reaches_and_turns_every_control(visit, run_id):
@@ -124,7 +124,7 @@ def test_numbers_stand_in_one_table_and_nothing_nobody_asked_for(visit, server, 
     numbers = page.locator(".ql-numbers")
     expect(numbers).to_contain_text("Relative λmax")
     expect(numbers.locator("tbody tr", has_text="Negative eigenvalues").locator("td").first).to_contain_text(" to ")
-    bare = server.submit(name="no sharpness", analyses={"preset": "quick"})
+    bare = server.submit(name="no sharpness")
     server.wait_for(bare, "DONE")
     page = opened(visit, bare, color_scheme="dark")
     expect(page.locator(".ql-numbers")).to_contain_text("Effective rank")
@@ -133,7 +133,7 @@ def test_numbers_stand_in_one_table_and_nothing_nobody_asked_for(visit, server, 
 
 
 def test_densities_of_two_runs_share_their_axes(visit, server, run_id):
-    other = server.submit(name="another seed", seed=7)
+    other = server.submit(name="another model")
     server.wait_for(other, "DONE")
     page = visit(f"/compare?runs={run_id},{other}&baseline={run_id}")
     density = card(page, "Spectral density")
