@@ -207,4 +207,5 @@ def screenshot(page: Page, name: str, *, full_page: bool = True) -> None:
     if folder:
         page.wait_for_timeout(600)
         page.mouse.move(0, 0)
+        page.evaluate("window.scrollTo(0, 0)")  # else the bar at the top stands in the middle of a whole page
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=full_page)
