@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,12 @@ from quant_lens_engine.schema import (
     assemble,
     parse_run_spec,
     plan_units,
+    stage_fingerprint,
 )
 from quant_lens_engine.schema.baseline import BaselineCheck
 from quant_lens_engine.subject import Files, Subject
+
+_INSPECT = StageKey("inspect")
 
 _CLEARLY = 3.0
 """Standard errors above guessing from which an accuracy is no accident."""
@@ -133,22 +138,23 @@ class Workbench:
             notes=[*found.checkpoint.notes, *found.notes],
         )
 
-    def run(self, key: StageKey, known: Mapping[StageKey, Record]) -> Record:
+    def run(self, key: StageKey, known: Mapping[StageKey, Record], checkpoint: Path | None = None) -> Record:
         """Compute one stage.
 
         Args:
             key: which.
             known: the payloads of the stages before it; a verdict needs its variant's and the float model's.
+            checkpoint: a folder of this stage alone, from which it goes on if it was stopped.
 
         Raises:
             QuantLensError: the stage has no result; the message says why.
         """
         started = time.perf_counter()
         with computing(self.execution):
-            payload = self._compute(key, known)
+            payload = self._compute(key, known, checkpoint)
         return payload.model_copy(update={"elapsed_s": time.perf_counter() - started})
 
-    def _compute(self, key: StageKey, known: Mapping[StageKey, Record]) -> Record:
+    def _compute(self, key: StageKey, known: Mapping[StageKey, Record], checkpoint: Path | None) -> Record:
         if key.kind == "inspect":
             return self.inspect()
         if key.variant is None:
@@ -159,7 +165,7 @@ class Workbench:
         if key.kind == "evaluate":
             return self.measurement.evaluate(variant, self._reference_for(key.variant), str(key))
         if key.kind == "curvature":
-            return self.measurement.curve(variant, str(key))
+            return self.measurement.curve(variant, str(key), checkpoint)
         if key.kind == "line":
             return self.measurement.walk(variant, str(key))
         raise InternalFault(f"there is no stage {key}")
@@ -210,7 +216,7 @@ class Workbench:
 
 def analyze(
     spec: RunSpec | dict[str, Any], *, files: Files | None = None, plugins: Path | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = SILENT, checkpoints: Path | None = None,
 ) -> RunResult:  # fmt: skip
     """Every stage of a run, in one process.
 
@@ -219,6 +225,7 @@ def analyze(
         files: see :meth:`Workbench.open`; examples need none.
         plugins: the team's folder of plug-ins.
         progress: told where the work is; may raise ``Cancelled``.
+        checkpoints: a folder for what a stopped analysis has; the same one goes on from there.
 
     Returns:
         the result; a stage that failed stands in its ``failures``, and the others go on. A variant that could not be
@@ -243,7 +250,8 @@ def analyze(
             if key.variant in lost:
                 continue
             try:
-                stages[key] = bench.run(key, stages)
+                with _checkpoint(parsed, stages.get(_INSPECT), key, checkpoints) as folder:
+                    stages[key] = bench.run(key, stages, folder)
             except Cancelled:
                 raise
             except QuantLensError as error:
@@ -255,6 +263,19 @@ def analyze(
                     StageFailure(stage=key.kind, variant=key.variant, code=error.code, message=error.message)
                 )
     return assemble(parsed, stages, failures)
+
+
+@contextmanager
+def _checkpoint(
+    spec: RunSpec, inspect: Record | None, key: StageKey, checkpoints: Path | None
+) -> Iterator[Path | None]:
+    """The folder of a stage; it is of no more use once the stage has its result."""
+    if checkpoints is None or not isinstance(inspect, InspectPayload):
+        yield None
+        return
+    folder = checkpoints / stage_fingerprint(spec, inspect, key)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_baseline(

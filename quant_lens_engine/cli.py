@@ -75,6 +75,9 @@ def analyze(
     name: Annotated[str, typer.Option(help="A name for the report.")] = "",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder for what a stopped analysis has; the same command goes on from it.")
+    ] = None,
     fail_on: Annotated[FailOn | None, typer.Option(help="Exit code 1 when a verdict is as bad, or worse.")] = None,
 ) -> None:  # fmt: skip
     """Measure a model on this machine; the numbers are the server's, digit for digit."""
@@ -105,7 +108,7 @@ def analyze(
 
     spec = spec.model_copy(update={"schemes": distinct_recipes(spec.schemes, usual_options())})
     with _progress(spec) as progress:
-        result = run(spec, files=files, plugins=plugins, progress=progress)
+        result = run(spec, files=files, plugins=plugins, progress=progress, checkpoints=checkpoints)
     _tell(result, json_path, html_path, spec.name)
     lost = [item for item in result.failures if item.stage == "evaluate"]
     for item in lost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.model_call import Forward
 from quant_lens_engine.objective.sample import Sample
+from quant_lens_engine.objective.sample_weights import checked_weights
 from quant_lens_engine.objective.task_inference import count_classes, infer_task
 from quant_lens_engine.objective.tasks import TASKS
 from quant_lens_engine.progress import SILENT, Progress
@@ -72,6 +73,7 @@ class QuantDiagnostic:
             that are evaluated are looked at too, and the result says so.
         task: ``"classification"``, ``"regression"``, ``"causal-lm"``, ``"masked-lm"`` or ``"self-distillation"``; None
             for classification where the targets are whole numbers, and regression where they are not.
+        sample_weights: how much each row counts in the loss and its curvature ``(rows,)``; None: all the same.
 
     Raises:
         DeviceError: this machine does not have the device.
@@ -102,6 +104,7 @@ class QuantDiagnostic:
         forward: Forward | None = None,
         task: str | None = None,
         calibration: Iterable[Any] | None = None,
+        sample_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(
@@ -113,6 +116,8 @@ class QuantDiagnostic:
         self.seed = seed
         self._model = model
         self._sample = Sample.read(dataloader)
+        if sample_weights is not None:
+            self._sample = self._sample.weighted(checked_weights(sample_weights, self._sample.rows))
         if calibration is dataloader:  # its rows are no others
             calibration = None
         self._calibration = None if calibration is None else Sample.read(calibration)

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from quant_lens_engine.curvature import choose_plan
 from quant_lens_engine.curvature.plan import graph_bytes
+from quant_lens_engine.curvature.plan_timing import quickest_plan
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.sample import Batch
@@ -36,7 +37,7 @@ def resolve_execution(
     """The execution block of a run: ``device``, ``dtype``, ``threads``, ``micro_batch``, ``hvp_plan``.
 
     Args:
-        requested: what the spec fixes; the rest is settled here, never by a stopwatch.
+        requested: what the spec fixes; the rest is settled here, by a stopwatch only where ``measured`` asks for it.
         objective: makes the run's objective for a block, at the float point.
         batch_size: rows of one pass, the upper limit of a micro-batch.
 
@@ -59,6 +60,8 @@ def resolve_execution(
             block["threads"] = min(available_cores(), MOST_THREADS)
         if requested.hvp_plan is None:
             block["hvp_plan"] = choose_plan(objective(block))
+        elif requested.hvp_plan == "measured":
+            block["hvp_plan"] = quickest_plan(objective(block))
     return block
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -82,8 +83,11 @@ class VariantMeasurement:
             elapsed_s=measured.elapsed_s,
         )
 
-    def curve(self, variant: QuantizedVariant, stage: str) -> CurvaturePayload:
-        """The spectrum at the dequantized weights; its layers are all that a scheme could round, rounded or not."""
+    def curve(self, variant: QuantizedVariant, stage: str, checkpoint: Path | None = None) -> CurvaturePayload:
+        """The spectrum at the dequantized weights; its layers are all that a scheme could round, rounded or not.
+
+        ``checkpoint``: a folder of this stage, which a stopped one goes on from.
+        """
         if variant.unmapped is not None:
             return CurvaturePayload(curvature=Curvature(reason=variant.unmapped))
         is_float = variant.name == FLOAT_VARIANT
@@ -100,6 +104,7 @@ class VariantMeasurement:
             start=None if is_float or not start_pays(options, self.objective, live) else self._taught(stage),
             progress=self.progress,
             stage=stage,
+            checkpoint=checkpoint,
         )
         measured = measurement.measure("float" if is_float else "dequantized")
         if is_float and not self._starts:

@@ -5,7 +5,7 @@ request ``op``      fields                                                     a
 ==================  =========================================================  ==================================
 ``capabilities``    plugins                                                    ``capabilities``
 ``open``            spec, files, plugins, execution                            (the next ``unit`` says how it went)
-``unit``            stages, known                                              ``progress``, ``result`` or
+``unit``            stages, known, checkpoints                                 ``progress``, ``result`` or
                                                                                ``failed`` a stage, ``unit_done``
 ``inspect_file``    path, filename, plugins                                    ``answer`` or ``failed``
 ``check``           spec, files, plugins                                       ``answer`` or ``failed``
@@ -103,7 +103,7 @@ class Session:
         }
         for key in map(StageKey.parse, request["stages"]):
             try:
-                payload = self._compute(key, known)
+                payload = self._compute(key, known, request["checkpoints"].get(str(key)))
             except Exception as error:
                 self._answers.say("failed", stage=str(key), error=_typed(error).as_dict())
             else:
@@ -111,12 +111,12 @@ class Session:
                 self._answers.say("result", stage=str(key), payload=payload.model_dump(mode="json"))
         self._answers.say("unit_done")
 
-    def _compute(self, key: StageKey, known: Mapping[StageKey, Record]) -> Record:
+    def _compute(self, key: StageKey, known: Mapping[StageKey, Record], checkpoint: str | None) -> Record:
         if self._cause is not None:
             raise self._cause
         self._answers.report(str(key), 0, 1)
         started = time.monotonic()
-        payload: Record = self._workbench.run(key, known)
+        payload: Record = self._workbench.run(key, known, None if checkpoint is None else Path(checkpoint))
         return payload.model_copy(update={"elapsed_s": time.monotonic() - started})
 
     def _on_inspect_file(self, request: Mapping[str, Any]) -> None:

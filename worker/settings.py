@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         """Where engine processes have their temporary folders."""
         return self.data_dir / "jobs"
 
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where stages that were stopped have what they go on from."""
+        return self.data_dir / "checkpoints"
+
     def environment(self) -> dict[str, str]:
         """These settings as the variables that give them again: how a process passes them to one that it starts.
 

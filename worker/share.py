@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from quant_lens_engine.errors import InternalFault, QuantLensError
-from quant_lens_engine.schema import PAYLOADS, ErrorBody, InspectPayload, RunSpec, StageKey, StageProgress
+from quant_lens_engine.schema import (
+    PAYLOADS,
+    ErrorBody,
+    InspectPayload,
+    RunSpec,
+    StageKey,
+    StageProgress,
+    stage_fingerprint,
+)
 from worker.engine import Engine, EngineDied
 from worker.queue import announce_run
 from worker.schedule import Claim, can_take
@@ -107,8 +115,11 @@ class RunShare:
                 self._schedule.fail(claim, key, error_body(error))
             return
         known = {str(key): payload.model_dump(mode="json") for key, payload in self._schedule.needed(claim).items()}
-        engine.send({"op": "unit", "stages": [str(key) for key in pending], "known": known})
-        commits = _Commits(self._station, claim, pending)
+        fingerprints = self._fingerprints(claim, pending)
+        folders = {str(key): str(self._station.checkpoints.folder(name)) for key, name in fingerprints.items()}
+        stages = [str(key) for key in pending]
+        engine.send({"op": "unit", "stages": stages, "known": known, "checkpoints": folders})
+        commits = _Commits(self._station, claim, pending, fingerprints)
         for message in answers(engine, until=until, is_stopped=lambda: self._is_stopped(claim)):
             commits.take(message)
             if message is not None and message["type"] == "unit_done":
@@ -133,6 +144,12 @@ class RunShare:
             self._engine.send(request)
         return self._engine
 
+    def _fingerprints(self, claim: Claim, pending: Sequence[StageKey]) -> dict[StageKey, str]:
+        inspect = self._schedule.known(claim).get(_INSPECT)
+        if not isinstance(inspect, InspectPayload):
+            return {}
+        return {key: stage_fingerprint(claim.spec, inspect, key) for key in pending}
+
     def _end_engine(self) -> None:
         if self._engine is not None:
             self._engine.end()
@@ -156,8 +173,12 @@ class RunShare:
 class _Commits:
     """The stages of a unit, ended one after the other as the engine answers."""
 
-    def __init__(self, station: Station, claim: Claim, pending: Sequence[StageKey]) -> None:
+    def __init__(
+        self, station: Station, claim: Claim, pending: Sequence[StageKey], fingerprints: Mapping[StageKey, str]
+    ) -> None:
         self._schedule = station.schedule
+        self._checkpoints = station.checkpoints
+        self._fingerprints = fingerprints
         self._worker = station.id
         self._claim = claim
         self._left = list(pending)
@@ -195,6 +216,8 @@ class _Commits:
                 self._schedule.fail(self._claim, key, error_body(fault), elapsed_s)
             else:
                 self._schedule.commit(self._claim, key, payload, elapsed_s)
+        if key in self._fingerprints:
+            self._checkpoints.forget(self._fingerprints[key])
         self._left.remove(key)
         self._began = time.monotonic()
 

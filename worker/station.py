@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import Capabilities, WorkerFacts
 from worker import sandbox
+from worker.checkpoints import Checkpoints
 from worker.engine import Engine
 from worker.reaper import Reaper
 from worker.schedule import Claim, Schedule
@@ -52,6 +53,7 @@ class Station:
             sandbox=list(sandbox.WALLS),
         )
         self._jobs_dir = settings.jobs_dir.absolute() / self.id
+        self.checkpoints = Checkpoints(settings.checkpoints_dir.absolute())
         self._reaper = Reaper(self.store, self.id)
         self._held: Claim | tuple[str, str] | None = None
         self._deaf_since: float | None = None
@@ -61,6 +63,7 @@ class Station:
     def open(self) -> None:
         """Begin to beat, and find out (beside the first messages) what the engine can do."""
         self._remove_leftovers()
+        self.checkpoints.sweep()
         with contextlib.suppress(StoreUnavailable):
             self.facts.started_at = iso(server_time(self.store.client)) or ""
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator, step_together
 from quant_lens_engine.curvature.lanczos import orthonormal
 from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.curvature.traces import student_factor
@@ -159,12 +159,11 @@ def lanczos_density(
     found = [first_quadrature(first, settled)]
     products = first.products
     deflated = orthonormal(first.vectors(first.ritz(), settled)) if settled else None
-    for run in range(1, runs + 1):
-        krylov = Krylov(operator, seed, run=run, deflated=deflated)
-        while krylov.products < steps and not krylov.full:
-            krylov.step()
-        products += krylov.products
-        found.append(quadrature(krylov, known))
+    others = [Krylov(operator, seed, run=run, deflated=deflated) for run in range(1, runs + 1)]
+    while growing := [krylov for krylov in others if krylov.products < steps and not krylov.full]:
+        step_together(growing)
+    products += sum(krylov.products for krylov in others)
+    found += [quadrature(krylov, known) for krylov in others]
     return density_of(found, products, confidence)
 
 
@@ -205,8 +204,9 @@ def _grid(nodes: Array, width: float) -> Array:
     breaks = np.flatnonzero(np.diff(ordered) > 2 * REACH * width)
     starts = ordered[np.concatenate([[0], breaks + 1])] - REACH * width
     ends = ordered[np.concatenate([breaks, [len(ordered) - 1]])] + REACH * width
+    # around a single node the number is a whole one: rounding must not decide how many points there are
     pieces = [
-        np.linspace(start, end, max(3, math.ceil((end - start) / (width / 2)) + 1))
+        np.linspace(start, end, max(3, math.ceil(round((end - start) / (width / 2), 6)) + 1))
         for start, end in zip(starts, ends, strict=True)
     ]
     return np.concatenate(pieces)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.gradient import gradient_of, moved
-from quant_lens_engine.errors import NumericalError
+from quant_lens_engine.errors import NumericalError, is_out_of_memory
 from quant_lens_engine.objective import Objective
 
 
@@ -27,6 +27,7 @@ class FiniteDifferenceOperator:
         dimension: length of the vectors.
         products: whole-sample products so far.
         weight: the criterion's denominator over the sample, known after the first product.
+        lowered: what was given up for want of memory, in words.
 
     Raises:
         NumericalError: ``rounded_activations``.
@@ -78,4 +79,12 @@ class FiniteDifferenceOperator:
         """Nothing is kept."""
 
     def _gradient(self, step: Tensor) -> tuple[Tensor, float]:
-        return gradient_of(self.objective.at(moved(self.objective, step)), self._check_cancelled)
+        while True:
+            try:
+                return gradient_of(self.objective.at(moved(self.objective, step)), self._check_cancelled)
+            except (RuntimeError, MemoryError) as error:
+                rows = max(batch.rows for batch in self.objective.sample.batches)
+                if not is_out_of_memory(error) or rows == 1:
+                    raise
+                self.objective = self.objective.regrouped((rows + 1) // 2)
+                self.lowered.append(f"micro-batches of {(rows + 1) // 2} rows")

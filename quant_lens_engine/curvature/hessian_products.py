@@ -21,8 +21,14 @@ class HessianProducts(Protocol):
     dimension: int
     device: torch.device
     products: int
-    weight: float
-    lowered: list[str]
+
+    @property
+    def weight(self) -> float:
+        """The criterion's denominator over the sample, known after the first product."""
+
+    @property
+    def lowered(self) -> list[str]:
+        """What was given up for want of memory, in words."""
 
     @property
     def attention(self) -> str | None:
@@ -39,11 +45,11 @@ class HessianWay:
     """Exact products, or differences of gradients where an operator of the network has no second derivative.
 
     Args:
-        plan: of exact products.
+        plan: of the products; ``finite-difference`` takes differences from the beginning.
         check_cancelled: called before each micro-batch.
 
     Attributes:
-        derivative: ``exact`` until :meth:`fall_back`.
+        derivative: ``exact`` until :meth:`fall_back`, unless differences are asked for.
         without: the operator that has no second derivative.
     """
 
@@ -52,7 +58,9 @@ class HessianWay:
         plan: HvpPlan | None,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
-        self.derivative: Literal["exact", "finite-difference"] = "exact"
+        self.derivative: Literal["exact", "finite-difference"] = (
+            "finite-difference" if plan == "finite-difference" else "exact"
+        )
         self.without: str | None = None
         self.plan = plan
         self._check_cancelled = check_cancelled

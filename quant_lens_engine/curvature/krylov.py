@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,21 @@ class SymmetricOperator(Protocol):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """A · ``vector``, both ``(dimension,)``."""
+
+
+@runtime_checkable
+class BlockOperator(Protocol):
+    """An operator that has a way of its own to take several products at once."""
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """A times each of ``vectors``, both ``(k, dimension)``."""
+
+
+def products_with(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
+    """A times each of ``vectors``, both ``(k, dimension)``."""
+    if isinstance(operator, BlockOperator):
+        return operator.matmat(vectors)
+    return torch.stack([operator.matvec(vector) for vector in vectors])
 
 
 class Process(Protocol):
@@ -209,10 +224,17 @@ class Krylov:
 
     def step(self) -> None:
         """One more product."""
+        self.take(self.operator.matvec(self.next_vector()))
+
+    def next_vector(self) -> Tensor:
+        """What the next product is taken with, ``(dimension,)``."""
         if self.size == self.limit:
             self._restart()
+        return self._rows[self.size]
+
+    def take(self, product: Tensor) -> None:
+        """Go on with the product with :meth:`next_vector`."""
         index = self.size
-        product = self.operator.matvec(self._rows[index])
         overlaps = self._rows[: index + 1] @ product
         self._grow(index + 1)
         self._projected[index, index] = float(overlaps[index])
@@ -310,3 +332,11 @@ class Krylov:
             grown = np.zeros((2 * size + 14, 2 * size + 14))
             grown[:have, :have] = self._projected
             self._projected = grown
+
+
+def step_together(processes: Sequence[Krylov]) -> None:
+    """One more product of each, taken together; they share an operator."""
+    if processes:
+        vectors = torch.stack([process.next_vector() for process in processes])
+        for process, product in zip(processes, products_with(processes[0].operator, vectors), strict=True):
+            process.take(product)

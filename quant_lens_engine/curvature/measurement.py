@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from quant_lens_engine.curvature.krylov import Krylov, Process
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.layers import layer_spectrum, slices_of
 from quant_lens_engine.curvature.plan import HvpPlan
+from quant_lens_engine.curvature.product_log import LoggedProducts
 from quant_lens_engine.curvature.sample_spread import spread_over_shards
 from quant_lens_engine.curvature.shared_products import density_runs, sampled_traces
 from quant_lens_engine.curvature.sharpness import (
@@ -48,6 +50,7 @@ def measure_curvature(
     start: Start | None = None,
     progress: Progress = SILENT,
     stage: str = "",
+    checkpoint: Path | None = None,
 ) -> Curvature:
     """The spectrum of ∇²L, over the whole sample: its ends, trace, density, layers and invariant sharpness.
 
@@ -61,6 +64,8 @@ def measure_curvature(
         start: what the float model's curvature has taught; see :func:`start_pays`.
         progress: told after each product.
         stage: the stage's key.
+        checkpoint: a folder for this measurement alone: its products are kept there, and one that was stopped goes on
+            from them; see :mod:`~quant_lens_engine.curvature.product_log`. None: it begins anew.
 
     Returns:
         the record; where an operator has no second derivative, products are differences of gradients, and the record
@@ -76,7 +81,7 @@ def measure_curvature(
         5.0
     """
     measurement = CurvatureMeasurement(
-        objective, options or CurvatureOptions(), seed, hvp_plan, layers or {}, start, progress, stage
+        objective, options or CurvatureOptions(), seed, hvp_plan, layers or {}, start, progress, stage, checkpoint
     )
     return measurement.measure(weights)
 
@@ -97,6 +102,7 @@ class CurvatureMeasurement:
     start: Start | None = None
     progress: Progress = SILENT
     stage: str = ""
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         self._first: Process | None = None
@@ -132,7 +138,10 @@ class CurvatureMeasurement:
         return Start.of(name, first) if isinstance(first, Krylov) and not first.restarts else None
 
     def _hessian(self) -> HessianProducts:
-        self._operator = self._way.operator(self.objective)
+        operator = self._way.operator(self.objective)
+        if self.checkpoint is not None:
+            operator = LoggedProducts(operator, self.checkpoint / self._way.derivative)
+        self._operator = operator
         return self._operator
 
     def _measured_somehow(self) -> Curvature:

@@ -1,4 +1,19 @@
-"""Whether the graphs of all micro-batches are kept between products, by what they weigh."""
+"""How Hessian products are taken.
+
+====================  =================================================================================================
+reuse                 reverse over reverse; the gradient's graph of each micro-batch is kept between products
+fresh                 reverse over reverse; the graph is built for each product, or once for several taken together
+forward-over-reverse  a directional derivative of the gradient, several directions in one vectorised pass
+finite-difference     the difference of two gradients: inexact, and nothing is kept
+====================  =================================================================================================
+
+The first two give the same digits, the third the same but for rounding. The rule was calibrated by measurement, in
+gradients a product, one CPU thread (``benchmarks/results/curvature.md``): ``reuse`` is the cheapest wherever its graphs
+fit; ``fresh`` comes next, because several products taken together share their graph, and then cost what ``reuse``
+does; ``forward-over-reverse`` came near to it for multilayer perceptrons and transformers with eight directions and was
+far behind for convolutions, so it is taken where it is asked for (through rounded activations it is ``fresh``). So is
+``finite-difference``, and where an operator has no second derivative.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +28,10 @@ from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.model_call import plain_paths
 from quant_lens_engine.objective.sample import Batch, tensors
 
-HvpPlan = Literal["reuse", "fresh"]
+HvpPlan = Literal["reuse", "fresh", "forward-over-reverse", "finite-difference"]
+
+FORWARD_WIDTH = 8
+"""Directions that share a pass of ``forward-over-reverse``."""
 
 REUSE_BYTES = 2**30
 """The gradient's graphs of all micro-batches are kept up to this size: a rule by shape, so that a run's plan, and with

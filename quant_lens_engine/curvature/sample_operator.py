@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
+from quant_lens_engine.curvature.plan import FORWARD_WIDTH, HvpPlan, choose_plan
 from quant_lens_engine.curvature.second_derivatives import AttentionWatch, twice_differentiable
-from quant_lens_engine.errors import NumericalError, is_out_of_memory
+from quant_lens_engine.errors import InputError, NumericalError, is_out_of_memory
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point, no_weight
 from quant_lens_engine.objective.sample import Batch
@@ -30,9 +30,7 @@ class SampleOperator(ABC, Generic[Graph]):
 
     Args:
         objective: at the point of interest.
-        plan: ``reuse`` keeps the graph of each micro-batch between products, ``fresh`` builds it for each product;
-            None: ``reuse`` where all graphs fit :data:`~quant_lens_engine.curvature.plan.REUSE_BYTES`. Both give the
-            same digits.
+        plan: see :mod:`~quant_lens_engine.curvature.plan`; None: by shape, :func:`choose_plan`.
         check_cancelled: called before each micro-batch.
 
     Attributes:
@@ -40,8 +38,14 @@ class SampleOperator(ABC, Generic[Graph]):
         products: whole-sample products so far.
         weight: the criterion's denominator over the sample, known after the first product.
         attention: ``"math"`` if the model called attention, else None; known after the first product.
+        width: directions that ``forward-over-reverse`` takes at a time.
         lowered: what was given up for want of memory, in words.
+
+    Raises:
+        InputError: ``no_such_plan``: this operator has no such plan.
     """
+
+    plans: ClassVar[tuple[HvpPlan, ...]] = ("reuse", "fresh")
 
     def __init__(
         self,
@@ -52,6 +56,15 @@ class SampleOperator(ABC, Generic[Graph]):
     ) -> None:
         self.objective = objective
         self.plan: HvpPlan = plan or choose_plan(objective)
+        if self.plan not in self.plans:
+            raise InputError(
+                f"{type(self).__name__} has no plan {self.plan!r}",
+                hint=f"plans are {', '.join(self.plans)}",
+                code="no_such_plan",
+            )
+        if self.plan == "forward-over-reverse" and objective.computation is not None:
+            self.plan = "fresh"  # what is rounded is found by where weights lie in memory, which transforms hide
+        self.width = FORWARD_WIDTH
         self.dimension = objective.dimension
         self.device = objective.device
         self.products = 0
@@ -68,8 +81,11 @@ class SampleOperator(ABC, Generic[Graph]):
         """What the products with one micro-batch are taken from, and the micro-batch's denominator."""
 
     @abstractmethod
-    def _product(self, graph: Graph, directions: list[Tensor]) -> Sequence[Tensor | None]:
-        """A micro-batch's part of the product, a tensor a parameter; None where it is zero."""
+    def _product(self, graph: Graph, directions: list[Tensor], keep: bool) -> Sequence[Tensor | None]:
+        """A micro-batch's part of the product, a tensor a parameter; None where it is zero.
+
+        ``keep`` the graph: another product is taken from it.
+        """
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The operator times ``vector``, both ``(dimension,)`` in float64.
@@ -78,21 +94,28 @@ class SampleOperator(ABC, Generic[Graph]):
             NumericalError: ``not_twice_differentiable``, naming the operator; or ``non_finite_curvature``.
             DataError: ``nothing_counts``: the sample's weight is zero.
         """
+        return self.matmat(vector[None])[0]
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """The operator times each of ``vectors``, both ``(k, dimension)`` in float64: :meth:`matvec`'s digits.
+
+        Where graphs are not kept, each is built once for all of the vectors.
+        """
         while True:
             try:
-                return self._whole_product(vector)
+                return self._whole_products(vectors)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self._lower():
                     raise
 
-    def _whole_product(self, vector: Tensor) -> Tensor:
+    def _whole_products(self, vectors: Tensor) -> Tensor:
         with twice_differentiable(self.objective.model):
-            directions = self._split(vector)
-            total = torch.zeros(self.dimension, dtype=torch.float64, device=self.device)
+            directions = [self._split(vector) for vector in vectors]
+            total = torch.zeros((len(vectors), self.dimension), dtype=torch.float64, device=self.device)
             for graph in self._each_graph():
                 self._check_cancelled()
-                self._add(total, self._product(graph, directions))
-        self.products += 1
+                self._add_products(total, graph, directions)
+        self.products += len(vectors)
         if not self.weight:
             raise no_weight()
         if not bool(torch.isfinite(total).all()):
@@ -109,6 +132,9 @@ class SampleOperator(ABC, Generic[Graph]):
         if self._keeps_graphs:
             self.plan = "fresh"
             self.lowered.append("graphs are not kept")
+        elif self.plan == "forward-over-reverse" and self.width > 1:
+            self.width //= 2
+            self.lowered.append(f"{self.width} directions at a time")
         elif rows > 1:
             self.objective = self.objective.regrouped((rows + 1) // 2)
             self.lowered.append(f"micro-batches of {(rows + 1) // 2} rows")
@@ -145,6 +171,12 @@ class SampleOperator(ABC, Generic[Graph]):
             self.weight = weight
             yield graph
         self._graphs = kept
+
+    def _add_products(self, totals: Tensor, graph: Graph, directions: list[list[Tensor]]) -> None:
+        """Add a micro-batch's part of each product to its row of ``totals``."""
+        for index, (total, direction) in enumerate(zip(totals, directions, strict=True)):
+            keep = self._keeps_graphs or index + 1 < len(directions)
+            self._add(total, self._product(graph, direction, keep))
 
     def _add(self, total: Tensor, parts: Sequence[Tensor | None]) -> None:
         start = 0

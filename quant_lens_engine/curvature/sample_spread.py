@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.hessian_products import HessianProducts
+from quant_lens_engine.curvature.krylov import products_with
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
@@ -46,13 +47,13 @@ def spread_over_shards(
     total, weight = torch.zeros_like(vectors), 0.0
     for shard in rows.tensor_split(min(SHARDS, objective.samples)):
         operator = products(objective.select(shard.sort().values))
-        for index, vector in enumerate(vectors):
-            try:
-                product = operator.matvec(vector)
-            except DataError:  # no row of this shard counts: it has no part in the whole
-                break
-            quotients[index].append(float(torch.dot(vector, product)))
-            total[index] += product * operator.weight
+        try:
+            images = products_with(operator, vectors)
+        except DataError:  # no row of this shard counts: it has no part in the whole
+            continue
+        for found, quotient in zip(quotients, (vectors * images).sum(1).tolist(), strict=True):
+            found.append(quotient)
+        total += images * operator.weight
         weight += operator.weight
     images = total / weight
     values = (images * vectors).sum(1, keepdim=True)

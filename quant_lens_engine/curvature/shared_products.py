@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.density import Quadrature, first_quadrature, quadrature
-from quant_lens_engine.curvature.krylov import Krylov, Ritz, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Krylov, Ritz, SymmetricOperator, products_with, step_together
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
 from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces
@@ -21,6 +21,9 @@ from quant_lens_engine.objective.randomness import rademacher
 
 KNOWN = 1e-3
 """Relative error below which a Ritz value counts as an eigenvalue that the density's runs need not look for."""
+
+_TOGETHER = 8
+"""Products that are taken at once where it is known that they are needed."""
 
 
 def known_indices(spectrum: Spectrum, ritz: Ritz) -> list[int]:
@@ -55,18 +58,13 @@ def density_runs(
     found = [first_quadrature(first, known)] if isinstance(first, Krylov) and not first.restarts else []
     values = ritz.values[known]
     deflated = orthonormal(first.vectors(ritz, known)) if known else None
-    for run in range(1, runs + 1):
-        if run <= len(spectrum.searches):
-            process = spectrum.searches[run - 1]
-        else:
-            process = Krylov(operator, seed, run=run, deflated=deflated, known=values)
-            spectrum.searches.append(process)
-        while process.products < steps and not process.full:
-            process.step()
-            on_product()
-        if not process.restarts:
-            found.append(quadrature(process, process.known))
-    return found
+    for run in range(len(spectrum.searches) + 1, runs + 1):
+        spectrum.searches.append(Krylov(operator, seed, run=run, deflated=deflated, known=values))
+    chosen = spectrum.searches[:runs]
+    while growing := [process for process in chosen if process.products < steps and not process.full]:
+        step_together(growing)
+        on_product()
+    return found + [quadrature(process, process.known) for process in chosen if not process.restarts]
 
 
 def sampled_traces(
@@ -91,13 +89,16 @@ def sampled_traces(
     for process in spectrum.searches:
         if not process.restarts and process.products:
             traces.add(*process.first_product())
-    enough = min(FEWEST_PROBES, probes)
-    for index in range(probes):
-        mean = traces.whole
-        if len(mean.samples) >= enough and mean.standard_error <= relative_error * abs(mean.value):
+    enough, index, mean = min(FEWEST_PROBES, probes), 0, traces.whole
+    while index < probes:
+        missing = enough - len(mean.samples)
+        if missing <= 0 and mean.standard_error <= relative_error * abs(mean.value):
             break
-        probe = rademacher(operator.dimension, seed, "probe", index).to(operator.device)
-        traces.add(probe, operator.matvec(probe))
+        together = range(index, min(probes, index + max(1, min(missing, _TOGETHER))))
+        drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
+        for probe, product in zip(drawn, products_with(operator, drawn), strict=True):
+            traces.add(probe, product)
+        index += len(drawn)
         on_product()
     return traces
 
@@ -105,11 +106,10 @@ def sampled_traces(
 def _diagonal(operator: SymmetricOperator, on_product: Callable[[], None]) -> tuple[Tensor, float]:
     """The diagonal, and the sum of the squares of all entries."""
     diagonal, squares = torch.zeros(operator.dimension, dtype=torch.float64, device=operator.device), 0.0
-    for index in range(operator.dimension):
-        unit = torch.zeros_like(diagonal)
-        unit[index] = 1.0
-        column = operator.matvec(unit)
-        diagonal[index] = column[index]
-        squares += float(column.square().sum())
+    unit = torch.eye(operator.dimension, dtype=torch.float64, device=operator.device)
+    for start in range(0, operator.dimension, _TOGETHER):
+        columns = products_with(operator, unit[start : start + _TOGETHER])
+        diagonal[start : start + _TOGETHER] = columns[:, start : start + _TOGETHER].diagonal()
+        squares += float(columns.square().sum())
         on_product()
     return diagonal, squares

@@ -6,6 +6,7 @@ import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,12 @@ from quant_lens_engine.objective.model_call import (
 )
 from quant_lens_engine.objective.row_terms import RowTerms, right_answers
 from quant_lens_engine.objective.sample import Batch, Sample, tensors
+from quant_lens_engine.objective.sample_weights import (
+    checked_weights,
+    weighted_information,
+    weighted_likelihood,
+    weighted_terms,
+)
 from quant_lens_engine.objective.tasks import TASKS, Categories
 
 Point = Mapping[str, Tensor]
@@ -52,6 +59,8 @@ class Objective:
         device: where to compute, such as ``"cpu"`` or ``"cuda"``.
         dtype: of parameters and floating data; None keeps the model's own.
         micro_batch: rows at a time; None keeps the loader's batches.
+        sample_weights: how much each row counts in the loss and its derivatives ``(rows,)``; None: all the same.
+            Accuracy stays a share of rows.
 
     Attributes:
         point: every parameter, detached; tied ones once.
@@ -82,6 +91,7 @@ class Objective:
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype | None = None,
         micro_batch: int | None = None,
+        sample_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
         self.device = available_device(device)
         self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -91,6 +101,8 @@ class Objective:
         self.criterion = as_criterion(self.task.criterion() if criterion is None else criterion)
         self.criterion.to(self.device, self.dtype)
         sample = batches if isinstance(batches, Sample) else Sample.read(batches)
+        if sample_weights is not None:
+            sample = sample.weighted(checked_weights(sample_weights, sample.rows))
         self.sample = sample.regroup(micro_batch)
         self._whole = self.sample.rows  # a loss that is a sum is scaled to all rows, on a part of them too
         parameters = dict(self.call.model.named_parameters())
@@ -176,24 +188,27 @@ class Objective:
 
     def select(self, rows: Tensor) -> Objective:
         """The same function on some rows, by index ``(n,)``."""
-        part = copy.copy(self)
-        part.sample, part._resident = self.sample.select(rows), None
-        return part
+        return self._on(self.sample.select(rows))
 
     def regrouped(self, micro_batch: int) -> Objective:
         """The same function, computed so many rows at a time."""
-        part = copy.copy(self)
-        part.sample, part._resident = self.sample.regroup(micro_batch), None
-        return part
+        return self._on(self.sample.regroup(micro_batch))
 
     def over(self, batches: Iterable[Any] | Sample, micro_batch: int | None = None) -> Objective:
         """The same model and loss on other rows: calibration rows, say."""
-        other = copy.copy(self)
         sample = batches if isinstance(batches, Sample) else Sample.read(batches)
-        other.sample, other._resident = sample.regroup(micro_batch), None
+        other = self._on(sample.regroup(micro_batch))
         other._whole = other.sample.rows
         if self.task.target is not None:
             other._distil(self.task.target)
+        return other
+
+    def _on(self, sample: Sample) -> Objective:
+        """The same function on another sample, or on this one in other micro-batches."""
+        other = copy.copy(self)
+        other.sample, other._resident = sample, None
+        if self.computation is not None:
+            other.computation = self.computation.for_other_rows()
         return other
 
     def batches(self) -> Iterator[Batch]:
@@ -231,7 +246,10 @@ class Objective:
     def terms_of(self, output: Any, batch: Batch) -> Terms:
         """The terms of an output that the model gave, or could have given, for one micro-batch."""
         output, target = self._aligned(output, batch)
-        terms = self.criterion.terms(output, target, batch.rows)
+        if batch.weights is None:
+            terms = self.criterion.terms(output, target, batch.rows)
+        else:
+            terms = weighted_terms(self.criterion.row_terms(output, target, batch.rows), batch.weights)
         if self.criterion.normalised:
             return terms
         return Terms(terms.losses, torch.full_like(terms.weights, 1 / self._whole))
@@ -248,8 +266,10 @@ class Objective:
         """
         output, target = self._aligned(output, batch)
         if draws is None:
-            return self.criterion.likelihood(output, target, batch.rows)
-        return self.criterion.drawn(output, target, batch.rows, draws)
+            found = self.criterion.likelihood(output, target, batch.rows)
+        else:
+            found = self.criterion.drawn(output, target, batch.rows, draws)
+        return found if found is None or batch.weights is None else weighted_likelihood(found, batch.weights)
 
     def information(self, batch: Batch, point: Point) -> tuple[Tensor, Callable[[Tensor], Tensor], float] | None:
         """The output of one micro-batch as the criterion sees it, its Fisher information, and its denominator.
@@ -260,7 +280,11 @@ class Objective:
         raw = self.output(batch, point)
         output, target = self._aligned(raw, batch)
         found = self.criterion.information(output.detach(), target) if isinstance(output, Tensor) else None
-        return None if found is None else (output, found, float(self.terms_of(raw.detach(), batch).weights.sum()))
+        if found is None:
+            return None
+        if batch.weights is not None:
+            found = weighted_information(found, batch.weights)
+        return output, found, float(self.terms_of(raw.detach(), batch).weights.sum())
 
     def loss(self, point: Point | None = None) -> float:
         """The loss of the whole sample, at ``point`` or at the objective's own."""
@@ -291,8 +315,11 @@ class Objective:
                 check_cancelled()
                 raw = self.output(batch, point) if run is None else self._run_own(run, batch)
                 output, target = self._aligned(raw, batch)
-                terms = self.criterion.row_terms(output, target, batch.rows) if rowwise else None
-                if terms is None:
+                row_by_row = rowwise or batch.weights is not None
+                terms = self.criterion.row_terms(output, target, batch.rows) if row_by_row else None
+                if batch.weights is not None:
+                    terms = weighted_terms(terms, batch.weights)
+                elif terms is None:
                     terms = self.criterion.terms(output, target, batch.rows)
                 complete &= terms.losses.shape[0] == batch.rows
                 scores = self._categories(output, target)
@@ -322,7 +349,7 @@ class Objective:
         """Until a pass has succeeded, an error of the model's forward means that data and model do not fit."""
         try:
             yield
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, NotImplementedError):  # of an operator, whatever the data
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if self._checked:
@@ -382,7 +409,7 @@ class Objective:
         with torch.no_grad(), plain_paths():
             answers = [target_of(self.output(batch)).cpu() for batch in self.batches()]
         pairs = zip(self.sample.batches, answers, strict=True)
-        self.sample = Sample([Batch(batch.content, answer, batch.rows) for batch, answer in pairs])
+        self.sample = Sample([replace(batch, target=answer) for batch, answer in pairs])
         self._resident = None
 
 

@@ -33,6 +33,9 @@ class Computation(Protocol):
     def around(self, batch: int) -> AbstractContextManager[None]:
         """Entered for the pass itself."""
 
+    def for_other_rows(self) -> Computation:
+        """The same computation where micro-batch numbers stand for other rows: nothing of these ones is kept."""
+
 
 class ModelCall(nn.Module):
     """From a batch to its output, by the model's own ``forward`` or by the caller's.

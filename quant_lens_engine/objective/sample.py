@@ -25,12 +25,14 @@ class Batch:
         target: what the criterion compares the output with; None for a loss that needs none.
         rows: how many.
         index: its place in the sample.
+        weights: how much each row counts ``(rows,)``; None: all the same.
     """
 
     content: Any
     target: Any
     rows: int
     index: int = 0
+    weights: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
         """The batch on ``device``, its floating tensors in ``dtype`` (None: as they are)."""
@@ -38,7 +40,8 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        return Batch(map_tensors(self.content, move), map_tensors(self.target, move), self.rows, self.index)
+        content, target = map_tensors(self.content, move), map_tensors(self.target, move)
+        return replace(self, content=content, target=target)
 
     def select(self, rows: Tensor | slice) -> Batch:
         """Some of the rows; what has no row axis is kept whole."""
@@ -47,7 +50,8 @@ class Batch:
             return tensor[rows] if tensor.ndim and tensor.shape[0] == self.rows else tensor
 
         count = len(range(self.rows)[rows]) if isinstance(rows, slice) else int(rows.numel())
-        return Batch(map_tensors(self.content, take), map_tensors(self.target, take), count)
+        weights = None if self.weights is None else self.weights[rows]
+        return Batch(map_tensors(self.content, take), map_tensors(self.target, take), count, weights=weights)
 
 
 class Sample:
@@ -92,6 +96,11 @@ class Sample:
         if not batches:
             raise DataError("the data has no rows", hint="give at least one batch", code="empty_data")
         return cls(batches)
+
+    def weighted(self, weights: Tensor) -> Sample:
+        """The same rows with weights ``(rows,)``."""
+        parts = torch.split(weights, [batch.rows for batch in self.batches])
+        return Sample([replace(batch, weights=part) for batch, part in zip(self.batches, parts, strict=True)])
 
     def regroup(self, micro_batch: int | None) -> Sample:
         """The same rows in batches of at most ``micro_batch``; None leaves them as the loader gave them."""
@@ -140,7 +149,9 @@ class Sample:
         joined = iter([torch.cat(column) for column in zip(*parts, strict=True)])
         first = self.batches[0]
         content = map_tensors(first.content, lambda _: next(joined))
-        return Sample([Batch(content, map_tensors(first.target, lambda _: next(joined)), self.rows)])
+        target = map_tensors(first.target, lambda _: next(joined))
+        weights = [batch.weights for batch in self.batches if batch.weights is not None]
+        return Sample([Batch(content, target, self.rows, weights=torch.cat(weights) if weights else None)])
 
 
 def map_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -65,6 +65,10 @@ class InstrumentedForward:
     def prepare(self, batch: int, at: Callable[[Point], Any]) -> None:
         """Nothing: each pass stands by itself."""
 
+    def for_other_rows(self) -> InstrumentedForward:
+        """Itself: nothing of a micro-batch is kept."""
+        return self
+
     @contextmanager
     def around(self, batch: int) -> Iterator[None]:  # noqa: ARG002
         """Watch for functions that are given a weight, and for calls of attention."""

@@ -76,6 +76,10 @@ class QuantizedForward:
         """Watch for calls of attention, where the scheme rounds what it multiplies."""
         return self._inner.around(batch)
 
+    def for_other_rows(self) -> QuantizedForward:
+        """Itself: nothing of a micro-batch is kept."""
+        return self
+
     def calibrate(self, objective: Objective, progress: Progress = SILENT) -> None:
         """Choose static ranges on the rows of ``objective``, at its point, with every activation in float.
 
@@ -133,6 +137,7 @@ class FrozenForward:
     def __init__(self, source: QuantizedForward, point: Point, budget_bytes: int) -> None:
         self.model = source.model
         self._source, self._point, self._budget = source, point, budget_bytes
+        self._whole_budget = budget_bytes
         self._kept: dict[int, Tape] = {}
         self._current = Tape()
 
@@ -154,3 +159,7 @@ class FrozenForward:
         """Replay them."""
         with self._source.control.during("replay", self._current), self._source.around(batch):
             yield
+
+    def for_other_rows(self) -> FrozenForward:
+        """The same function, with the offsets of its micro-batches still to be met."""
+        return FrozenForward(self._source, self._point, self._whole_budget)

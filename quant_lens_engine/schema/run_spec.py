@@ -122,7 +122,7 @@ class Execution(Request):
     dtype: Literal["float32", "float64"] = "float32"
     threads: int | None = Field(default=None, ge=1, le=256)
     micro_batch: int | None = Field(default=None, ge=1)
-    hvp_plan: Literal["reuse", "fresh"] | None = None
+    hvp_plan: Literal["reuse", "fresh", "forward-over-reverse", "finite-difference", "measured"] | None = None
 
 
 class RunSpec(Request):

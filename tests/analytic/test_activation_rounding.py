@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quant_lens_engine.curvature import HessianOperator
 from quant_lens_engine.curvature.dense import as_dense
+from quant_lens_engine.curvature.sample_spread import spread_over_shards
 from quant_lens_engine.errors import NumericalError, SchemeError
 from quant_lens_engine.evaluation import evaluate
 from quant_lens_engine.landscape import measure_lines, random_directions
@@ -262,6 +263,23 @@ def test_the_hessian_of_rounded_weights_is_the_exact_one_at_that_point(objective
     variant = quantize(objective.model, recipe, objective)
     ours, exact = as_dense(HessianOperator(variant.live(objective))), dense(objective.at(variant.point))
     assert (ours - exact).abs().max() < 1e-10 * max(1.0, float(exact.abs().max()))
+
+
+def test_parts_of_the_sample_keep_the_offsets_of_their_own_rows(objective: Objective) -> None:
+    """The parts' Hessians add up to the whole one, also where it has been computed before; so the spread over shards,
+    taken from the same products, has the residual of the whole operator."""
+    smooth = quantize(objective.model, parse_scheme("w4a4-dynamic"), objective).smooth(objective)
+    vector = torch.randn(smooth.dimension, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    vector /= vector.norm()
+    whole = HessianOperator(smooth).matvec(vector)
+    parts = torch.arange(smooth.samples).tensor_split(3)
+    operators = [HessianOperator(smooth.select(rows)) for rows in parts]
+    total = torch.stack([operator.matvec(vector) * operator.weight for operator in operators]).sum(0)
+    expected = total / sum(operator.weight for operator in operators)
+    torch.testing.assert_close(expected, whole, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(HessianOperator(smooth.regrouped(2)).matvec(vector), whole, rtol=1e-9, atol=1e-12)
+    spread = spread_over_shards(smooth, vector[None], seed=0, products=HessianOperator)
+    assert spread.residuals[0] == pytest.approx(float((whole - vector.dot(whole) * vector).norm()), rel=1e-6)
 
 
 def test_live_rounding_has_no_useful_differences(objective: Objective) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from quant_lens_engine.curvature import HessianOperator
+from quant_lens_engine.curvature.hessian_products import HessianWay
+from quant_lens_engine.curvature.krylov import products_with
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.objective import Objective
 
@@ -76,6 +78,27 @@ def test_every_operator_goes_on_with_fewer_rows(operator: str, monkeypatch: pyte
     found = OPERATORS[operator](objective, "reuse")
     torch.testing.assert_close(found.matvec(vector), expected, rtol=1e-10, atol=1e-12)
     assert found.lowered == ["graphs are not kept", "micro-batches of 4 rows", "micro-batches of 2 rows"]
+
+
+@pytest.mark.parametrize("plan", ["forward-over-reverse", "finite-difference"])
+def test_the_other_ways_ask_for_less_too(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    objective = Objective(model, [(torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,)))])
+    vectors = torch.randn(5, objective.dimension, dtype=torch.float64)
+    expected = HessianOperator(objective).matmat(vectors)
+    output = Objective.output
+
+    def short_of_memory(self: Objective, batch, point=None):
+        if batch.rows > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return output(self, batch, point)
+
+    monkeypatch.setattr(Objective, "output", short_of_memory)
+    operator = HessianWay(plan).operator(objective)
+    torch.testing.assert_close(products_with(operator, vectors), expected, rtol=1e-6, atol=1e-7)
+    halved = [f"{width} directions at a time" for width in (4, 2, 1)] if plan == "forward-over-reverse" else []
+    assert operator.lowered == [*halved, "micro-batches of 4 rows"]
 
 
 def test_one_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

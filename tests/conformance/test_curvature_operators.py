@@ -15,7 +15,7 @@ from quant_lens_engine.curvature import top_eigenvalues, trace
 from quant_lens_engine.curvature.dense import as_dense
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.operators.fisher import FisherOperator
-from quant_lens_engine.errors import InputError
+from quant_lens_engine.errors import DataError, InputError
 from quant_lens_engine.objective import Objective
 
 
@@ -192,10 +192,69 @@ def test_what_every_operator_owes(case: Case, operator: str) -> None:
     torch.testing.assert_close(matrix, matrix.T, rtol=1e-9, atol=1e-12)
     if operator != "hessian":
         assert float(torch.linalg.eigvalsh(matrix)[0]) > -1e-12
-    assert torch.equal(as_dense(OPERATORS[operator](objective, "fresh")), matrix), "plans give the same digits"
+    for plan in found.plans:
+        other = as_dense(OPERATORS[operator](objective, plan))
+        assert torch.equal(other, matrix) or plan == "forward-over-reverse", "plans give the same digits"
+        torch.testing.assert_close(other, matrix, rtol=1e-9, atol=1e-12)
+        together = OPERATORS[operator](objective, plan)
+        identity = torch.eye(objective.dimension, dtype=torch.float64)
+        assert torch.equal(together.matmat(identity).T, other) or plan == "forward-over-reverse"
+        torch.testing.assert_close(together.matmat(identity[:11]).T, matrix[:, :11], rtol=1e-9, atol=1e-12)
+        assert together.products == objective.dimension + 11
     for micro_batch in (1, 5, 100):
         regrouped = Objective(case.model, case.batches, case.criterion, task=case.task, micro_batch=micro_batch)
         torch.testing.assert_close(as_dense(OPERATORS[operator](regrouped)), matrix, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_a_row_that_counts_twice_is_there_twice(case: Case, operator: str) -> None:
+    """Whole weights are copies of rows; and the operator is linear in them, drawn targets included."""
+    count = torch.tensor([2.0, 1, 0, 3, 1, 1, 2, 1, 0, 1, 4])[: len(case.targets)]
+    rows = torch.cat([x for x, _ in case.batches])
+    given: dict[str, Any] = {"criterion": case.criterion, "task": case.task}
+
+    def weighted(weights: Tensor, micro_batch: int) -> Tensor:
+        objective = Objective(case.model, case.batches, **given, sample_weights=weights, micro_batch=micro_batch)
+        return as_dense(OPERATORS[operator](objective))
+
+    found = weighted(count, 3)
+    torch.testing.assert_close(weighted(count, 100), found, rtol=1e-9, atol=1e-12)
+    if operator != "fisher":
+        copies = count.long()
+        repeated = [(rows.repeat_interleave(copies, 0), case.targets.repeat_interleave(copies, 0))]
+        expected = as_dense(OPERATORS[operator](Objective(case.model, repeated, **given)))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    halves = [count * (torch.arange(len(count)) % 2 == side) for side in (0, 1)]
+    parts = [OPERATORS[operator](Objective(case.model, case.batches, **given, sample_weights=half)) for half in halves]
+    total = torch.stack([as_dense(part) * part.weight for part in parts]).sum(0)
+    weight = parts[0].weight + parts[1].weight if case.criterion.reduction != "sum" else parts[0].weight
+    torch.testing.assert_close(total / weight, found, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_that_are_no_weights() -> None:
+    case = make("squared")
+    for wrong in ([1.0] * 10, [-1.0] * 11, [float("nan")] * 11, [0.0] * 11):
+        with pytest.raises(DataError) as refused:
+            Objective(case.model, case.batches, sample_weights=wrong, task=case.task)
+        assert refused.value.code == "wrong_weights"
+    between_rows = Objective(
+        case.model, case.batches, lambda output, target: torch.pdist(output).mean(), task=case.task,
+        sample_weights=[1.0] * 11,
+    )  # fmt: skip
+    with pytest.raises(InputError) as fine:
+        between_rows.loss()
+    assert fine.value.code == "no_row_losses"
+
+
+def test_a_weighted_loss_is_the_loss_of_the_copies(case: Case) -> None:
+    count = torch.tensor([2.0, 1, 0, 3, 1, 1, 2, 1, 0, 1, 4])[: len(case.targets)]
+    copies = count.long()
+    rows = torch.cat([x for x, _ in case.batches])
+    repeated = [(rows.repeat_interleave(copies, 0), case.targets.repeat_interleave(copies, 0))]
+    weighted = Objective(case.model, case.batches, case.criterion, task=case.task, sample_weights=count)
+    assert weighted.loss() == pytest.approx(
+        Objective(case.model, repeated, case.criterion, task=case.task).loss(), rel=1e-12
+    )
 
 
 def test_the_fisher_matrix_is_the_gauss_newton_matrix_on_average(case: Case) -> None:

@@ -63,9 +63,9 @@ class EmpiricalFisherOperator(SampleOperator[Scores]):
             code="no_observations",
         )
 
-    def _product(self, graph: Scores, directions: list[Tensor]) -> Sequence[Tensor | None]:
+    def _product(self, graph: Scores, directions: list[Tensor], keep: bool) -> Sequence[Tensor | None]:
         pushed = graph.jacobian.push(directions)
-        return graph.jacobian.pull(pushed * graph.weights.to(pushed), keep=self._keeps_graphs)
+        return graph.jacobian.pull(pushed * graph.weights.to(pushed), keep=keep)
 
 
 OPERATORS.add("empirical-fisher", EmpiricalFisherOperator)

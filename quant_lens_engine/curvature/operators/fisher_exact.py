@@ -54,9 +54,9 @@ class ExactFisherOperator(SampleOperator[Information]):
         output, product, weight = found
         return Information(Jacobian(output, self._leaves), product), weight
 
-    def _product(self, graph: Information, directions: list[Tensor]) -> Sequence[Tensor | None]:
+    def _product(self, graph: Information, directions: list[Tensor], keep: bool) -> Sequence[Tensor | None]:
         pushed = graph.jacobian.push(directions)
-        return graph.jacobian.pull(graph.product(pushed), keep=self._keeps_graphs)
+        return graph.jacobian.pull(graph.product(pushed), keep=keep)
 
 
 OPERATORS.add("fisher-exact", ExactFisherOperator)

@@ -56,12 +56,12 @@ class GaussNewtonOperator(SampleOperator[_Linearised]):
         (gradient,) = torch.autograd.grad(terms.losses.double().sum(), answers, create_graph=True)
         return _Linearised(jacobian, answers, gradient), float(terms.weights.sum())
 
-    def _product(self, graph: _Linearised, directions: list[Tensor]) -> Sequence[Tensor | None]:
+    def _product(self, graph: _Linearised, directions: list[Tensor], keep: bool) -> Sequence[Tensor | None]:
         if not graph.gradient.requires_grad:  # a loss that is linear in the output
             return [None] * len(directions)
         pushed = graph.jacobian.push(directions)
         (bent,) = torch.autograd.grad(graph.gradient, graph.answers, pushed, retain_graph=True)
-        return graph.jacobian.pull(bent, keep=self._keeps_graphs)
+        return graph.jacobian.pull(bent, keep=keep)
 
 
 OPERATORS.add("gauss-newton", GaussNewtonOperator)

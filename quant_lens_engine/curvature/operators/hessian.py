@@ -1,4 +1,4 @@
-"""The Hessian of the loss, by reverse over reverse (Pearlmutter 1994)."""
+"""The Hessian of the loss, by reverse over reverse or by forward over reverse (Pearlmutter 1994)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from quant_lens_engine.curvature.forward_over_reverse import ForwardOverReverse
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.sample_operator import SampleOperator, require_dependence
 from quant_lens_engine.curvature.second_derivatives import named_operators, refuse_hidden_errors
@@ -17,7 +18,7 @@ Gradient = list[Tensor | None]
 """Of one micro-batch's numerator, with its graph; None where the loss does not depend on a parameter."""
 
 
-class HessianOperator(SampleOperator[Gradient]):
+class HessianOperator(SampleOperator[Gradient | ForwardOverReverse]):
     """v ↦ ∇²L(w) v for the free parameters; see :class:`~quant_lens_engine.curvature.sample_operator.SampleOperator`.
 
     Example:
@@ -28,7 +29,13 @@ class HessianOperator(SampleOperator[Gradient]):
         [10.0]
     """
 
-    def _linearised(self, batch: Batch, point: Point) -> tuple[Gradient, float]:
+    plans = ("reuse", "fresh", "forward-over-reverse")
+
+    def _linearised(self, batch: Batch, point: Point) -> tuple[Gradient | ForwardOverReverse, float]:
+        if self.plan == "forward-over-reverse":
+            with torch.no_grad():
+                weight = float(self.objective.terms(batch).weights.sum())
+            return ForwardOverReverse(self.objective, batch, point, width=self.width), weight
         terms = self.objective.terms(batch, point)
         loss = terms.losses.double().sum()
         require_dependence(loss)
@@ -38,7 +45,20 @@ class HessianOperator(SampleOperator[Gradient]):
             refuse_hidden_errors(gradient)
         return list(gradient), float(terms.weights.sum())
 
-    def _product(self, graph: Gradient, directions: list[Tensor]) -> Sequence[Tensor | None]:
+    def _add_products(
+        self, totals: Tensor, graph: Gradient | ForwardOverReverse, directions: list[list[Tensor]]
+    ) -> None:
+        if not isinstance(graph, ForwardOverReverse):
+            return super()._add_products(totals, graph, directions)
+        for total, product in zip(totals, graph(directions), strict=True):
+            self._add(total, product)
+        return None
+
+    def _product(
+        self, graph: Gradient | ForwardOverReverse, directions: list[Tensor], keep: bool
+    ) -> Sequence[Tensor | None]:
+        if isinstance(graph, ForwardOverReverse):
+            return graph([directions])[0]
         # A gradient that is constant (a linear loss) has no graph, and adds nothing to the Hessian.
         pairs = [(g, d) for g, d in zip(graph, directions, strict=True) if g is not None and g.requires_grad]
         if not pairs:
@@ -48,7 +68,7 @@ class HessianOperator(SampleOperator[Gradient]):
                 [g for g, _ in pairs],
                 self._leaves,
                 [d for _, d in pairs],
-                retain_graph=self._keeps_graphs,
+                retain_graph=keep,
                 allow_unused=True,
             )
 

@@ -52,6 +52,37 @@ def test_f1_engine_killed(house):
     assert_ended_once(house, run_id)
 
 
+def test_a_curvature_goes_on_from_the_products_that_it_had(house):
+    """Killed after five seconds of products: they are read, not written anew, and removed once the stage has ended."""
+    worker = house.start_worker("runs")
+    few = {"max_products": 8, "density_runs": 1, "density_steps": 2, "trace_probes": 2}
+    run_id = house.submit(
+        model={"example": "digits-mlp", "architecture": "slow"},
+        data={"example": "digits", "limit": 128, "batch_size": 4}, schemes=["int8"],
+        execution={"hvp_plan": "fresh"}, analyses={"preset": "quick", "curvature": few, "line": {"steps": 3}},
+    )  # fmt: skip
+    parts = house.settings.checkpoints_dir
+
+    def first_parts() -> list[float]:
+        found = []
+        for path in parts.rglob("00000000.safetensors"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(path.stat().st_mtime)
+        return found
+
+    written = house.wait(run_id, until=lambda _: first_parts()) and first_parts()
+    for engine in engines_of(worker):
+        engine.kill()
+    seen = set(written)
+    house.wait(
+        run_id, until=lambda run: not seen.update(first_parts()) and len(run.progress.stages) and not first_parts()
+    )
+    assert seen == set(written)
+    assert house.wait(run_id).state == "DONE"
+    assert list(parts.iterdir()) == []
+    assert_ended_once(house, run_id)
+
+
 def test_f3_worker_and_engine_killed(house):
     """F2, the worker alone, is in ``test_up``: there it is also started again."""
     worker = house.start_worker("runs")

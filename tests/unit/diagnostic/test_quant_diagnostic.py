@@ -270,6 +270,21 @@ def test_distance_reaches_the_grid(trained: nn.Module, batches: list) -> None:
     assert result.variant("FP32").lines[0].alphas == [-0.25, 0, 0.25]
 
 
+def test_sample_weights_count_in_loss_and_curvature(trained: nn.Module, batches: list) -> None:
+    """A half of the rows at weight 0 is a sample of the other half."""
+    first = batches[: len(batches) // 2]
+    counted = sum(len(y) for _, y in first)
+    weights = torch.zeros(sum(len(y) for _, y in batches))
+    weights[:counted] = 2.0
+    found, expected = (
+        QuantDiagnostic(trained, rows, sample_weights=given) for rows, given in ((batches, weights), (first, None))
+    )
+    asked = {"landscape_steps": 5, "directions": 1}
+    weighted, plain = (each.run_analysis(**asked).variants[0] for each in (found, expected))
+    assert weighted.evaluation.loss == pytest.approx(plain.evaluation.loss, rel=1e-6)
+    assert weighted.curvature.lambda_max.value == pytest.approx(plain.curvature.lambda_max.value, rel=1e-4)
+
+
 def test_float_targets_are_a_regression() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 2)

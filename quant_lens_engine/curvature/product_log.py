@@ -1,0 +1,169 @@
+"""Products that are kept on disk, so that a measurement that was stopped goes on from the last of them.
+
+A measurement is a function of its products: given the first n of them again it comes to the same basis, the same probes
+and the same next vector, digit by digit. So they are all that a checkpoint needs, whatever they are used for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from quant_lens_engine.curvature.hessian_products import HessianProducts
+from quant_lens_engine.curvature.krylov import products_with
+
+SAVED_EVERY_S = 5.0
+"""A stop loses the products of so many seconds at most; what takes less in all is never written."""
+
+MOST_BYTES = 2**31
+"""What one log may take on disk; later products are computed again."""
+
+_PART_BYTES = 2**26
+
+
+class LoggedProducts:
+    """An operator whose products are read from a folder as long as they are asked for in the same order, and written
+    there from then on.
+
+    A product belongs to its vector, by hash: where another vector comes, the rest of the log is not used. Parts are
+    written beside their names and then renamed, so that a stop in the middle leaves whole ones only.
+
+    Args:
+        operator: what computes.
+        folder: of this operator at this point, and of nothing else.
+        saved_every_s: seconds of work that a stop may lose.
+
+    Attributes:
+        products: whole-sample products so far, those that were read included.
+        replayed: how many of them were read.
+
+    Example:
+        >>> import tempfile
+        >>> from quant_lens_engine.curvature.operators.hessian import HessianOperator
+        >>> from quant_lens_engine.objective import Objective
+        >>> data = [(torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1))]
+        >>> objective = Objective(torch.nn.Linear(1, 1, bias=False), data, task="regression")
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> one = torch.ones(1, dtype=torch.float64)
+        >>> LoggedProducts(HessianOperator(objective), folder, saved_every_s=0).matvec(one).tolist()
+        [10.0]
+        >>> again = LoggedProducts(HessianOperator(objective), folder)
+        >>> again.matvec(one).tolist(), again.replayed
+        ([10.0], 1)
+    """
+
+    def __init__(self, operator: HessianProducts, folder: Path, *, saved_every_s: float = SAVED_EVERY_S) -> None:
+        self._operator, self._folder, self._every_s = operator, folder, saved_every_s
+        self.dimension, self.device = operator.dimension, operator.device
+        self.products = self.replayed = 0
+        self._kept: Iterator[tuple[bytes, Tensor]] | None = self._read()
+        self._attention: str | None = None
+        self._saved = 0
+        self._stopped = False
+        self._waiting: list[tuple[bytes, Tensor]] = []
+        self._saved_at = time.monotonic()
+
+    @property
+    def attention(self) -> str | None:
+        """See :class:`~quant_lens_engine.curvature.hessian_products.HessianProducts`."""
+        return self._operator.attention or self._attention
+
+    @property
+    def weight(self) -> float:
+        """Known after the first product that is computed here."""
+        return self._operator.weight
+
+    @property
+    def lowered(self) -> list[str]:
+        """What was given up for want of memory, here."""
+        return self._operator.lowered
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """The product, read or computed."""
+        return self.matmat(vector[None])[0]
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """The products with each of ``vectors``."""
+        found = [self._replay(vector) for vector in vectors]
+        missing = [index for index, product in enumerate(found) if product is None]
+        if missing:
+            computed = products_with(self._operator, vectors[missing])
+            for index, product in zip(missing, computed, strict=True):
+                found[index] = product
+                self._keep(vectors[index], product)
+        self.products += len(vectors)
+        return torch.stack([product for product in found if product is not None])
+
+    def release(self) -> None:
+        """Forget the graphs."""
+        self._operator.release()
+
+    def _replay(self, vector: Tensor) -> Tensor | None:
+        if self._kept is None:
+            return None
+        found = next(self._kept, None)
+        if found is not None and found[0] == _hash(vector):
+            self.replayed += 1
+            return found[1].to(self.device)
+        self._kept = None
+        if found is not None:  # the same steps do not give the same digits here: nothing can go on from this log
+            self._stopped = True
+            for part in _parts(self._folder):
+                part.unlink(missing_ok=True)
+        return None
+
+    def _keep(self, vector: Tensor, product: Tensor) -> None:
+        size = product.nbytes
+        if self._stopped or (self.replayed + self._saved + len(self._waiting) + 1) * size > MOST_BYTES:
+            return
+        self._waiting.append((_hash(vector), product.cpu()))
+        late = time.monotonic() - self._saved_at >= self._every_s
+        if late or len(self._waiting) * size >= _PART_BYTES:
+            self._save()
+
+    def _save(self) -> None:
+        first = self.replayed + self._saved
+        hashes = torch.tensor([list(digest) for digest, _ in self._waiting], dtype=torch.uint8)
+        products = torch.stack([product for _, product in self._waiting])
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{first:08d}.safetensors"
+        beside = path.with_suffix(f".{os.getpid()}")
+        save_file({"hashes": hashes, "products": products}, beside, {"attention": self.attention or ""})
+        beside.replace(path)
+        self._saved += len(self._waiting)
+        self._waiting.clear()
+        self._saved_at = time.monotonic()
+
+    def _read(self) -> Iterator[tuple[bytes, Tensor]]:
+        """The products in order, one part in memory at a time, up to the first gap or what is no part."""
+        expected = 0
+        for path in _parts(self._folder):
+            if path.stem != f"{expected:08d}":
+                return
+            try:
+                with safe_open(path, framework="pt") as part:
+                    hashes, products = part.get_tensor("hashes"), part.get_tensor("products")
+                    self._attention = (part.metadata() or {}).get("attention") or None
+            except (SafetensorError, OSError):
+                return
+            if products.dtype != torch.float64 or products.shape[1:] != (self.dimension,) or hashes.shape[1:] != (16,):
+                return
+            for digest, product in zip(hashes, products, strict=True):
+                yield bytes(digest.tolist()), product
+            expected += len(products)
+
+
+def _hash(vector: Tensor) -> bytes:
+    return hashlib.blake2b(vector.detach().cpu().contiguous().numpy().data, digest_size=16).digest()
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
