@@ -1,6 +1,7 @@
 """Curvature of the loss: the ends of its Hessian's spectrum, its trace and its density."""
 
 from quant_lens_engine.curvature.davidson import Start
+from quant_lens_engine.curvature.diagonal import DiagonalOfHessian, diagonal
 from quant_lens_engine.curvature.functions import (
     TopEigenvalues,
     TraceOfHessian,
@@ -15,12 +16,14 @@ from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
 
 __all__ = [
     "CurvatureMeasurement",
+    "DiagonalOfHessian",
     "HessianOperator",
     "HvpPlan",
     "Start",
     "TopEigenvalues",
     "TraceOfHessian",
     "choose_plan",
+    "diagonal",
     "measure_curvature",
     "power_iteration",
     "spectral_density",

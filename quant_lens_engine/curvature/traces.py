@@ -98,7 +98,7 @@ class BlockTraces:
 
     def __init__(self, krylov: Process, blocks: Sequence[Sequence[slice]] = (), scales: Tensor | None = None) -> None:
         self._krylov, self._blocks, self._scales = krylov, blocks, scales
-        known = self._known_diagonal()
+        known = known_diagonal(krylov)
         self.whole = SampleMean(float(np.trace(krylov.projected)))
         self.squares = SampleMean(float(np.sum(krylov.projected**2)) + krylov.outside_squares)
         self.blocks = [SampleMean(self._sum(known, block)) for block in blocks]
@@ -115,11 +115,11 @@ class BlockTraces:
         basis = self._krylov.basis
         coefficients = basis @ probe
         outside = product - self._krylov.outside(coefficients)
-        remainder = outside - basis.T @ (basis @ product)  # B z
         projected = torch.from_numpy(np.ascontiguousarray(self._krylov.projected)).to(basis.device)
         rest = outside - basis.T @ (projected @ coefficients)  # A (I − QQᵀ) z
         self.squares.samples.append(float(rest.square().sum()))
-        self._take(probe * remainder, [self.whole, *self.blocks, self.scaled])
+        means = [self.whole, *self.blocks, self.scaled]
+        self._take(unknown_diagonal(self._krylov, probe, product), means)
 
     def settle(self, diagonal: Tensor, squares: float) -> None:
         """The whole diagonal and Tr A² are known: nothing is estimated."""
@@ -157,18 +157,25 @@ class BlockTraces:
             mean.samples.append(self._sum(values, block))
         means[-1].samples.append(0.0 if self._scales is None else float(torch.dot(self._scales, values)))
 
-    def _known_diagonal(self) -> Tensor:
-        krylov = self._krylov
-        basis = krylov.basis
-        projected = torch.from_numpy(np.ascontiguousarray(krylov.projected)).to(basis.device)
-        columns = range(0, krylov.operator.dimension, _COLUMNS)
-        parts = [basis[:, start : start + _COLUMNS] for start in columns]
-        diagonal = torch.cat([((projected @ part) * part).sum(0) for part in parts])
-        return diagonal + 2 * krylov.outside_diagonal()
-
     @staticmethod
     def _sum(values: Tensor, block: Sequence[slice]) -> float:
         return math.fsum(float(values[part].sum()) for part in block)
+
+
+def known_diagonal(krylov: Process) -> Tensor:
+    """The diagonal of Q T Qᵀ + R Qᵀ + Q Rᵀ, ``(dimension,)``."""
+    basis = krylov.basis
+    projected = torch.from_numpy(np.ascontiguousarray(krylov.projected)).to(basis.device)
+    columns = range(0, krylov.operator.dimension, _COLUMNS)
+    parts = [basis[:, start : start + _COLUMNS] for start in columns]
+    diagonal = torch.cat([((projected @ part) * part).sum(0) for part in parts])
+    return diagonal + 2 * krylov.outside_diagonal()
+
+
+def unknown_diagonal(krylov: Process, probe: Tensor, product: Tensor) -> Tensor:
+    """z ⊙ B z from z and A z: with E[zzᵀ] = I an unbiased estimate of the diagonal of B, ``(dimension,)``."""
+    basis = krylov.basis
+    return probe * (product - krylov.outside(basis @ probe) - basis.T @ (basis @ product))
 
 
 def krylov_trace(

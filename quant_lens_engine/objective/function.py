@@ -61,6 +61,7 @@ class Objective:
         micro_batch: rows at a time; None keeps the loader's batches.
         sample_weights: how much each row counts in the loss and its derivatives ``(rows,)``; None: all the same.
             Accuracy stays a share of rows.
+        parameters: names of parameters or modules that curvature and landscapes move; None: see ``free``.
 
     Attributes:
         point: every parameter, detached; tied ones once.
@@ -71,7 +72,7 @@ class Objective:
         DataError: no rows, or NaN or infinity in them.
         CheckpointError: NaN or infinity in the weights.
         DeviceError: this machine does not have the device.
-        InputError: ``no_parameters``, ``quantized_model``: there is no float weight to move.
+        InputError: ``no_such_parameter``; ``no_parameters``, ``quantized_model``: there is no float weight to move.
 
     Example:
         >>> data = [(torch.eye(2), torch.tensor([0, 1]))]
@@ -92,6 +93,7 @@ class Objective:
         dtype: str | torch.dtype | None = None,
         micro_batch: int | None = None,
         sample_weights: Tensor | Sequence[float] | None = None,
+        parameters: Iterable[str] | None = None,
     ) -> None:
         self.device = available_device(device)
         self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -105,10 +107,12 @@ class Objective:
             sample = sample.weighted(checked_weights(sample_weights, sample.rows))
         self.sample = sample.regroup(micro_batch)
         self._whole = self.sample.rows  # a loss that is a sum is scaled to all rows, on a part of them too
-        parameters = dict(self.call.model.named_parameters())
-        self.point: dict[str, Tensor] = {name: tensor.detach() for name, tensor in parameters.items()}
-        floating = tuple(name for name, tensor in parameters.items() if tensor.is_floating_point())
-        self.free: tuple[str, ...] = tuple(name for name in floating if parameters[name].requires_grad) or floating
+        own = dict(self.call.model.named_parameters())
+        self.point: dict[str, Tensor] = {name: tensor.detach() for name, tensor in own.items()}
+        floating = tuple(name for name, tensor in own.items() if tensor.is_floating_point())
+        self.free: tuple[str, ...] = tuple(name for name in floating if own[name].requires_grad) or floating
+        if parameters is not None:
+            self.free = self.only(parameters).free
         if not self.free:
             raise InputError(
                 "the model has no floating-point parameter to move",
@@ -148,6 +152,9 @@ class Objective:
     def only(self, names: Iterable[str]) -> Objective:
         """The same function of some of the parameters: the others keep their value, and no derivative is taken of them.
 
+        Args:
+            names: of parameters, or of modules, which stand for all that they own.
+
         Raises:
             InputError: ``no_such_parameter``, with the nearest names; or no name is given.
 
@@ -156,9 +163,9 @@ class Objective:
             >>> objective.only(["bias"]).dimension
             3
         """
-        chosen = set(names)
-        unknown = sorted(chosen - set(self.point))
-        if unknown or not chosen:
+        owned = {name: {own for own in self.point if own == name or own.startswith(f"{name}.")} for name in names}
+        unknown = sorted(name for name, own in owned.items() if not own)
+        if unknown or not owned:
             name = unknown[0] if unknown else ""
             near = difflib.get_close_matches(name, self.point, n=3) or list(self.point)[:3]
             raise InputError(
@@ -166,6 +173,7 @@ class Objective:
                 hint=f"such as {', '.join(near)}",
                 code="no_such_parameter",
             )
+        chosen = set().union(*owned.values())
         part = copy.copy(self)
         part.free = tuple(name for name in self.point if name in chosen)
         return part
