@@ -29,11 +29,13 @@ run: $(VENV)/.run  ## start everything on this machine and print the address of 
 browser:  ## a Chromium for the browser tests, installed where it is missing
 	@tests/browser/install_chromium.sh
 
-# What computes runs side by side, one thread each; what drives servers and browsers has the machine to itself.
+# What computes runs side by side, one thread each; what drives servers mostly waits, so two files of it at a time; what
+# drives browsers has the machine to itself.
 test: $(VENV)/.dev browser lint types  ## everything CI checks
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q --doctest-modules $(CODE)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not browser and not integration" tests
-	$(BIN)/pytest -m "browser or integration" tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m integration tests
+	$(BIN)/pytest -m browser tests
 
 quick: $(VENV)/.dev  ## a developer's loop: what computes, without the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not browser and not integration" tests/unit tests/analytic

@@ -49,6 +49,7 @@ class Request(NamedTuple):
     device: str = "auto"
     seed: int = 0
     name: str = ""
+    curvature: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -123,7 +124,7 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
         "data": {"example": "checked before the upload", "transform": transform, **rows},
         "task": request.task,
         "schemes": list(schemes),
-        "analyses": {"preset": request.preset},
+        "analyses": {"preset": request.preset, "curvature": parse_json_option("curvature", request.curvature)},
         "execution": {"device": request.device},
         "seed": request.seed,
     }

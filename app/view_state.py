@@ -5,11 +5,13 @@ A parameter that means nothing keeps its default: an old link still opens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import urlencode
 
 from app.routing import parse_query
+from quant_lens_engine.figures.density import DensityScale
+from quant_lens_engine.figures.lambda_axis import LambdaScale
 from quant_lens_engine.schema import Landscape, RunState
 
 Shown = Literal["smallest", "smallest-safe", "sharpest"]
@@ -63,12 +65,15 @@ class RunsView:
 
 @dataclass(frozen=True)
 class CompareView:
-    """A comparison: the runs in their order, the baseline, which variant of each, which landscape."""
+    """A comparison: the runs in their order, the baseline, which variant of each, which landscape, and the axes of the
+    densities (``density`` the vertical one, ``horizontal`` that of λ)."""
 
     runs: tuple[str, ...] = ()
     baseline: str | None = None
     variant: str | None = None
     landscape: Landscape = "smooth"
+    density: DensityScale = "log"
+    horizontal: LambdaScale = "linear"
 
     @classmethod
     def from_search(cls, search: str) -> CompareView:
@@ -86,6 +91,8 @@ class CompareView:
             baseline=baseline if baseline in runs else (runs[0] if runs else None),
             variant=query.get("variant") or None,
             landscape="deployed" if query.get("landscape") == "deployed" else "smooth",
+            density="linear" if query.get("density") == "linear" else "log",
+            horizontal="symlog" if query.get("lambda") == "symlog" else "linear",
         )
 
     def search(self) -> str:
@@ -100,19 +107,21 @@ class CompareView:
             "baseline": self.baseline or "",
             "variant": self.variant or "",
             "landscape": "" if self.landscape == "smooth" else self.landscape,
+            "density": "" if self.density == "log" else self.density,
+            "lambda": "" if self.horizontal == "linear" else self.horizontal,
         }
         return _query(said)
 
     def with_run(self, run_id: str) -> CompareView:
         """One run more."""
         runs = self.runs if run_id in self.runs else (*self.runs, run_id)
-        return CompareView(runs, self.baseline or run_id, self.variant, self.landscape)
+        return replace(self, runs=runs, baseline=self.baseline or run_id)
 
     def without_run(self, run_id: str) -> CompareView:
         """One run less; the first of the others becomes the baseline where it was that."""
         runs = tuple(item for item in self.runs if item != run_id)
         baseline = self.baseline if self.baseline in runs else (runs[0] if runs else None)
-        return CompareView(runs, baseline, self.variant, self.landscape)
+        return replace(self, runs=runs, baseline=baseline)
 
 
 def _query(said: dict[str, str]) -> str:

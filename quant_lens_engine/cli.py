@@ -64,6 +64,7 @@ def analyze(
     transform: Annotated[str | None, typer.Option(help="JSON: layout, scale, mean, std.")] = None,
     scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
     preset: Annotated[Preset, typer.Option(help="How hard to measure.")] = Preset.STANDARD,
+    curvature: Annotated[str | None, typer.Option(help="JSON: options that change the preset's, such as top.")] = None,
     task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
     limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
@@ -90,7 +91,7 @@ def analyze(
         "data": _source(data, files, "data") | {"transform": parse_json_option("transform", transform)},
         "task": task,
         "schemes": list(scheme or DEFAULT_SCHEMES),
-        "analyses": {"preset": preset.value},
+        "analyses": {"preset": preset.value, "curvature": parse_json_option("curvature", curvature)},
         "execution": {"device": device},
         "seed": seed,
     }

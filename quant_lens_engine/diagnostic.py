@@ -49,6 +49,7 @@ from quant_lens_engine.schema import (
 )
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
 Loss = nn.Module | Callable[..., Tensor]
@@ -180,7 +181,9 @@ class QuantDiagnostic:
         directions: int = 3,
         trace_probes: int = 64,
         tolerance: float = 1e-4,
-        top: int = 1,
+        top: int = 5,
+        bottom: int = 5,
+        curvature: dict[str, Any] | None = None,
         progress: Progress = SILENT,
     ) -> RunResult:
         """Measure the float model and every variant that was added.
@@ -194,6 +197,9 @@ class QuantDiagnostic:
             trace_probes: Rademacher probes of the trace.
             tolerance: relative accuracy aimed at for λmax and λmin.
             top: how many of the largest eigenvalues.
+            bottom: how many of the smallest.
+            curvature: more options of :class:`~quant_lens_engine.schema.CurvatureOptions`, such as
+                ``{"layer_eigenvalues": "all", "density_runs": 8, "sharpness": False}``.
             progress: told where the work is; may stop it.
 
         Returns:
@@ -202,8 +208,10 @@ class QuantDiagnostic:
         Raises:
             SpecError: an option that is out of range.
         """
-        curvature, line = _options(
-            {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top},
+        named = {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top,
+                 "bottom": bottom}  # fmt: skip
+        spectrum, line = _options(
+            named | (curvature or {}),
             {"steps": landscape_steps, "distance": distance, "directions": directions},
         )
         block = self._execution()
@@ -213,7 +221,7 @@ class QuantDiagnostic:
             variants |= {name: build(objective) for name, (_, build) in self._builders.items()}
             measurement = VariantMeasurement(
                 objective=objective,
-                curvature=curvature,
+                curvature=spectrum,
                 line=line,
                 seed=self.seed,
                 progress=progress,
@@ -261,6 +269,26 @@ class QuantDiagnostic:
         if save_path is None:
             return draw_diagnostic(self.result, landscape=landscape, mode=mode)
         return write_diagnostic(self.result, Path(save_path), landscape=landscape, mode=mode)
+
+    def chart(self, name: str, *, mode: str = "light", **options: Any) -> go.Figure:
+        """One of the page's charts as an interactive Plotly figure.
+
+        Args:
+            name: ``"density"`` (options ``scale="log" | "linear"``, ``horizontal="linear" | "symlog"``),
+                ``"eigenvalues"``, ``"convergence"``, ``"layer-curvature"`` (``measure="trace" | "lambda" |
+                "per-parameter"``), ``"sharpness"``, ``"lines"`` (``landscape="smooth" | "deployed"``).
+            mode: ``"light"`` or ``"dark"``.
+            options: of the chart.
+
+        Returns:
+            the figure; an empty one where nothing was measured for it.
+
+        Raises:
+            InputError: ``unknown_figure``, ``unknown_mode``; ``not_analysed``.
+        """
+        from quant_lens_engine.diagnostic_figure import draw_chart
+
+        return draw_chart(self.result, name, mode, **options)
 
     def dequantized_state(self, name: str) -> dict[str, Tensor]:
         """Every parameter of the float model as the variant has it: the point at which curvature was taken.

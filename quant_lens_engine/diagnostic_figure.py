@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from quant_lens_engine.errors import InputError
-from quant_lens_engine.figures import html_report
+from quant_lens_engine.figures import FIGURES, draw, html_report
 from quant_lens_engine.figures.end_labels import SPACING_PX, spread
 from quant_lens_engine.figures.lines import LossLine, LossLines, describe_lines, gather_lines
 from quant_lens_engine.figures.loss_axis import LossAxis, log_ticks
@@ -94,6 +95,22 @@ def draw_diagnostic(result: RunResult, *, landscape: Landscape = "smooth", mode:
     if lines:
         _draw_lines(right, lines, colours)
     return figure
+
+
+def draw_chart(result: RunResult, name: str, mode: str = "light", **options: Any) -> go.Figure:
+    """One of the page's charts as a Plotly figure.
+
+    Raises:
+        InputError: ``unknown_figure``, ``unknown_mode``.
+
+    Example:
+        >>> len(draw_chart(RunResult(), "density").data)
+        0
+    """
+    charts = [key for key in FIGURES if not FIGURES[key].many]
+    if name not in charts:
+        raise InputError(f"unknown chart {name!r}", hint=f"one of {', '.join(charts)}", code="unknown_figure")
+    return draw(name, result, _mode(mode), **options)
 
 
 @dataclass(frozen=True)

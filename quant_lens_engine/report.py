@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from quant_lens_engine.diagnosis.verdict import SIGNAL_RULES
 from quant_lens_engine.figures.metrics import METRICS, Metric
 from quant_lens_engine.figures.variant_style import short_labels
+from quant_lens_engine.report_spectrum import written_spectrum
 from quant_lens_engine.schema import FLOAT_VARIANT, Activation, Comparison, RunResult, Variant, numbers
+from quant_lens_engine.schema.curvature_notes import curvature_notes
 from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words
 from quant_lens_engine.schema.summary import verdict_sentence
 
@@ -21,7 +23,10 @@ OWN_KERNELS = "†"
 _TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Loss and accuracy", ("effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy")),
     ("Curvature and landscape", ("lambda_max", "sharpness_ratio", "lambda_min", "trace", "basin_width")),
-)
+    ("Spectrum", ("lambda_max_spread", "effective_rank", "negative_eigenvalues", "positive_eigenvalues")),
+    ("Sharpness that scaling a filter leaves as it is, and SAM's",
+     ("relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise")),
+)  # fmt: skip
 
 
 def written_report(result: RunResult) -> str:
@@ -37,7 +42,12 @@ def written_report(result: RunResult) -> str:
         sections += _verdict(result)
         for title, keys in _TABLES:
             sections += _table(result, title, [METRICS[key] for key in keys])
-        sections += [*_ratios(result), *_makings(result), *_notes(result)]
+        sections += [
+            *_ratios(result),
+            *written_spectrum(result, _labels(result), WIDTH),
+            *_makings(result),
+            *_notes(result),
+        ]
     sections += _failures(result)
     lines = "\n\n".join(sections).replace(numbers.THIN_SPACE, " ").splitlines()
     return "\n".join(line.rstrip() for line in lines)
@@ -173,17 +183,17 @@ def _ends(item: Activation) -> str:
 
 def _notes(result: RunResult) -> Iterator[str]:
     notes = [
-        "± is a standard error over rows (paired for differences), over probes for Tr H, and the residual ‖Hv − λv‖ "
-        "for λ. λ and Tr H belong to the Hessian of the loss at the dequantized weights; basin width to the smooth "
-        "line through them.",
+        "± is a standard error over rows (paired for differences), over probes for Tr H, the residual ‖Hv − λv‖ for "
+        "λ, and half the interval for counts of eigenvalues. λ and Tr H are in units of the loss and belong to its "
+        "Hessian at the dequantized weights; basin width to the smooth line through them.",
     ]
     notes += _own_kernels(result)
     notes += [
-        f"{variant.name}: λ has not converged: {variant.curvature.reason}."
+        f"{variant.name}: {note}."
         for variant in result.variants
-        if variant.curvature is not None and not variant.curvature.converged and variant.curvature.reason
-        and variant.unmapped is None
-    ]  # fmt: skip
+        if variant.curvature is not None and variant.unmapped is None
+        for note in curvature_notes(variant.curvature)
+    ]
     notes += _skipped(result)
     yield _filled(notes)
 

@@ -6,7 +6,9 @@
 
   // Plain elements, made when they are asked for: a component a cell would keep a page with long tables busy for minutes.
   function fillTable(card, { columns, rows }) {
-    const short = (value) => String(Number(value.toPrecision(5))).replaceAll("-", "\u2212");
+    const rounded = (value) => Number(value.toPrecision(5));
+    const written = (value) => (value && Math.abs(value) < 1e-3 ? rounded(value).toExponential() : String(rounded(value)));
+    const short = (value) => written(value).replaceAll("-", "\u2212");
     const cell = (tag) => (value, index) => {
       const made = document.createElement(tag);
       made.textContent = typeof value === "number" ? short(value) : value ?? "–";
@@ -35,10 +37,7 @@
     if (!figure || !body) return figure;
     body.dataset.least ??= String(parseFloat(body.style.minHeight) || 0);
     const least = Number(body.dataset.least);
-    const { height } = figure.layout;
-    body.style.minHeight = `${Math.max(least, height ?? 0)}px`;
-    if (height > least) body.style.setProperty("--chart-height", `${height}px`);
-    else body.style.removeProperty("--chart-height");
+    body.style.minHeight = `${Math.max(least, figure.layout.height ?? 0)}px`;
     return { ...figure, layout: { ...figure.layout, height: undefined } };
   }
 

@@ -2,14 +2,14 @@
 (function () {
     "use strict";
 
-    const DEFAULTS = { tab: "overview", landscape: "smooth", density: "log", layers: "trace" };
+    const DEFAULTS = { tab: "overview", landscape: "smooth", density: "log", lambda: "linear", layers: "trace" };
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         quantLensRun: {
-            remember(tab, landscape, density, layers) {
+            remember(tab, landscape, density, lambda, layers) {
                 if (window.location.pathname.startsWith("/runs/")) {
                     const query = new URLSearchParams(window.location.search);
-                    for (const [key, value] of Object.entries({ tab, landscape, density, layers })) {
+                    for (const [key, value] of Object.entries({ tab, landscape, density, lambda, layers })) {
                         if (value && value !== DEFAULTS[key]) query.set(key, value);
                         else query.delete(key);
                     }

@@ -13,29 +13,48 @@ from torch import Tensor, nn
 from quant_lens_engine.curvature.density import SpectralDensity, lanczos_density
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov_trace import krylov_trace
-from quant_lens_engine.curvature.lanczos import extreme_spectrum
+from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
+from quant_lens_engine.curvature.records import eigenvalue_record
+from quant_lens_engine.curvature.sample_operator import SampleOperator
+from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum
 from quant_lens_engine.objective import Objective
 
 Loss = nn.Module | Callable[..., Tensor] | None
 
 
 @dataclass(frozen=True)
-class TopEigenvalues:
-    """The largest eigenvalues of the loss Hessian, descending, with multiplicity.
+class EndEigenvalues:
+    """Eigenvalues of one end of the spectrum, the outermost first, with multiplicity; all ``(k,)``, in loss units.
 
     Attributes:
-        values: ``(k,)``, in loss units.
-        residuals: ‖Hv − λv‖ of each, ``(k,)``.
-        hvps: whole-sample Hessian-vector products.
-        converged: within the tolerance, and nothing larger was missed at 95% confidence.
+        values: the Ritz values.
+        residuals: ‖Hv − λv‖ of each.
+        lower: lower end of the interval that holds each, at the confidence that was asked for; NaN where there is none
+            (the process was cut off before it had looked).
+        upper: upper end.
     """
 
     values: Array
     residuals: Array
+    lower: Array
+    upper: Array
+
+
+@dataclass(frozen=True)
+class TopEigenvalues(EndEigenvalues):
+    """The largest eigenvalues of the loss Hessian, descending.
+
+    Attributes:
+        hvps: whole-sample Hessian-vector products.
+        converged: within the tolerance, and nothing beyond was missed at that confidence.
+        bottom: the smallest eigenvalues, ascending; None where none was asked for.
+    """
+
     hvps: int
     converged: bool
+    bottom: EndEigenvalues | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +74,14 @@ def top_eigenvalues(
     tol: float = 1e-3,
     seed: int = 0,
     *,
+    bottom: int = 0,
+    confidence: float = 0.95,
     max_products: int = 1000,
     operator: str = "hessian",
     **objective: Any,
 ) -> TopEigenvalues:
-    """The ``k`` largest (algebraic) eigenvalues of the loss Hessian, or of another operator, over all of ``loader``.
+    """The ``k`` largest (algebraic) eigenvalues of the loss Hessian, or of another operator, over all of ``loader``;
+    with ``bottom``, as many of the smallest from the same process.
 
     Args:
         model: untouched; see :class:`~quant_lens_engine.objective.Objective`.
@@ -68,19 +90,45 @@ def top_eigenvalues(
         k: how many; at most the number of free parameters.
         tol: relative accuracy.
         seed: of the start vectors.
+        bottom: how many of the smallest, which are negative where the loss curves down.
+        confidence: of the intervals.
         max_products: cap on products.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
         objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
 
     Example:
-        >>> model = nn.Linear(2, 1, bias=False)
-        >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1))]
-        >>> top_eigenvalues(model, data, nn.MSELoss(), k=2).values.round(6).tolist()
-        [4.0, 1.0]
+        >>> model = nn.Linear(3, 1, bias=False)
+        >>> data = [(torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]]), torch.zeros(3, 1))]
+        >>> found = top_eigenvalues(model, data, nn.MSELoss(), k=2, bottom=1)
+        >>> found.values.round(4).tolist(), found.bottom.values.round(4).tolist()
+        ([6.0, 2.6667], [0.6667])
+        >>> bool(found.lower[0] <= 6.0 <= found.upper[0])
+        True
     """
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
-    found = extreme_spectrum(chosen, top=k, bottom=0, tolerance=tol, max_products=max_products, seed=seed)
-    return TopEigenvalues(np.array(found.top.values), np.array(found.top.residuals), found.products, found.converged)
+    found = extreme_spectrum(
+        chosen, top=k, bottom=bottom, tolerance=tol, max_products=max_products, seed=seed, confidence=confidence
+    )
+    ends = [_with_intervals(end, found, chosen, confidence) for end in (found.top, found.bottom)]
+    return TopEigenvalues(
+        **vars(ends[0]), hvps=found.products, converged=found.converged, bottom=ends[1] if bottom else None
+    )
+
+
+def _with_intervals(
+    end: EndOfSpectrum, spectrum: Spectrum, operator: SampleOperator[Any], confidence: float
+) -> EndEigenvalues:
+    """An interval reaches from the Ritz value outwards to its bound, and either way by the rounding of the products."""
+    magnitude = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
+    precision = float(torch.finfo(operator.objective.point[operator.objective.free[0]].dtype).eps)
+    rounding = spectrum.asymmetry + precision * magnitude
+    found = [eigenvalue_record(end, index, rounding, confidence) for index in range(len(end.values))]
+    return EndEigenvalues(
+        np.array(end.values),
+        np.array(end.residuals),
+        np.array([np.nan if item.lower is None else item.lower for item in found]),
+        np.array([np.nan if item.upper is None else item.upper for item in found]),
+    )
 
 
 def trace(
@@ -127,10 +175,25 @@ def spectral_density(
     *,
     runs: int = 4,
     steps: int = 12,
+    confidence: float = 0.95,
     operator: str = "hessian",
     **objective: Any,
 ) -> SpectralDensity:
-    """The spectral density of the loss Hessian; see :func:`~quant_lens_engine.curvature.density.lanczos_density`.
+    """The spectral density of the loss Hessian, or of another operator, with its band over start vectors.
+
+    See :func:`~quant_lens_engine.curvature.density.lanczos_density`: a probability per unit of λ, seen through a
+    Gaussian of standard deviation ``width``.
+
+    Args:
+        model: untouched.
+        loader: batches, read once.
+        criterion: None for cross-entropy.
+        seed: of the start vectors.
+        runs: random start vectors, the first one apart.
+        steps: products of each; the first takes twice as many.
+        confidence: of the band ``low`` to ``high``, pointwise.
+        operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
+        objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -138,9 +201,11 @@ def spectral_density(
         >>> density = spectral_density(model, data, nn.MSELoss())
         >>> round(float(np.trapezoid(density.y, density.x)), 3)
         1.0
+        >>> bool(np.all(density.low <= density.y + 1e-12) and np.all(density.y <= density.high + 1e-12))
+        True
     """
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
-    return lanczos_density(chosen, runs=runs, steps=steps, seed=seed)
+    return lanczos_density(chosen, runs=runs, steps=steps, seed=seed, confidence=confidence)
 
 
 def power_iteration(

@@ -16,6 +16,7 @@ from quant_lens_engine.figures import (  # each registers its chart
 from quant_lens_engine.figures.chart import FIGURES, Chart, DataTable, Drawing, FigureError, draw, draw_both
 from quant_lens_engine.figures.compare_lines import ComparedResult
 from quant_lens_engine.figures.density import DENSITY_SCALES
+from quant_lens_engine.figures.lambda_axis import LAMBDA_SCALES
 from quant_lens_engine.figures.layer_curvature import LAYER_MEASURES
 from quant_lens_engine.figures.lines import LANDSCAPES
 from quant_lens_engine.figures.metrics import METRICS, Measurement, Metric, variant_metrics
@@ -23,8 +24,8 @@ from quant_lens_engine.figures.report_page import html_report
 from quant_lens_engine.figures.variant_style import VariantStyle, bit_class, scheme_styles, variant_styles
 
 __all__ = [
-    "DENSITY_SCALES", "FIGURES", "LANDSCAPES", "LAYER_MEASURES", "METRICS", "Chart", "ComparedResult", "DataTable",
-    "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_density", "compare_lines",
-    "convergence", "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "lines",
-    "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
+    "DENSITY_SCALES", "FIGURES", "LAMBDA_SCALES", "LANDSCAPES", "LAYER_MEASURES", "METRICS", "Chart", "ComparedResult",
+    "DataTable", "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_density",
+    "compare_lines", "convergence", "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature",
+    "lines", "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
 ]  # fmt: skip

@@ -50,14 +50,20 @@ class Convergences:
 
 def gather_convergence(result: RunResult) -> Convergences | None:
     """The processes that were recorded; None where none was."""
-    found = [_line(style, curvature) for style, curvature in known_curvatures(result)]
+    known = known_curvatures(result)
+    # One axis has one meaning: a process whose start was given has no bound, and then all show their residuals.
+    bounded = all(_bounded(curvature) for _, curvature in known if curvature.convergence)
+    found = [_line(style, curvature, bounded) for style, curvature in known]
     lines = [line for line in found if line is not None]
     return Convergences(lines) if lines else None
 
 
-def _line(style: VariantStyle, curvature: Curvature) -> Convergence | None:
+def _bounded(curvature: Curvature) -> bool:
+    return any(step.highest_bound is not None for step in curvature.convergence)
+
+
+def _line(style: VariantStyle, curvature: Curvature, bounded: bool) -> Convergence | None:
     steps = [step for step in curvature.convergence if step.highest is not None]
-    bounded = any(step.highest_bound is not None for step in steps)
     scale = max((abs(step.highest) for step in steps if step.highest is not None), default=0.0) or 1.0
     floor = _ROUNDING * scale
     known = [(step.products, distance) for step in steps if (distance := _distance(step, bounded)) is not None]
@@ -145,7 +151,9 @@ def describe_convergence(data: Convergences) -> str:
     took = f"{low}" if low == high else f"{low} to {high}"
     said = f"Down to rounding after {took} products." if _all_down(data) else f"Closed in within {took} products."
     warm = [line for line in data.lines if line.started_from]
-    return f"{said} Variants start from {warm[0].started_from}'s eigenvectors." if warm else said
+    if not warm:
+        return said
+    return f"{said} From {warm[0].started_from}'s eigenvectors: {', '.join(line.style.name for line in warm)}."
 
 
 def _all_down(data: Convergences) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, vertical_line, x_axis, y_axis
+from quant_lens_engine.figures.lambda_axis import LAMBDA_SCALES, LambdaAxis, LambdaScale, lambda_axis
 from quant_lens_engine.figures.loss_axis import log_ticks
+from quant_lens_engine.figures.smooth_curve import refined
 from quant_lens_engine.figures.spectra import LETTER_PX, PeakLabel, exponents, known_curvatures, peak_annotations
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle
@@ -22,6 +24,8 @@ HEIGHT = 360
 _BAND_OPACITY = 0.12
 _FAINTEST = 0.1
 """A log axis starts at a tenth of what one single eigenvalue shows: below that are only the tails of the Gaussian."""
+_CLOSE = 0.006
+"""Points of a curve stand no further apart than this share of the axis: some five pixels."""
 _PLOT_PX = (900.0, HEIGHT - 50.0)
 
 
@@ -42,18 +46,21 @@ class DensityCurve:
 
 @dataclass(frozen=True)
 class Densities:
-    """The densities in the run's order, and the scale of the vertical axis."""
+    """The densities in the run's order, and the scales of the vertical and the horizontal axis."""
 
     scale: DensityScale
     curves: list[DensityCurve]
+    horizontal: LambdaScale = "linear"
 
     @property
-    def x_range(self) -> tuple[float, float]:
+    def axis(self) -> LambdaAxis:
         """From the smallest to the largest eigenvalue of all of them, zero included."""
-        low = min(0.0, *(curve.density.x[0] for curve in self.curves))
-        high = max(0.0, *(curve.density.x[-1] for curve in self.curves))
-        margin = 0.02 * ((high - low) or 1.0)
-        return low - margin, high + margin
+        return lambda_axis(
+            self.horizontal,
+            min(curve.density.x[0] for curve in self.curves),
+            max(curve.density.x[-1] for curve in self.curves),
+            [curve.density.width or 0.0 for curve in self.curves],
+        )
 
     @property
     def y_range(self) -> tuple[float, float]:
@@ -73,24 +80,37 @@ def density_curve(style: VariantStyle, curvature: Curvature) -> DensityCurve | N
     return DensityCurve(style, density, curvature, 1 / (rows * width * math.sqrt(2 * math.pi)))
 
 
-def gather_density(result: RunResult, scale: DensityScale = "log") -> Densities | None:
+def gather_density(
+    result: RunResult, scale: DensityScale = "log", horizontal: LambdaScale = "linear"
+) -> Densities | None:
     """The densities of the variants that have one; None where none has."""
     found = [density_curve(style, curvature) for style, curvature in known_curvatures(result)]
     curves = [curve for curve in found if curve is not None]
-    scale = scale if scale in get_args(DensityScale) else "log"
-    return Densities(scale, curves) if curves else None
+    return densities(curves, scale, horizontal) if curves else None
+
+
+def densities(curves: list[DensityCurve], scale: DensityScale, horizontal: LambdaScale) -> Densities:
+    """Curves on the axes that were asked for; on the usual ones where there are no such axes."""
+    return Densities(
+        scale if scale in DENSITY_SCALES else "log", curves, horizontal if horizontal in LAMBDA_SCALES else "linear"
+    )
 
 
 def draw_density(data: Densities, mode: Mode) -> FigureSpec:
     """Bands first, then the curves, each labelled at the peak of its largest eigenvalue."""
     traces = [trace for curve in data.curves for trace in density_band(curve, curve.style.fill[mode], data)]
     traces += [
-        density_trace(curve, plain(curve.style.label), curve.style.fill[mode], curve.style.dash)
+        density_trace(curve, plain(curve.style.label), curve.style.fill[mode], curve.style.dash, data.axis)
         for curve in data.curves
     ]
     labels = [peak_label(curve, data, curve.style.label, curve.style.ink[mode]) for curve in data.curves]
     longest = max(len(curve.style.label) for curve in data.curves)
-    return framed(mode, traces, uirevision=f"density-{data.scale}", **density_layout(mode, data, labels, longest))
+    return framed(
+        mode,
+        traces,
+        uirevision=f"density-{data.scale}-{data.horizontal}",
+        **density_layout(mode, data, labels, longest),
+    )
 
 
 def density_layout(mode: Mode, data: Densities, labels: list[PeakLabel], longest: int) -> dict[str, Any]:
@@ -102,7 +122,7 @@ def density_layout(mode: Mode, data: Densities, labels: list[PeakLabel], longest
         "right": 24 + round(LETTER_PX * longest),
         "shapes": [vertical_line(0, GROUND[mode].axis)],
         "annotations": peak_annotations(labels, *_PLOT_PX),
-        "xaxis": x_axis(mode, "eigenvalue  λ  of ∇²L at Q(w)  (nats)", range=list(data.x_range), hoverformat=".4g"),
+        "xaxis": x_axis(mode, data.axis.title, **data.axis.plotly()),
         "yaxis": y_axis(mode, "density  (share per λ, log)" if log else "density  (share per λ)",
                         **_density_axis(data)),
     }  # fmt: skip
@@ -118,25 +138,27 @@ def _density_axis(data: Densities) -> dict[str, Any]:
 
 def peak_label(curve: DensityCurve, data: Densities, text: str, colour: str) -> PeakLabel:
     """The label of a curve at its largest eigenvalue, on whichever scale."""
-    (left, right), (low, high) = data.x_range, data.y_range
+    axis, (low, high) = data.axis, data.y_range
     top = curve.curvature.lambda_max.value
     x = curve.density.x[-1] if top is None else top
     y = min(max(curve.at(x), low), high)
     if data.scale == "log":
         low, high, y = math.log10(low), math.log10(high), math.log10(y)
-    return PeakLabel(((x - left) / (right - left), (y - low) / (high - low)), (x, y), text, colour)
+    return PeakLabel((axis.share(x), (y - low) / (high - low)), (axis.place(x), y), text, colour)
 
 
-def density_trace(curve: DensityCurve, name: str, colour: str, dash: str) -> dict[str, Any]:
+def density_trace(curve: DensityCurve, name: str, colour: str, dash: str, axis: LambdaAxis) -> dict[str, Any]:
     """The curve; a zero has no place on a log axis."""
+    xs, ys = _smooth(curve.density.x, curve.density.y, axis)
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x": curve.density.x,
-        "y": [value if value > 0 else None for value in curve.density.y],
+        "x": [axis.place(x) for x in xs],
+        "y": [value if value > 0 else None for value in ys],
+        "customdata": xs,
         "line": {"width": 2, "color": colour, "dash": dash},
-        "hovertemplate": f"<b>{name}</b><br>λ %{{x}}<br>density %{{y:.3g}}<extra></extra>",
+        "hovertemplate": f"<b>{name}</b><br>λ %{{customdata:.4g}}<br>density %{{y:.3g}}<extra></extra>",
         "connectgaps": False,
     }
 
@@ -147,12 +169,14 @@ def density_band(curve: DensityCurve, colour: str, data: Densities) -> list[dict
     if len(density.low) != len(density.x) or len(density.high) != len(density.x):
         return []
     floor = data.y_range[0] / 10 if data.scale == "log" else 0.0
+    above, high = _smooth(density.x, [max(value, floor) for value in density.high], data.axis)
+    below, low = _smooth(density.x, [max(value, floor) for value in density.low], data.axis)
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "x": density.x + density.x[::-1],
-            "y": [max(value, floor) for value in [*density.high, *density.low[::-1]]],
+            "x": [data.axis.place(x) for x in [*above, *below[::-1]]],
+            "y": [*high, *low[::-1]],
             "line": {"width": 0},
             "fill": "toself",
             "fillcolor": transparent(colour, _BAND_OPACITY),
@@ -161,19 +185,35 @@ def density_band(curve: DensityCurve, colour: str, data: Densities) -> list[dict
     ]
 
 
+def _smooth(x: list[float], y: list[float], axis: LambdaAxis) -> tuple[list[float], list[float]]:
+    left, right = axis.range
+    return refined(x, y, axis.place, (right - left) * _CLOSE)
+
+
 def describe_density(data: Densities) -> str:
-    """How many eigenvalues are clearly negative, and what the band is."""
+    """How many eigenvalues are clearly negative, what the band is, and what a log axis does to areas."""
     curve = next((item for item in data.curves if item.style.name == FLOAT_VARIANT), data.curves[0])
-    counted, runs, sure = curve.curvature.negative, curve.density.runs, curve.density.confidence
-    said = []
-    if counted is not None and counted.value is not None:
-        rows = numbers.count(curve.curvature.dimension)
-        said.append(f"{curve.style.name}: about {numbers.number(counted.value)} of {rows} λ are clearly negative.")
+    runs, sure = curve.density.runs, curve.density.confidence
+    said = [_negative(curve)]
     banded = bool(curve.density.low) and sure is not None
     said.append(
         f"Band: {numbers.percent(sure, digits=2)} over {runs} random starts." if banded else "One random start."
     )
-    return " ".join(said)
+    if data.horizontal == "symlog":
+        said.append("Heights are per unit of λ: areas compare on the linear axis only.")
+    return " ".join(part for part in said if part)
+
+
+def _negative(curve: DensityCurve) -> str:
+    """``FP32: about 24 (4 to 44) of 2 410 λ are clearly negative.``"""
+    counted = curve.curvature.negative
+    if counted is None or counted.value is None:
+        return ""
+    span = numbers.count_span(counted.lower, counted.upper)
+    if span and counted.confidence is not None:
+        span += f" at {numbers.percent(counted.confidence, digits=2)}"
+    value, rows = numbers.count(round(counted.value)), numbers.count(curve.curvature.dimension)
+    return f"{curve.style.name}: about {value}{f' ({span})' if span else ''} of {rows} λ are clearly negative."
 
 
 def tabulate_density(data: Densities) -> DataTable:

@@ -15,7 +15,9 @@ from quant_lens_engine.figures.variant_style import VariantStyle
 from quant_lens_engine.schema import FLOAT_VARIANT, Eigenvalue, RunResult, numbers
 
 HEIGHT = 340
-_GROUP_WIDTH = 0.62
+_GROUP_WIDTH = 0.74
+_MARK_PX = 7
+_STEM_OPACITY = 0.3
 _PANELS = ((0.0, 0.43), (0.57, 1.0))
 
 
@@ -41,7 +43,7 @@ class EigenvalueSets:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel's vertical axis: |λ| on a log scale where all values have one sign, else λ itself."""
+    """A panel's vertical axis: |λ| on a log scale where all values and intervals have one sign, else λ itself."""
 
     span: tuple[float, float]
     log: bool
@@ -76,6 +78,11 @@ def draw_eigenvalues(data: EigenvalueSets, mode: Mode) -> FigureSpec:
     layout: dict[str, Any] = {}
     for which, panel in enumerate(panels):
         traces += [
+            _stems(item, found, place, len(data.sets), which, panel, mode)
+            for place, (item, found) in enumerate(data.end(which))
+            if found
+        ]
+        traces += [
             _trace(item, found, place, len(data.sets), which, panel, mode)
             for place, (item, found) in enumerate(data.end(which))
             if found
@@ -92,13 +99,33 @@ def draw_eigenvalues(data: EigenvalueSets, mode: Mode) -> FigureSpec:
 
 def _panel(found: Sequence[Eigenvalue]) -> Panel:
     values = [edge for item in found for edge in (item.value, item.lower, item.upper) if edge is not None]
-    centres = [item.value for item in found if item.value is not None]
     for sign in (1.0, -1.0):
-        if centres and all(sign * value > 0 for value in centres):
-            return Panel(log_range([sign * value for value in values if sign * value > 0]), True, sign)
+        if values and all(sign * value > 0 for value in values):
+            return Panel(log_range([sign * value for value in values]), True, sign)
     low, high = min([0.0, *values]), max([0.0, *values])
     margin = 0.06 * ((high - low) or 1.0)
     return Panel((low - margin, high + margin), False, 1.0)
+
+
+def _stems(
+    item: EigenvalueSet, found: list[Eigenvalue], place: int, of: int, which: int, panel: Panel, mode: Mode
+) -> dict[str, Any]:
+    """Thin lines from zero, or from the end of a log axis that is nearest to it."""
+    sign = panel.sign if panel.log else 1.0
+    ground = panel.span[0] if panel.log else 0.0
+    suffix = "" if which == 0 else "2"
+    places = [rank + _offset(place, of) for rank in range(1, len(found) + 1)]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "xaxis": f"x{suffix}",
+        "yaxis": f"y{suffix}",
+        "x": [x for at in places for x in (at, at, None)],
+        "y": [y for value in found for y in (ground, sign * (value.value or 0.0), None)],
+        "line": {"width": 1, "color": item.style.fill[mode]},
+        "opacity": _STEM_OPACITY,
+        "hoverinfo": "skip",
+    }
 
 
 def _trace(
@@ -119,7 +146,7 @@ def _trace(
         "yaxis": f"y{suffix}",
         "x": [rank + _offset(place, of) for rank in range(1, len(found) + 1)],
         "y": [sign * value for value in values],
-        "marker": {"symbol": item.style.marker, "size": 8, "color": item.style.fill[mode]},
+        "marker": {"symbol": item.style.marker, "size": _MARK_PX, "color": item.style.fill[mode]},
         # The axis of negative values shows |λ|: there the interval's lower end lies further out.
         "error_y": {"type": "data", "symmetric": False, "array": above if sign > 0 else below,
                     "arrayminus": below if sign > 0 else above, "color": item.style.fill[mode], "thickness": 1.2,
@@ -187,14 +214,16 @@ def _labels(data: EigenvalueSets, panels: Sequence[Panel], mode: Mode) -> list[d
 
 
 def describe_eigenvalues(data: EigenvalueSets) -> str:
-    """How many clearly stick out at the top, and that bars are intervals."""
+    """Which variants have surely negative eigenvalues, and that bars are intervals."""
     base = next((item for item in data.sets if item.style.name == FLOAT_VARIANT), data.sets[0])
     sure = next((value.confidence for value in [*base.largest, *base.smallest] if value.confidence is not None), None)
     bars = "Bars: the interval that holds each" + (f" ({numbers.percent(sure, digits=2)})." if sure else ".")
     negative = [item.style.name for item in data.sets if any((v.upper or v.value or 0.0) < 0 for v in item.smallest)]
     if not negative:
         return f"No variant has an eigenvalue that is surely negative. {bars}"
-    who = "Every variant has" if len(negative) == len(data.sets) else f"{', '.join(negative)}:"
+    who = f"{', '.join(negative)}:"
+    if len(negative) == len(data.sets):
+        who = "Every variant has" if len(data.sets) > 1 else f"{negative[0]} has"
     return f"{who} directions of surely negative curvature. {bars}"
 
 

@@ -160,7 +160,18 @@ def describe_layers(data: LayerCurvatures) -> str:
         said = f"{top} has the largest ({style.name})"
     hidden = len(data.order) - len(data.shown)
     more = f"; the {MOST_LAYERS} largest of {len(data.order)}, all in the table" if hidden > 0 else ""
-    return f"{said}{more}. Bars: confidence intervals."
+    return f"{said}{more}.{_intervals(data)}"
+
+
+def _intervals(data: LayerCurvatures) -> str:
+    """At which confidence the error bars hold; nothing where no layer has one."""
+    found = (
+        layer.lambda_max if data.measure == "lambda" else layer.trace
+        for _, layers in data.variants
+        for layer in layers.values()
+    )
+    sure = next((item.confidence for item in found if item is not None and item.confidence is not None), None)
+    return "" if sure is None else f" Error bars: {numbers.percent(sure, digits=2)}."
 
 
 def tabulate_layers(data: LayerCurvatures) -> DataTable:

@@ -15,6 +15,7 @@ from quant_lens_engine.figures.metrics import METRICS, Metric, variant_metrics
 from quant_lens_engine.figures.tokens import FONT, GROUND, MODES, MONO, VERDICTS, Mode
 from quant_lens_engine.figures.variant_style import variant_styles
 from quant_lens_engine.schema import RunResult, Variant, numbers
+from quant_lens_engine.schema.curvature_notes import curvature_notes
 from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words, unmapped_note
 from quant_lens_engine.schema.summary import verdict_sentence
 
@@ -69,16 +70,14 @@ def _section(name: str, result: RunResult, place: int, drawings: dict[str, Drawi
         (f"lines-{kind}", f": {words}", draw_both("lines", result, landscape=kind))
         for kind, words in LANDSCAPES.items()
     ]
-    charts += [
-        (key, "", draw_both(key, result)) for key in ("density", "eigenvalues", "convergence", "layer-curvature")
-    ]
+    charts += [(key, "", draw_both(key, result)) for key in SPECTRUM]
     for key, which, drawing in charts:
         if drawing.light is None:
             continue
         drawings[f"{key}-{place}"] = drawing
         words = f"<h2>{escape(drawing.title + which)}</h2><p class='muted'>{escape(drawing.sentence)}</p>"
         parts.append(f'{words}<div class="chart" id="{key}-{place}"></div>')
-    parts.append(_failures(result) + f"<h2>Data and settings</h2>{_settings(result)}")
+    parts.append(_curvature_notes(result) + _failures(result) + f"<h2>Data and settings</h2>{_settings(result)}")
     return "<section>" + "".join(parts) + "</section>"
 
 
@@ -168,6 +167,16 @@ def _cell(metric: Metric, result: RunResult, variant: Variant) -> str:
     error = f" <small>± {escape(spread)}</small>" if spread else ""
     note = f" <small>{escape(measurement.note)}</small>" if measurement.note and measurement.value is not None else ""
     return f'<td class="num" title="{escape(metric.exactly(measurement))}">{escape(shown)}{error}{note}</td>'
+
+
+def _curvature_notes(result: RunResult) -> str:
+    """How each curvature was taken, where it was not as usual."""
+    rows = [
+        (variant.name, "; ".join(notes))
+        for variant in result.variants
+        if variant.curvature is not None and (notes := curvature_notes(variant.curvature))
+    ]
+    return f"<h2>How curvature was taken</h2>{_pairs(rows, wrap=True)}" if rows else ""
 
 
 def _failures(result: RunResult) -> str:

@@ -14,6 +14,8 @@ from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import Curvature, RunResult, numbers
 
 LETTER_PX = 7.2
+_SHORT = 3.0
+"""A logarithmic axis that spans a smaller factor has its ticks at even distances."""
 _LINE_PX = 15.0
 _GAP_PX = 9.0
 
@@ -35,9 +37,26 @@ def known_curvatures(result: RunResult) -> list[tuple[VariantStyle, Curvature]]:
 
 
 def lambda_ticks(low: float, high: float, sign: float = 1.0) -> dict[str, Any]:
-    """Ticks of a logarithmic axis of |λ|, written with the sign of λ."""
-    ticks = log_ticks(low, high)
-    return {"tickvals": ticks, "ticktext": [numbers.number(sign * tick, digits=1) for tick in ticks]}
+    """Ticks of a logarithmic axis of |λ|, written with the sign of λ, in as many digits as tell them apart.
+
+    Example:
+        >>> lambda_ticks(8.4, 9.4)["ticktext"]
+        ['8.4', '8.6', '8.8', '9.0', '9.2', '9.4']
+    """
+    ticks = log_ticks(low, high) if high / low > _SHORT else _even_ticks(low, high)
+    for digits in range(1, 7):
+        words = [numbers.number(sign * tick, digits=digits) for tick in ticks]
+        if len(set(words)) == len(words):
+            break
+    return {"tickvals": ticks, "ticktext": words}
+
+
+def _even_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers at even distances, for a range that is a small part of a decade."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(part * power for part in (1, 2, 5, 10, 20) if (high - low) / (part * power) <= most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{count * step:.12g}") for count in range(first, last + 1)]
 
 
 def log_range(values: Iterable[float], deepest: float = 1e-8, margin: float = 0.08) -> tuple[float, float]:

@@ -91,6 +91,18 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else _grouped(value, 0)
 
 
+def count_span(lower: float | None, upper: float | None) -> str:
+    """The interval of a count, in whole numbers, rounded outwards; nothing where an end is not known.
+
+    Example:
+        >>> count_span(36.1, 921.2), count_span(None, 3.0)
+        ('36 to 922', '')
+    """
+    if lower is None or upper is None:
+        return ""
+    return f"{_grouped(math.floor(lower), 0)} to {_grouped(math.ceil(upper), 0)}"
+
+
 def amount(value: float | None) -> str:
     """A count for a headline.
 

@@ -182,6 +182,12 @@ def parse_run_spec(value: Any) -> RunSpec:
         ) from None
 
 
+_JSON_EXAMPLES = {
+    "transform": '{"layout": "NHWC", "scale": 0.00392156862745098}',
+    "curvature": '{"top": 10, "bottom": 10, "layer_eigenvalues": "all"}',
+}
+
+
 def parse_json_option(option: str, text: str | None) -> Any:
     """The value of a command-line option that takes JSON; ``{}`` where it was not given.
 
@@ -197,9 +203,8 @@ def parse_json_option(option: str, text: str | None) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SpecError(
-            f"--{option} is not JSON: {error}", hint="""such as '{"layout": "NHWC", "scale": 0.00392156862745098}'"""
-        ) from None
+        example = _JSON_EXAMPLES.get(option, '{"width": 64}')
+        raise SpecError(f"--{option} is not JSON: {error}", hint=f"such as '{example}'") from None
 
 
 def canonical_json(value: Any) -> str:

@@ -235,6 +235,32 @@ def test_density_has_the_moments_of_the_spectrum() -> None:
     assert float((density.nodes**2 * density.weights).sum()) == pytest.approx(float((eigenvalues**2).mean()), rel=0.15)
 
 
+def test_both_ends_come_with_intervals_that_hold() -> None:
+    """Two linear layers in a row: their Hessian has both signs."""
+    x, y = random(120, 20), random(120, 1, seed=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 3, bias=False), nn.Linear(3, 1, bias=False)).double()
+    found = top_eigenvalues(model, ragged(x, y, size=32), nn.MSELoss(), k=3, bottom=3, tol=1e-6)
+    parameters = dict(model.named_parameters())
+
+    def loss(flat: Tensor) -> Tensor:
+        shapes = [value.shape for value in parameters.values()]
+        parts = flat.split([shape.numel() for shape in shapes])
+        given = {name: part.view(shape) for name, part, shape in zip(parameters, parts, shapes, strict=True)}
+        return nn.functional.mse_loss(torch.func.functional_call(model, given, (x,)), y)
+
+    flat = torch.cat([value.detach().flatten() for value in parameters.values()])
+    truth = torch.linalg.eigvalsh(torch.func.hessian(loss)(flat)).numpy()
+    assert found.bottom is not None
+    assert truth[0] < 0
+    for end, expected in ((found, truth[::-1][:3]), (found.bottom, truth[:3])):
+        assert end.values == pytest.approx(expected, rel=1e-5)
+        assert (end.lower - 1e-9 <= expected).all()
+        assert (expected <= end.upper + 1e-9).all()
+    assert top_eigenvalues(model, ragged(x, y, size=32), nn.MSELoss(), k=1).bottom is None
+
+
 def test_public_functions_agree(digits_mlp: nn.Module, digits_batches: list[tuple[Tensor, Tensor]]) -> None:
     top = top_eigenvalues(digits_mlp, digits_batches, k=1)
     assert power_iteration(digits_mlp, digits_batches, None, "cpu") == pytest.approx(top.values[0], rel=1e-3)

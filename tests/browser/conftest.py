@@ -47,7 +47,8 @@ class QuantLens:
         return httpx.Client(base_url=f"{self.url}/api/v1", timeout=30)
 
     def submit(self, **changes) -> str:
-        """A small run of the example MLP; its id."""
+        """A small run of the example MLP; its id. A second one like it takes its stages from the store: it is done at
+        once."""
         spec = {
             "name": "small run", "model": {"example": "digits-mlp"}, "data": {"example": "digits", "limit": 64},
             "schemes": ["int8"], "analyses": {"preset": "quick"}, **changes,
@@ -206,4 +207,5 @@ def screenshot(page: Page, name: str, *, full_page: bool = True) -> None:
     if folder:
         page.wait_for_timeout(600)
         page.mouse.move(0, 0)
+        page.evaluate("window.scrollTo(0, 0)")  # else the bar at the top stands in the middle of a whole page
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=full_page)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def run_id(server):
-    found = server.submit(name="to be changed", data={"example": "digits", "limit": 48})
+    found = server.submit(name="to be changed")
     server.wait_for(found, "DONE")
     return found
 
@@ -43,7 +43,7 @@ def test_a_duplicate_opens_the_draft_with_everything(visit, run_id):
     page = visit(f"/runs/{run_id}")
     _more(page, "Duplicate and change")
     page.wait_for_url(re.compile(r"/new\?"))
-    expect(page.get_by_label("Samples used")).to_have_value("48")
+    expect(page.get_by_label("Samples used")).to_have_value("64")
     expect(page.get_by_role("radio", name="quick")).to_be_checked()
     expect(page.locator("#new-card-model")).to_contain_text("digits-mlp")
 
@@ -65,7 +65,7 @@ def test_share_copies_the_address_of_this_very_view(visit, server, run_id):
 
 
 def test_archived_runs_leave_the_table_and_deleted_ones_are_gone(visit, server):
-    run_id = server.submit(name="short-lived", data={"example": "digits", "limit": 32})
+    run_id = server.submit(name="short-lived")
     server.wait_for(run_id, "DONE")
     page = visit(f"/runs/{run_id}")
     _more(page, "Archive")

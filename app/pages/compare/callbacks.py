@@ -79,6 +79,8 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
         Output("compare-baseline", "data"),
         Output("compare-baseline", "value"),
         Output("compare-landscape", "value"),
+        Output("compare-lambda", "value"),
+        Output("compare-density", "value"),
         Output("compare-add", "data"),
         Output("compare-json", "href"),
         Output("compare-clock", "disabled"),
@@ -90,14 +92,14 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
     @in_thread
     def draw(search: str | None, _: int | None, pathname: str) -> Any:
         if pathname != "/compare":
-            return (no_update,) * 18
+            return (no_update,) * 20
         view = CompareView.from_search(search or "")
         pairs, missing = load_runs(store, view)
         offered = _offered(store, {record.id for record, _ in pairs})
         if not pairs:
             nothing = _nothing(bool(offered), missing)
-            return (True, False, nothing, None, "", None, None, None, None, [], None, [], None, "smooth", offered,
-                    "/api/v1/compare", True, None)  # fmt: skip
+            return (True, False, nothing, None, "", None, None, None, None, [], None, [], None, "smooth",
+                    "linear", "log", offered, "/api/v1/compare", True, None)  # fmt: skip
         choices = variant_choices([result for _, result in pairs])
         known = {choice.value for choice in choices}
         choice = view.variant if view.variant in known else default_choice(choices)
@@ -107,7 +109,8 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
         compared = [_compared(row) for row in rows if row.variant]
         drawing = draw_both(CHART, compared, landscape=view.landscape)
         ended = all(record.state in TERMINAL_STATES for record, _ in pairs)
-        densities = chart_data(draw_both(DENSITY, compared), f"compare-density-{choice}",
+        spectra = draw_both(DENSITY, compared, scale=view.density, horizontal=view.horizontal)
+        densities = chart_data(spectra, f"compare-density-{choice}",
                                nothing="No run has a density of this variant." if ended else "")  # fmt: skip
         ids = ",".join(record.id for record, _ in pairs)
         return (
@@ -125,10 +128,18 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
             [{"value": row.record.id, "label": f"{row.letter} · {row.name}"} for row in _by_letter(rows)],
             baseline,
             view.landscape,
+            view.horizontal,
+            view.density,
             offered,
             f"/api/v1/compare?runs={ids}&baseline={baseline}",
             ended,
-            {"variant": choice, "baseline": baseline, "landscape": view.landscape},
+            {
+                "variant": choice,
+                "baseline": baseline,
+                "landscape": view.landscape,
+                "horizontal": view.horizontal,
+                "density": view.density,
+            },
         )
 
 
@@ -139,6 +150,8 @@ def _register_controls(dashboard: Dash) -> None:
         Input("compare-variant", "value"),
         Input("compare-baseline", "value"),
         Input("compare-landscape", "value"),
+        Input("compare-lambda", "value"),
+        Input("compare-density", "value"),
         Input("compare-add", "value"),
         Input({"part": "compare-remove", "run": ALL}, "n_clicks"),
         State("url", "search"),
@@ -146,15 +159,16 @@ def _register_controls(dashboard: Dash) -> None:
         prevent_initial_call=True,
     )
     def change(
-        variant: str | None, baseline: str | None, landscape: Any, added: str | None, removed: list[int | None],
-        search: str | None, drawn: dict[str, Any] | None,
+        variant: str | None, baseline: str | None, landscape: Any, horizontal: Any, density: Any, added: str | None,
+        removed: list[int | None], search: str | None, drawn: dict[str, Any] | None,
     ) -> Any:  # fmt: skip
         view, trigger = CompareView.from_search(search or ""), ctx.triggered_id
         if trigger == "compare-add" and added:
             return view.with_run(added).search(), None
         if isinstance(trigger, dict) and any(removed):
             return view.without_run(trigger["run"]).search(), no_update
-        chosen = {"variant": variant, "baseline": baseline, "landscape": landscape}
+        chosen = {"variant": variant, "baseline": baseline, "landscape": landscape, "horizontal": horizontal,
+                  "density": density}  # fmt: skip
         changed = {key: value for key, value in chosen.items() if value and drawn and value != drawn[key]}
         # A control that the drawing has just set says nothing new: a default stays out of the address.
         if not changed or isinstance(trigger, dict) or trigger == "compare-add":

@@ -9,6 +9,7 @@ from dash.development.base_component import Component
 from app.components.card import card
 from app.components.chart_card import chart_card
 from app.components.icon import icon
+from app.components.segmented import density_switches, segmented
 from app.routing import Visit
 from quant_lens_engine.figures import LANDSCAPES
 
@@ -47,19 +48,20 @@ def compare_layout(_: Visit) -> Component:
                                 CHART,
                                 title="Loss along shared directions",
                                 sentence="Colour and dash: variant. Marker: run.",
-                                controls=dmc.SegmentedControl(
-                                    id="compare-landscape",
-                                    data=[{"value": key, "label": words} for key, words in LANDSCAPES.items()],
-                                    value="smooth",
-                                    **{"aria-label": "Landscape"},
-                                ),
+                                controls=segmented("compare-landscape", "Landscape", "smooth", LANDSCAPES),
                             ),
                             html.Section(id="compare-settings", className="card table-card"),
                         ],
                         className="card-grid compare-grid",
                     ),
                     html.Div(
-                        chart_card(DENSITY, title="Spectral density", sentence="Once a density is known.", height=360),
+                        chart_card(
+                            DENSITY,
+                            title="Spectral density",
+                            sentence="Once a density is known.",
+                            height=360,
+                            controls=density_switches("compare", "log", "linear"),
+                        ),
                         className="compare-density",
                     ),
                 ],

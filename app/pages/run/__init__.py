@@ -8,13 +8,13 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from app.components import chart_card
+from app.components import chart_card, segmented
 from app.pages.run.callbacks import register_run_page
 from app.pages.run.header import run_act
 from app.pages.run.spectrum import spectrum_charts
 from app.pages.run.view import SECTIONS, RunView, read_view
 from app.routing import Page, Visit
-from quant_lens_engine.figures import DENSITY_SCALES, LANDSCAPES, LAYER_MEASURES
+from quant_lens_engine.figures import DENSITY_SCALES, LAMBDA_SCALES, LANDSCAPES, LAYER_MEASURES
 
 TABS = {"overview": "Overview", "spectrum": "Spectrum", "settings": "Data & settings"}
 
@@ -25,7 +25,8 @@ def run_layout(visit: Visit) -> Component:
     asked = visit.query.get("tab", "")
     tab = asked if asked in TABS else "overview"
     landscape = visit.choice("landscape", LANDSCAPES)
-    density, layers = visit.choice("density", DENSITY_SCALES), visit.choice("layers", LAYER_MEASURES)
+    density, horizontal = visit.choice("density", DENSITY_SCALES), visit.choice("lambda", LAMBDA_SCALES)
+    charts = spectrum_charts(density, horizontal, visit.choice("layers", LAYER_MEASURES))
     drawn = {part: html.Div(view.draw(part), id=f"run-{part}") for part in SECTIONS}
     overview = [drawn[part] for part in ("progress", "failure", "verdict", "variants")]
     overview += [_charts(view, landscape), drawn["failures"]]
@@ -38,7 +39,7 @@ def run_layout(visit: Visit) -> Component:
                     dmc.TabsList([dmc.TabsTab(words, value=name) for name, words in TABS.items()]),
                     dmc.TabsPanel(html.Div(overview, className="ql-run-parts"), value="overview"),
                     dmc.TabsPanel(
-                        html.Div([drawn["spectrum"], *spectrum_charts(density, layers)], className="ql-run-parts"),
+                        html.Div([drawn["spectrum"], *charts], className="ql-run-parts"),
                         value="spectrum",
                     ),
                     dmc.TabsPanel(drawn["settings"], value="settings"),
@@ -57,12 +58,7 @@ def run_layout(visit: Visit) -> Component:
 
 
 def _charts(view: RunView, landscape: str) -> html.Div:
-    switch = dmc.SegmentedControl(
-        id="run-landscape",
-        value=landscape,
-        data=[{"value": name, "label": words} for name, words in LANDSCAPES.items()],
-        attributes={"root": {"aria-label": "Landscape"}},
-    )
+    switch = segmented("run-landscape", "Landscape", landscape, LANDSCAPES)
     bars = len(view.result.variants)
     return html.Div(
         [

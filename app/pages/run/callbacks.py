@@ -15,9 +15,8 @@ from app.routing import Services, current_user, in_thread
 from quant_lens_engine.schema import RunRecord, parse_run_spec
 from worker import queue
 
-_SWITCHED = {"lines": "run-landscape", "density": "run-density", "layer-curvature": "run-layers"}
-"""The switch of each chart that has one, in the order of the address' parameters."""
-_SWITCHES = [Input(switch, "value") for switch in _SWITCHED.values()]
+_SWITCHES = tuple(switch for options in CHARTS.values() for switch in options.values())
+"""In the order of the address' parameters: run_page.js has their names."""
 
 
 def register_run_page(app: Dash, services: Services) -> None:
@@ -38,7 +37,7 @@ def _register_following(app: Dash, services: Services) -> None:
         Output("run-charts", "hidden"),
         Output("run-drawn", "data"),
         Input("live-version", "data"),
-        *_SWITCHES,
+        *[Input(switch, "value") for switch in _SWITCHES],
         State("run-id", "data"),
         State("run-drawn", "data"),
     )
@@ -49,9 +48,9 @@ def _register_following(app: Dash, services: Services) -> None:
         if heard and heard["topic"] != f"{RUN_TOPIC}{run_id}" and drawn.get("lines"):
             raise PreventUpdate  # news of another page, on its way when this one was opened
         view = _view(services, run_id)
-        chosen = dict(zip(_SWITCHED, switched, strict=True))
-        options = {name: {CHARTS[name]: chosen[name]} if name in chosen else {} for name in CHARTS}
-        keys = view.keys() | {name: f"{view.committed}.{chosen.get(name, '')}" for name in CHARTS}
+        chosen = dict(zip(_SWITCHES, switched, strict=True))
+        options = {name: {key: chosen[switch] for key, switch in known.items()} for name, known in CHARTS.items()}
+        keys = view.keys() | {name: ".".join([view.committed, *options[name].values()]) for name in CHARTS}
         if keys == drawn:
             raise PreventUpdate
         sections = [no_update if drawn.get(part) == keys[part] else view.draw(part) for part in SECTIONS]
@@ -64,7 +63,7 @@ def _register_following(app: Dash, services: Services) -> None:
         ClientsideFunction("quantLensRun", "remember"),
         Output("run-id", "id"),
         Input("run-tab", "value"),
-        *_SWITCHES,
+        *[Input(switch, "value") for switch in _SWITCHES],
     )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dash_mantine_components as dmc
 from dash import html
 
-from app.components import chart_card, table_card, value_cell, variant_name
-from quant_lens_engine.figures import DENSITY_SCALES, LAYER_MEASURES, METRICS, Metric, VariantStyle
+from app.components import chart_card, density_switches, segmented, table_card, value_cell, variant_name
+from quant_lens_engine.figures import LAYER_MEASURES, METRICS, Metric, VariantStyle
 from quant_lens_engine.schema import Curvature, ProbeEstimate, RunRecord, RunResult, Variant, numbers
+from quant_lens_engine.schema.curvature_notes import derivative_words
 
 ROWS = (
-    "lambda_max", "lambda_min", "trace", "effective_rank", "negative_eigenvalues", "positive_eigenvalues",
-    "relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise",
+    "lambda_max", "lambda_max_spread", "lambda_min", "trace", "effective_rank", "negative_eigenvalues",
+    "positive_eigenvalues", "relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise",
 )  # fmt: skip
-"""The metrics that the card shows, each a row."""
+"""The metrics that the card shows, each a row; one that no variant has, and none is to have, is left out."""
+
+_SHARPNESS = {"relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise"}
 
 _INTERVALS = {
     "effective_rank": "effective_rank",
@@ -24,6 +26,12 @@ _INTERVALS = {
     "positive_eigenvalues": "positive",
 }
 """Where a row shows an interval instead of an error, and the field that has it."""
+
+_COUNTS = {"negative_eigenvalues", "positive_eigenvalues"}
+"""Intervals of whole numbers."""
+
+_NAME_PX, _COLUMN_PX = 210, 165
+"""Columns have the same width from the start: nothing moves when a variant's numbers come."""
 
 _NOTHING = {
     "sharpness": "No variant has a curvature.",
@@ -42,12 +50,12 @@ def why_nothing(chart: str, result: RunResult) -> str:
     return _NOTHING[chart] if measured or not reasons else f"{_NOTHING[chart]} {reasons[0]}"
 
 
-def spectrum_charts(density: str, layers: str) -> list[Any]:
+def spectrum_charts(density: str, horizontal: str, layers: str) -> list[Any]:
     """The charts' cards, with the switches as the address has them."""
     waits = "Once the first curvature is known."
     return [
         chart_card("density", title="Spectral density", sentence=waits, height=360,
-                   controls=_switch("run-density", "Vertical axis", density, DENSITY_SCALES)),
+                   controls=density_switches("run", density, horizontal)),
         html.Div(
             [
                 chart_card("eigenvalues", title="Eigenvalues at both ends", sentence=waits, height=340),
@@ -55,18 +63,9 @@ def spectrum_charts(density: str, layers: str) -> list[Any]:
             ],
             className="card-grid ql-spectrum-pair",
         ),
-        chart_card("layer-curvature", title="Curvature by layer", sentence=waits, height=300,
-                   controls=_switch("run-layers", "Measure", layers, LAYER_MEASURES)),
+        chart_card("layer-curvature", title="Curvature by layer", sentence=waits, height=220,
+                   controls=segmented("run-layers", "Measure", layers, LAYER_MEASURES)),
     ]  # fmt: skip
-
-
-def _switch(name: str, label: str, value: str, choices: Mapping[Any, str]) -> dmc.SegmentedControl:
-    return dmc.SegmentedControl(
-        id=name,
-        value=value,
-        data=[{"value": key, "label": words} for key, words in choices.items()],
-        attributes={"root": {"aria-label": label}},
-    )
 
 
 def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, VariantStyle]) -> html.Section:
@@ -82,8 +81,33 @@ def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, Vari
             *(html.Th(variant_name(styles[item.name]), className="num", scope="col") for item in result.variants),
         ])
     )  # fmt: skip
-    rows = [_metric_row(METRICS[key], result, waits) for key in ROWS]
-    rows += [
+    rows = [_metric_row(METRICS[key], result, waits) for key in _shown_rows(record, result, waits)]
+    rows += _how_rows(result, waits)
+    return table_card(
+        html.Table(
+            [head, html.Tbody(rows)],
+            className="data-table ql-numbers",
+            style={"minWidth": _NAME_PX + _COLUMN_PX * len(result.variants)},
+        ),
+        title="Curvature in numbers",
+        sentence=_sentence(result),
+    )
+
+
+def _shown_rows(record: RunRecord, result: RunResult, waits: set[str | None]) -> list[str]:
+    """Without the numbers that nobody asked for."""
+    if waits:
+        asked = record.spec.get("analyses", {}).get("curvature", {}).get("sharpness", True)
+        return [key for key in ROWS if asked or key not in _SHARPNESS]
+    return [
+        key for key in ROWS
+        if key == "lambda_max" or any(METRICS[key].read(result, item).value is not None for item in result.variants)
+    ]  # fmt: skip
+
+
+def _how_rows(result: RunResult, waits: set[str | None]) -> list[html.Tr]:
+    """What the numbers cost, and how they were come by."""
+    rows = [
         _row("Products", "Hessian-vector products over the whole sample, and what they were spent on.", "",
              [_products(item, waits) for item in result.variants]),
         _row("Started from", "The variant whose eigenvectors Lanczos started from.", "",
@@ -91,16 +115,17 @@ def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, Vari
         _row("Derivative", "Exact: by differentiating twice. Finite difference: an operator has no second derivative.",
              "", [_text(item, waits, _derivative) for item in result.variants]),
     ]  # fmt: skip
-    return table_card(
-        html.Table([head, html.Tbody(rows)], className="data-table ql-numbers"),
-        title="Curvature in numbers",
-        sentence=_sentence(result),
-    )
+    if any(item.curvature and item.curvature.lowered for item in result.variants):
+        rows.append(
+            _row("For want of memory", "What was given up; the numbers are the same but for rounding.", "",
+                 [_text(item, waits, _lowered) for item in result.variants])
+        )  # fmt: skip
+    return rows
 
 
 def _sentence(result: RunResult) -> str:
     rows = f" over all {numbers.count(result.data.samples)} samples" if result.data.samples else ""
-    return f"∇²L at each variant's own weights{rows}. Meanings and every digit on hover."
+    return f"∇²L at each variant's own weights{rows}; λ and Tr H in nats. Meanings and every digit on hover."
 
 
 def _row(label: str, meaning: str, unit: str, cells: Sequence[Any]) -> html.Tr:
@@ -123,26 +148,37 @@ def _cell(metric: Metric, result: RunResult, variant: Variant, waits: set[str | 
     estimate = getattr(variant.curvature, field) if field and variant.curvature else None
     if measurement.value is None or estimate is None:
         return value_cell(metric, measurement)
-    return _interval_cell(estimate)
+    return _interval_cell(metric, estimate)
 
 
-def _interval_cell(estimate: ProbeEstimate) -> html.Td:
-    """``248  155 – 350``: a count's interval is far from symmetric."""
+def _interval_cell(metric: Metric, estimate: ProbeEstimate) -> html.Td:
+    """``248  155 to 350``: a count's interval is far from symmetric."""
     title = f"{numbers.exact(estimate.value)}; {numbers.exact(estimate.lower)} to {numbers.exact(estimate.upper)}"
     if estimate.confidence is not None:
         title += f" at {numbers.percent(estimate.confidence, digits=2)}"
-    parts = [html.Span(numbers.number(estimate.value), className="value")]
-    if estimate.lower is not None and estimate.upper is not None:
-        span = f"{numbers.number(estimate.lower)} – {numbers.number(estimate.upper)}"
+    shown, span = _counted(estimate) if metric.key in _COUNTS else _ranged(estimate)
+    parts = [html.Span(shown, className="value")]
+    if span:
         parts.append(html.Span(f" {span}", className="spread"))
     return html.Td(html.Span(parts, title=title), className="num")
+
+
+def _counted(estimate: ProbeEstimate) -> tuple[str, str]:
+    value = None if estimate.value is None else round(estimate.value)
+    return numbers.count(value), numbers.count_span(estimate.lower, estimate.upper)
+
+
+def _ranged(estimate: ProbeEstimate) -> tuple[str, str]:
+    if estimate.lower is None or estimate.upper is None:
+        return numbers.number(estimate.value), ""
+    return numbers.number(estimate.value), f"{numbers.number(estimate.lower)} to {numbers.number(estimate.upper)}"
 
 
 def _products(variant: Variant, waits: set[str | None]) -> html.Td:
     curvature = variant.curvature
     if curvature is None:
         return _skeleton() if variant.name in waits else _absent("")
-    spent = " · ".join(f"{part} {_spent(count)}" for part, count in curvature.products.items())
+    spent = [html.Span(f"{part} {_spent(count)}") for part, count in curvature.products.items()]
     total = html.Span(_spent(curvature.hvps), className="value", title=numbers.exact(curvature.hvps))
     return html.Td([total, html.Span(spent, className="parts")], className="num")
 
@@ -157,7 +193,7 @@ def _text(variant: Variant, waits: set[str | None], read: Any) -> html.Td:
     if curvature is None:
         return _skeleton() if variant.name in waits else _absent("")
     said, title = read(curvature)
-    return html.Td(html.Span(said, title=title), className="num") if said else _absent(title)
+    return html.Td(html.Span(said, title=title), className="num said") if said else _absent(title)
 
 
 def _start(curvature: Curvature) -> tuple[str, str]:
@@ -167,10 +203,15 @@ def _start(curvature: Curvature) -> tuple[str, str]:
 
 
 def _derivative(curvature: Curvature) -> tuple[str, str]:
-    attention = f"; attention by the {curvature.attention} kernel" if curvature.attention else ""
+    attention = f", {curvature.attention} attention" if curvature.attention else ""
+    title = derivative_words(curvature) or "differentiated twice"
     if curvature.derivative == "exact":
-        return "exact", f"differentiated twice{attention}"
-    return "finite difference", f"{curvature.without_second_derivative} has no second derivative{attention}"
+        return f"exact{attention}", title
+    return f"finite difference ({curvature.without_second_derivative}){attention}", title
+
+
+def _lowered(curvature: Curvature) -> tuple[str, str]:
+    return "; ".join(curvature.lowered), "given up for want of memory" if curvature.lowered else "nothing was given up"
 
 
 def _skeleton() -> html.Td:

@@ -23,11 +23,15 @@ from quant_lens_engine.schema import TERMINAL_STATES, AlgorithmFacts, RunRecord,
 from worker.store import Store
 
 SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "spectrum", "settings")
-CHARTS: dict[str, str] = {
-    "sharpness": "", "lines": "landscape", "density": "scale", "eigenvalues": "", "convergence": "",
-    "layer-curvature": "measure",
-}  # fmt: skip
-"""The charts of every tab, and the option that a switch of the page sets."""
+CHARTS: dict[str, dict[str, str]] = {
+    "sharpness": {},
+    "lines": {"landscape": "run-landscape"},
+    "density": {"scale": "run-density", "horizontal": "run-lambda"},
+    "eigenvalues": {},
+    "convergence": {},
+    "layer-curvature": {"measure": "run-layers"},
+}
+"""The charts of every tab; of each the options that a switch of the page sets, and the switch."""
 OVERVIEW_CHARTS = ("sharpness", "lines")
 
 

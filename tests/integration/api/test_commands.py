@@ -48,6 +48,7 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
     rows.write_bytes(os.urandom(1000))
     asked += ["--calibration", str(rows), "--calibration-limit", "40"]
     asked += ["--transform", '{"layout": "NHW", "scale": 0.5}', "--limit", "7", "--seed", "3", "--preset", "quick"]
+    asked += ["--curvature", '{"top": 4}']
     done = quant_lens(*asked)
     assert done.returncode == 0, done.stderr
     with Client(server.url) as client:
@@ -57,6 +58,7 @@ def test_submit_sends_the_files_and_says_the_run(server, tmp_path):
     assert run.name == "m, w8a8+gptq"
     assert (run.spec["schemes"], run.spec["seed"], run.spec["data"]["limit"]) == (["w8a8+gptq"], 3, 7)
     assert run.spec["data"]["calibration"]["limit"] == 40
+    assert (run.spec["analyses"]["curvature"]["top"], run.spec["analyses"]["curvature"]["bottom"]) == (4, 1)
     assert run.spec["data"]["transform"]["layout"] == "NHW"
     assert run.spec["analyses"]["preset"] == "quick"
 

@@ -227,9 +227,9 @@ def test_what_people_write_stays_text() -> None:
 def test_the_numbers_of_the_curvature_stand_in_one_table_with_intervals_and_products() -> None:
     found = usual()
     told = words(numbers_card(record("DONE"), found, variant_styles(found.variants)))
-    assert "Negative eigenvalues 24.0 10.0 – 50.0" in told
-    assert "Effective rank eigenvalues 13.0 12.2 – 13.8" in told
-    assert "Products 165 eigenvalues 108 · density 36 · trace 21" in told
+    assert "Negative eigenvalues 24 10 to 50" in told
+    assert "Effective rank eigenvalues 13.0 12.2 to 13.8" in told
+    assert "Products 165 eigenvalues 108 density 36 trace 21" in told
     assert "Started from random random random" in told
     assert "Derivative exact exact exact" in told
 
@@ -238,13 +238,27 @@ def test_a_number_of_the_curvature_is_a_skeleton_until_it_comes_and_then_a_dash_
     half = result(variant("FP32", 10.0), variant("int8", None, 0.001))
     styles = variant_styles(half.variants)
     running = numbers_card(record(stages=done_but("curvature/int8", {"state": "running"})), half, styles)
-    assert len(find(running, "skeleton")) == 13
+    assert len(find(running, "skeleton")) == 14
     curvature = half.variants[0].curvature
     assert curvature is not None
     curvature.sharpness = None
     ended = numbers_card(record("DONE", done_but("curvature/int8", {"state": "failed"})), half, styles)
     assert find(ended, "skeleton") == []
-    assert [item.title for item in find(ended, "absent")].count("not asked for") == 4
+    assert "not available" in [item.title for item in find(ended, "absent")]
+    assert "Relative λmax" in words(running)
+    assert "Relative λmax" not in words(ended), "nobody asked for it, so there is no row of dashes"
+
+
+def test_what_was_given_up_for_want_of_memory_is_said_beside_the_derivative() -> None:
+    found = result(variant("FP32", 10.0), variant("int8", 10.1))
+    styles = variant_styles(found.variants)
+    assert "For want of memory" not in words(numbers_card(record("DONE"), found, styles))
+    curvature = found.variants[0].curvature
+    assert curvature is not None
+    curvature.lowered = ["graphs are not kept", "micro-batches of 8 rows"]
+    assert "For want of memory graphs are not kept; micro-batches of 8 rows –" in words(
+        numbers_card(record("DONE"), found, styles)
+    )
 
 
 def test_a_chart_that_never_comes_says_why() -> None:

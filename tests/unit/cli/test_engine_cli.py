@@ -50,6 +50,14 @@ def test_a_recipe_is_named_without_what_is_usual(capsys):
     assert "are one recipe" in capsys.readouterr().err
 
 
+def test_options_of_the_curvature_change_those_of_the_preset(capsys):
+    asked = ["--curvature", '{"top": 2, "bottom": 3, "sharpness": true}', "--scheme", "int8", "--json", "-"]
+    assert main(["analyze", "digits-mlp", "--data", "digits", *FAST, *asked]) == 0
+    found = RunResult.model_validate_json(capsys.readouterr().out).variants[0].curvature
+    assert (len(found.largest), len(found.smallest), found.density.runs > 0) == (2, 3, True)
+    assert found.sharpness.relative_lambda_max.value > 0
+
+
 def test_the_numbers_are_those_of_the_same_spec(capsys):
     assert (
         main(["analyze", "digits-mlp", "--data", "digits", "--scheme", "int4", *FAST, "--seed", "5", "--json", "-"])
@@ -93,6 +101,8 @@ def test_fail_on_a_verdict(capsys, level, code):
         (["digits-mlp", "--data", "digits", "--scheme", "int9"], "unknown scheme 'int9'"),
         (["digits-mlp", "--data", "digits", "--architecture", "digits-cnn"], "does not fit digits-cnn"),
         (["digits-mlp", "--data", "digits", "--transform", "{"], "--transform is not JSON"),
+        (["digits-mlp", "--data", "digits", "--curvature", "{"], "--curvature is not JSON"),
+        (["digits-mlp", "--data", "digits", "--curvature", '{"topp": 3}'], "analyses.curvature.topp"),
         (["digits-mlp", "--data", "digits", "--transform", '{"size": 3}'], "data.transform.size"),
         (["digits-mlp", "--data", "digits", "--limit", "0"], "data.limit"),
         (["digits-mlp", "--data", "digits", "--preset", "hasty"], "hasty"),

@@ -444,3 +444,11 @@ def test_wrong_arguments_are_typed(
         with pytest.raises(InputError) as refused:
             ask()
         assert refused.value.code == code
+
+
+def test_every_chart_of_the_page_is_a_figure_in_a_notebook(diagnostic: QuantDiagnostic, result: RunResult) -> None:
+    for name in ("density", "eigenvalues", "convergence", "layer-curvature", "sharpness", "lines"):
+        assert diagnostic.chart(name).data
+    assert diagnostic.chart("density", mode="dark", horizontal="symlog").layout.xaxis.tickvals
+    with pytest.raises(InputError, match="unknown chart"):
+        diagnostic.chart("compare-density")

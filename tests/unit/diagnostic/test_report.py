@@ -26,6 +26,24 @@ def test_every_variant_has_its_verdict_loss_and_curvature(diagnostic: QuantDiagn
         assert f"{comparison.variant}: {comparison.verdict.level}." in report
 
 
+def test_both_ends_of_the_spectrum_and_the_layers_are_told(diagnostic: QuantDiagnostic, result: RunResult) -> None:
+    report = diagnostic.report()
+    section = report.split("Eigenvalues of both ends")[1].split("\n\n")[0]
+    curvature = result.variants[0].curvature
+    assert numbers.number(curvature.largest[0].value, digits=4) in section
+    assert numbers.number(curvature.smallest[0].value, digits=4) in section
+    layers = report.split("Curvature by layer, FP32")[1].split("\n\n")[0]
+    assert [layer.name for layer in curvature.layers if layer.name in layers] == ["0", "3"]
+    assert "Effective rank" in report
+    assert "ASAM rise" in report
+
+
+def test_what_was_given_up_for_want_of_memory_is_told() -> None:
+    lowered = Curvature(lambda_max=Eigenvalue(value=1.0), converged=True, lowered=["graphs are not kept"])
+    report = written_report(RunResult(variants=[Variant(name="FP32", curvature=lowered)]))
+    assert "FP32: for want of memory: graphs are not kept" in report
+
+
 def test_it_fits_a_terminal_and_has_no_thin_space(diagnostic: QuantDiagnostic) -> None:
     report = diagnostic.report()
     assert max(map(len, report.splitlines())) <= WIDTH + 10

@@ -55,3 +55,14 @@ def test_several_results_stand_below_each_other() -> None:
     page = html_report([("first", usual()), ("second", usual())])
     assert page.index("<h1>first</h1>") < page.index("<h1>second</h1>")
     assert 'id="sharpness-1"' in page
+
+
+def test_how_a_curvature_was_taken_is_said() -> None:
+    found = usual()
+    assert "How curvature was taken" not in html_report(found)
+    curvature = found.variants[1].curvature
+    assert curvature is not None
+    curvature.lowered, curvature.attention = ["graphs are not kept", "micro-batches of 8 rows"], "math"
+    page = html_report(found)
+    assert "for want of memory: graphs are not kept, micro-batches of 8 rows" in page
+    assert "attention by the math kernel" in page

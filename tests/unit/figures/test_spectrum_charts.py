@@ -1,14 +1,18 @@
 """The charts of the spectrum hold what the record holds."""
 
 import math
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quant_lens_engine.figures import METRICS, ComparedResult, draw, draw_both
 from quant_lens_engine.figures.density import gather_density
+from quant_lens_engine.figures.lambda_axis import lambda_axis
 from quant_lens_engine.figures.layer_curvature import MOST_LAYERS
 from quant_lens_engine.figures.tokens import GROUND, MODES
-from quant_lens_engine.schema import LayerCurvature, TraceEstimate, Variant
+from quant_lens_engine.schema import Eigenvalue, LayerCurvature, TraceEstimate, Variant
 from tests.unit.figures.results import result, usual, variant
 
 
@@ -32,6 +36,37 @@ def test_the_log_axis_of_a_density_ends_where_a_single_eigenvalue_would_be_lost(
     assert data.y_range[0] == pytest.approx(0.1 * single)
 
 
+def test_a_log_axis_of_both_signs_says_the_eigenvalues_themselves() -> None:
+    figure = draw("density", usual(), horizontal="symlog")
+    axis, data = figure.layout.xaxis, gather_density(usual(), horizontal="symlog")
+    assert data is not None
+    assert "linear within ±" in axis.title.text
+    assert "0" in axis.ticktext
+    assert any(text.startswith("−") for text in axis.ticktext)
+    assert list(axis.tickvals) == sorted(axis.tickvals)
+    for tick, text in zip(axis.tickvals, axis.ticktext, strict=True):
+        assert data.axis.place(float(text.replace("−", "-"))) == pytest.approx(tick, rel=0.02, abs=1e-9)
+    curve = next(trace for trace in figure.data if trace.name == "FP32")
+    assert [data.axis.place(x) for x in curve.customdata] == pytest.approx(list(curve.x))
+    assert "areas compare on the linear axis only" in draw_both("density", usual(), horizontal="symlog").sentence
+    assert draw_both("density", usual(), horizontal="symlog").table == draw_both("density", usual()).table
+
+
+@given(st.floats(-1e4, -1e-3), st.floats(1e-3, 1e4), st.floats(1e-6, 10.0))
+def test_ticks_of_a_log_axis_never_meet_and_go_up(low: float, high: float, width: float) -> None:
+    axis = lambda_axis("symlog", low, high, [width])
+    shares = [axis.share(tick) for tick in axis.ticks]
+    assert 0.0 in axis.ticks
+    assert all(0 <= share <= 1 for share in shares)
+    assert all(after - before >= 0.05 for before, after in pairwise(shares))
+
+
+def test_an_unknown_axis_is_the_usual_one() -> None:
+    data = gather_density(usual(), scale="up", horizontal="down")  # type: ignore[arg-type]
+    assert data is not None
+    assert (data.scale, data.horizontal) == ("log", "linear")
+
+
 def test_labels_of_a_density_stand_at_the_largest_eigenvalues_in_ink() -> None:
     data = gather_density(usual())
     assert data is not None
@@ -43,7 +78,9 @@ def test_labels_of_a_density_stand_at_the_largest_eigenvalues_in_ink() -> None:
 
 def test_the_sentence_of_a_density_counts_and_says_what_the_band_is() -> None:
     words = draw_both("density", usual()).sentence.replace("\u2009", " ")
-    assert words == "FP32: about 24.0 of 2 410 λ are clearly negative. Band: 95 % over 4 random starts."
+    assert (
+        words == "FP32: about 24 (10 to 50 at 95 %) of 2 410 λ are clearly negative. Band: 95 % over 4 random starts."
+    )
 
 
 def test_eigenvalues_carry_their_intervals_and_negative_ones_run_downwards() -> None:
@@ -58,6 +95,34 @@ def test_eigenvalues_carry_their_intervals_and_negative_ones_run_downwards() -> 
     assert all(text.startswith("−") for text in figure.layout.yaxis2.ticktext)
     rows = draw_both("eigenvalues", usual()).table.rows
     assert ("FP32", "smallest", 1, -0.2, -0.4, -0.2, None, 0.95) in rows
+
+
+def test_ticks_of_nearly_equal_eigenvalues_differ() -> None:
+    found = result(variant("FP32", 8.8791), variant("int8", 8.9088))
+    for item in found.variants:
+        assert item.curvature is not None
+        item.curvature.largest = [Eigenvalue(value=item.curvature.lambda_max.value)]
+    words = draw("eigenvalues", found).layout.yaxis.ticktext
+    assert len(set(words)) == len(words) >= 3
+
+
+def test_an_interval_that_reaches_zero_is_drawn_on_a_linear_axis() -> None:
+    found = result(variant("FP32", 10.0))
+    assert found.variants[0].curvature is not None
+    found.variants[0].curvature.smallest = [Eigenvalue(value=0.003, lower=-4.0, upper=0.003)]
+    axis = draw("eigenvalues", found).layout.yaxis2
+    assert axis.type == "linear"
+    assert axis.range[0] < -4.0
+
+
+def test_one_process_without_a_bound_makes_all_show_residuals() -> None:
+    found = usual()
+    assert found.variants[1].curvature is not None
+    for step in found.variants[1].curvature.convergence:
+        step.highest_bound = None
+    figure = draw("convergence", found)
+    assert "residual" in figure.layout.yaxis.title.text
+    assert figure.data[0].y[0] == 5.0
 
 
 def test_convergence_is_the_distance_of_bound_and_value_down_to_rounding() -> None:

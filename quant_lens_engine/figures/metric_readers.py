@@ -1,0 +1,137 @@
+"""How each number of a variant is read from a result, with its error and a word about it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from quant_lens_engine.figures.metric import Measurement, Reader
+from quant_lens_engine.schema import RunResult, Sharpness, Variant
+
+
+def evaluation(field: str, error: str = "") -> Reader:
+    """A field of the evaluation, and the one that is its error."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        evaluation = variant.evaluation
+        if evaluation is None:
+            return Measurement(None)
+        return Measurement(getattr(evaluation, field), getattr(evaluation, error) if error else None)
+
+    return read
+
+
+def eigenvalue(which: Literal["lambda_max", "lambda_min"]) -> Reader:
+    """λmax or λmin with its residual."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        if variant.curvature is None:
+            return Measurement(None)
+        found = getattr(variant.curvature, which)
+        if found.value is None:
+            return Measurement(None, note=variant.curvature.reason or "")
+        return Measurement(found.value, found.residual, "" if variant.curvature.converged else "not converged")
+
+    return read
+
+
+def batch_spread(_: RunResult, variant: Variant) -> Measurement:
+    """The spread of λmax over shards of the sample."""
+    return Measurement(variant.curvature.lambda_max.batch_std if variant.curvature else None)
+
+
+def trace(_: RunResult, variant: Variant) -> Measurement:
+    """Tr H with its standard error."""
+    if variant.curvature is None:
+        return Measurement(None)
+    trace = variant.curvature.trace
+    return Measurement(trace.value, trace.standard_error, variant.curvature.reason or "" if trace.value is None else "")
+
+
+def counted(which: Literal["negative", "positive", "effective_rank"]) -> Reader:
+    """An estimate of a number of eigenvalues; without a standard error, half its interval is the error."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        curvature = variant.curvature
+        found = getattr(curvature, which) if curvature else None
+        if found is None or found.value is None:
+            return Measurement(None, note=(curvature.reason or "no density was asked for") if curvature else "")
+        error = found.standard_error
+        if error is None and found.lower is not None and found.upper is not None:
+            error = (found.upper - found.lower) / 2
+        return Measurement(found.value, error)
+
+    return read
+
+
+def relative(which: Literal["relative_lambda_max", "relative_trace"]) -> Reader:
+    """A form of sharpness that scaling leaves as it is."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        sharpness, reason = _sharpness_of(variant)
+        if sharpness is None:
+            return Measurement(None, note=reason)
+        if which == "relative_trace":
+            trace = sharpness.relative_trace
+            return Measurement(trace.value, trace.standard_error, reason if trace.value is None else "")
+        found = sharpness.relative_lambda_max
+        return Measurement(found.value, found.residual, reason if found.value is None else "")
+
+    return read
+
+
+def rise(which: Literal["adaptive", "plain"]) -> Reader:
+    """The largest rise of the loss found within a radius."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        sharpness, reason = _sharpness_of(variant)
+        found = getattr(sharpness, which).rise if sharpness else None
+        return Measurement(found, note=reason if found is None else "")
+
+    return read
+
+
+def _sharpness_of(variant: Variant) -> tuple[Sharpness | None, str]:
+    """The invariant forms, and why one of them may be missing."""
+    curvature = variant.curvature
+    if curvature is None:
+        return None, ""
+    missing = curvature.reason or ("" if curvature.sharpness else "not asked for")
+    return curvature.sharpness, missing
+
+
+def sharpness_ratio(result: RunResult, variant: Variant) -> Measurement:
+    """λmax over the float model's, with both residuals."""
+    comparison = result.comparison(variant.name)
+    if comparison is None:
+        return Measurement(None)
+    ratio = comparison.sharpness_ratio
+    if ratio is None:
+        measured = variant.curvature is not None
+        return Measurement(None, note="λmax(FP32) is within its own uncertainty of zero" if measured else "")
+    parts = [item.curvature.lambda_max for item in (variant, result.variant(comparison.baseline)) if item.curvature]
+    relative = [part.residual / part.value for part in parts if part.residual is not None and part.value]
+    return Measurement(ratio, abs(ratio) * math.hypot(*relative) if len(relative) == 2 else None)
+
+
+def basin_width(landscape: str) -> Reader:
+    """The width of the basin along the line of a landscape."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        line = next((line for line in variant.lines if line.landscape == landscape), None)
+        if line is None:
+            return Measurement(None)
+        leaves = "" if line.basin_width is not None else line.reason or "the line does not leave the basin"
+        return Measurement(line.basin_width, note=leaves)
+
+    return read
+
+
+def variant_field(field: str) -> Reader:
+    """A field of the variant itself."""
+
+    def read(_: RunResult, variant: Variant) -> Measurement:
+        value = getattr(variant, field)
+        return Measurement(None if value is None else float(value))
+
+    return read

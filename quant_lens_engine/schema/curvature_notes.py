@@ -1,0 +1,43 @@
+"""What a reader should know of how a curvature was computed, in words: the page, the reports and the command line."""
+
+from __future__ import annotations
+
+from quant_lens_engine.schema.curvature import Curvature
+
+
+def derivative_words(curvature: Curvature) -> str:
+    """How products were formed, where it was not by differentiating every operator twice.
+
+    Example:
+        >>> derivative_words(Curvature(attention="math"))
+        'attention by the math kernel'
+        >>> derivative_words(Curvature(derivative="finite-difference", without_second_derivative="grid_sampler"))
+        'by differences of gradients: grid_sampler has no second derivative'
+    """
+    said = []
+    if curvature.derivative == "finite-difference":
+        missing = curvature.without_second_derivative or "an operator"
+        said.append(f"by differences of gradients: {missing} has no second derivative")
+    if curvature.attention:
+        said.append(f"attention by the {curvature.attention} kernel")
+    return "; ".join(said)
+
+
+def curvature_notes(curvature: Curvature) -> list[str]:
+    """Everything that is not as usual: convergence, derivative, start, memory.
+
+    Example:
+        >>> curvature_notes(Curvature(converged=True, lowered=["graphs are not kept"]))
+        ['for want of memory: graphs are not kept (the numbers are the same but for rounding)']
+    """
+    notes = []
+    if not curvature.converged and curvature.reason:
+        notes.append(f"λ has not converged: {curvature.reason}")
+    if words := derivative_words(curvature):
+        notes.append(f"derivative {words}" if words.startswith("by") else words)
+    if curvature.started_from:
+        notes.append(f"started from the eigenvectors of {curvature.started_from}")
+    if curvature.lowered:
+        given_up = ", ".join(curvature.lowered)
+        notes.append(f"for want of memory: {given_up} (the numbers are the same but for rounding)")
+    return notes
