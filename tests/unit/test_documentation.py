@@ -90,6 +90,21 @@ TRIED = {
         torch.testing.assert_close(whole.span(fmt).high, parts.span(fmt).high)
         assert any(facts.name == "four-sigma" for facts in available_observers())
         """,
+    "adding-an-operator": """
+        import torch
+        from torch import nn
+        from quant_lens_engine.curvature import top_eigenvalues
+        from quant_lens_engine.curvature.dense import as_dense
+        from quant_lens_engine.objective import Objective
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+        batches = [(torch.randn(6, 3).double(), torch.tensor([0, 1, 1, 0, 1, 0]))]
+        objective = Objective(model, batches)
+        whole, linear, rest = (as_dense(OPERATORS[name](objective)) for name in ("hessian", "gauss-newton", "residual"))
+        torch.testing.assert_close(rest, whole - linear)
+        assert float(rest.norm()) > 1e-3
+        found = top_eigenvalues(model, batches, k=1, tol=1e-8, operator="residual")
+        assert abs(found.values[0] - float(torch.linalg.eigvalsh(rest)[-1])) < 1e-6
+        """,
     "adding-an-algorithm": """
         import torch
         from torch import nn
