@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_PRECISION = 1e-12
+"""Relative, of the distance between Ritz value and bound."""
+
+_MOST_ITERATIONS = 200
+
 
 def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) -> float:
     """A bound on the largest eigenvalue that holds with probability ``confidence`` over the random start vector.
@@ -37,21 +42,17 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) ->
         return top
     share = min(1.0, (1 - confidence) * math.sqrt(math.pi / (2 * dimension)))
     goal = float(np.log(betas).sum()) - math.log(share)
-    gaps = top - ritz
-
-    def height(distance: float) -> float:
-        return float(np.log(distance + gaps).sum())
-
-    low, high = math.log(_SMALLEST), math.log(_SMALLEST)
-    while height(math.exp(high)) < goal:
-        low, high = high, high + 4.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if height(math.exp(middle)) < goal:
-            low = middle
-        else:
-            high = middle
-    return top + math.exp(high)
+    with np.errstate(divide="ignore"):
+        gaps = np.log(top - ritz)
+    # In u = log(λ − θ₁) the logarithm of ∏(λ − θⱼ) rises and is convex: from above Newton's method never passes the root
+    place = goal / len(ritz)
+    for _ in range(_MOST_ITERATIONS):
+        heights = np.logaddexp(place, gaps)
+        step = (float(heights.sum()) - goal) / float(np.exp(place - heights).sum())
+        place -= step
+        if step <= _PRECISION:
+            break
+    return top + math.exp(place)
 
 
 def perturbed(value: float, residual: float, bound: float) -> float:
@@ -69,6 +70,3 @@ def perturbed(value: float, residual: float, bound: float) -> float:
         return bound + residual
     gap = value - bound
     return value + 2 * residual**2 / (gap + math.hypot(gap, 2 * residual))
-
-
-_SMALLEST = 1e-300
