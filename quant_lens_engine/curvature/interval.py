@@ -44,7 +44,7 @@ def upper_bound(ritz: Array, betas: Array, dimension: int, confidence: float) ->
     goal = float(np.log(betas).sum()) - math.log(share)
     with np.errstate(divide="ignore"):
         gaps = np.log(top - ritz)
-    # In u = log(λ − θ₁) the logarithm of ∏(λ − θⱼ) rises and is convex: from above Newton's method stays above the root.
+    # In u = log(λ − θ₁) the logarithm of ∏(λ − θⱼ) rises and is convex: from above Newton's method stays above it.
     place = goal / len(ritz)
     for _ in range(_MOST_ITERATIONS):
         heights = np.logaddexp(place, gaps)
