@@ -183,10 +183,10 @@ def test_a_cancel_is_obeyed_and_leaves_torch_as_it_was():
 def test_a_stage_that_fails_is_listed_and_the_others_go_on(monkeypatch):
     real = Workbench._compute
 
-    def compute(self, key, known):
+    def compute(self, key, known, checkpoint):
         if key == StageKey("line", "int8"):
             raise QuantLensError("no line today", code="no_line")
-        return real(self, key, known)
+        return real(self, key, known, checkpoint)
 
     monkeypatch.setattr(Workbench, "_compute", compute)
     result = analyze(spec())
