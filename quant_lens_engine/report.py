@@ -118,9 +118,9 @@ def _runs_itself(variant: Variant) -> bool:
 
 
 def _unit(metric: Metric, result: RunResult) -> str:
-    if metric.form != "number" or (metric.unit == "nats" and result.task == "regression"):
-        return ""  # a size and a ratio bring theirs along, and a squared error is in the targets' own
-    return metric.shown_unit or metric.unit
+    if metric.form != "number":
+        return ""  # a size and a ratio bring theirs along
+    return metric.shown_unit or metric.of(result.task).unit
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

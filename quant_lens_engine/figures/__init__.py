@@ -19,6 +19,7 @@ from quant_lens_engine.figures.density import DENSITY_SCALES
 from quant_lens_engine.figures.lambda_axis import LAMBDA_SCALES
 from quant_lens_engine.figures.layer_curvature import LAYER_MEASURES
 from quant_lens_engine.figures.lines import LANDSCAPES
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.metrics import METRICS, Measurement, Metric, variant_metrics
 from quant_lens_engine.figures.report_page import html_report
 from quant_lens_engine.figures.variant_style import VariantStyle, bit_class, scheme_styles, variant_styles
@@ -27,5 +28,5 @@ __all__ = [
     "DENSITY_SCALES", "FIGURES", "LAMBDA_SCALES", "LANDSCAPES", "LAYER_MEASURES", "METRICS", "Chart", "ComparedResult",
     "DataTable", "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle", "bit_class", "compare_density",
     "compare_lines", "convergence", "density", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature",
-    "lines", "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
+    "lines", "loss_unit", "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from quant_lens_engine.figures.density import (
 )
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain
 from quant_lens_engine.figures.lambda_axis import LambdaScale
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.spectra import known_curvatures
 from quant_lens_engine.figures.tokens import GROUND, RUN_MARKERS, Mode
 
@@ -56,7 +57,10 @@ def gather_compared_densities(
         curve = density_curve(*known[run.variant]) if run.variant in known else None
         if curve is not None:
             items.append(ComparedCurve(run, curve, RUN_MARKERS[place % len(RUN_MARKERS)], place / len(runs)))
-    return ComparedDensities(items, densities([item.curve for item in items], scale, horizontal)) if items else None
+    if not items:
+        return None
+    unit = loss_unit(*(item.run.result.task for item in items))
+    return ComparedDensities(items, densities([item.curve for item in items], scale, horizontal, unit))
 
 
 def draw_compared_densities(data: ComparedDensities, mode: Mode) -> FigureSpec:

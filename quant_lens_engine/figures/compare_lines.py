@@ -12,6 +12,7 @@ from quant_lens_engine.figures.end_labels import EndLabel
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain
 from quant_lens_engine.figures.lines import LossLine, band_traces, find_line, line_layout, line_trace, loss_line
 from quant_lens_engine.figures.loss_axis import loss_axis
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.tokens import GROUND, RUN_MARKERS, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import Landscape, RunResult
@@ -87,7 +88,8 @@ def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
         for item in data.lines
         if item.line.end is not None
     ]
-    axis = loss_axis([value for item in data.lines for value in item.line.values])
+    unit = loss_unit(*(item.run.result.task for item in data.lines))
+    axis = loss_axis([value for item in data.lines for value in item.line.values], unit)
     alphas = [alpha for item in data.lines for alpha in item.line.alphas]
     longest = max(len(short_name(item.run.name)) for item in data.lines) + 3
     return framed(

@@ -9,6 +9,7 @@ from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
 from quant_lens_engine.figures.frame import HEIGHT, FigureSpec, framed, plain, x_axis, y_axis
 from quant_lens_engine.figures.loss_axis import log_ticks
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.spectra import LETTER_PX, exponents, known_curvatures, log_range
 from quant_lens_engine.figures.tokens import Mode
 from quant_lens_engine.figures.variant_style import VariantStyle
@@ -41,6 +42,7 @@ class Convergences:
     """The variants in the run's order."""
 
     lines: list[Convergence]
+    unit: str = "nats"
 
     @property
     def y_range(self) -> tuple[float, float]:
@@ -55,7 +57,7 @@ def gather_convergence(result: RunResult) -> Convergences | None:
     bounded = all(_bounded(curvature) for _, curvature in known if curvature.convergence)
     found = [_line(style, curvature, bounded) for style, curvature in known]
     lines = [line for line in found if line is not None]
-    return Convergences(lines) if lines else None
+    return Convergences(lines, loss_unit(result.task)) if lines else None
 
 
 def _bounded(curvature: Curvature) -> bool:
@@ -92,7 +94,7 @@ def draw_convergence(data: Convergences, mode: Mode) -> FigureSpec:
     longest = max(len(line.style.label) for line in data.lines)
     ticks = log_ticks(*data.y_range)
     bounded = all(line.bounded for line in data.lines)
-    title = "bound − θ  of λmax  (nats, log)" if bounded else "residual ‖Hv − θv‖  (nats, log)"
+    title = f"{'bound − θ  of λmax' if bounded else 'residual ‖Hv − θv‖'}  ({data.unit}, log)"
     return framed(
         mode,
         [_trace(line, mode) for line in data.lines],

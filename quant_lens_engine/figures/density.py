@@ -11,6 +11,7 @@ from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, vertical_line, x_axis, y_axis
 from quant_lens_engine.figures.lambda_axis import LAMBDA_SCALES, LambdaAxis, LambdaScale, lambda_axis
 from quant_lens_engine.figures.loss_axis import log_ticks
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.smooth_curve import refined
 from quant_lens_engine.figures.spectra import LETTER_PX, PeakLabel, exponents, known_curvatures, peak_annotations
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
@@ -51,6 +52,7 @@ class Densities:
     scale: DensityScale
     curves: list[DensityCurve]
     horizontal: LambdaScale = "linear"
+    unit: str = "nats"
 
     @property
     def axis(self) -> LambdaAxis:
@@ -60,6 +62,7 @@ class Densities:
             min(curve.density.x[0] for curve in self.curves),
             max(curve.density.x[-1] for curve in self.curves),
             [curve.density.width or 0.0 for curve in self.curves],
+            self.unit,
         )
 
     @property
@@ -86,13 +89,16 @@ def gather_density(
     """The densities of the variants that have one; None where none has."""
     found = [density_curve(style, curvature) for style, curvature in known_curvatures(result)]
     curves = [curve for curve in found if curve is not None]
-    return densities(curves, scale, horizontal) if curves else None
+    return densities(curves, scale, horizontal, loss_unit(result.task)) if curves else None
 
 
-def densities(curves: list[DensityCurve], scale: DensityScale, horizontal: LambdaScale) -> Densities:
+def densities(curves: list[DensityCurve], scale: DensityScale, horizontal: LambdaScale, unit: str) -> Densities:
     """Curves on the axes that were asked for; on the usual ones where there are no such axes."""
     return Densities(
-        scale if scale in DENSITY_SCALES else "log", curves, horizontal if horizontal in LAMBDA_SCALES else "linear"
+        scale if scale in DENSITY_SCALES else "log",
+        curves,
+        horizontal if horizontal in LAMBDA_SCALES else "linear",
+        unit,
     )
 
 

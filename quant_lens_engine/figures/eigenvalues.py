@@ -9,6 +9,7 @@ from typing import Any
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, x_axis, y_axis
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.spectra import LETTER_PX, exponents, known_curvatures, lambda_ticks, log_range
 from quant_lens_engine.figures.tokens import GROUND, TITLE_SIZE, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle
@@ -35,6 +36,7 @@ class EigenvalueSets:
     """The variants in the run's order."""
 
     sets: list[EigenvalueSet]
+    unit: str = "nats"
 
     def end(self, which: int) -> list[tuple[EigenvalueSet, list[Eigenvalue]]]:
         """Every variant's eigenvalues of one panel: 0 the largest, 1 the smallest."""
@@ -64,7 +66,7 @@ def gather_eigenvalues(result: RunResult) -> EigenvalueSets | None:
         for style, curvature in known_curvatures(result)
     ]
     sets = [item for item in sets if item.largest or item.smallest]
-    return EigenvalueSets(sets) if sets else None
+    return EigenvalueSets(sets, loss_unit(result.task)) if sets else None
 
 
 def _known(found: Sequence[Eigenvalue]) -> list[Eigenvalue]:
@@ -88,7 +90,7 @@ def draw_eigenvalues(data: EigenvalueSets, mode: Mode) -> FigureSpec:
             if found
         ]
         most = max((len(found) for _, found in data.end(which)), default=1) or 1
-        layout |= _axes(which, panel, most, mode)
+        layout |= _axes(which, panel, most, data.unit, mode)
     longest = max(len(item.style.label) for item in data.sets)
     margin = {"l": 52, "r": 26 + round(LETTER_PX * longest), "t": 28, "b": 42}
     return framed(
@@ -170,10 +172,10 @@ def _hover(item: EigenvalueSet, found: Eigenvalue, rank: int, which: int) -> str
     return "<br>".join(lines)
 
 
-def _axes(which: int, panel: Panel, most: int, mode: Mode) -> dict[str, Any]:
+def _axes(which: int, panel: Panel, most: int, unit: str, mode: Mode) -> dict[str, Any]:
     suffix, anchor = ("", "y") if which == 0 else ("2", "y2")
     stride = max(1, round(most / 8))
-    titles = ("λ  (nats, log)" if panel.log else "λ  (nats)", "")
+    titles = (f"λ  ({unit}, log)" if panel.log else f"λ  ({unit})", "")
     return {
         f"xaxis{suffix}": x_axis(
             mode, "rank from the top" if which == 0 else "rank from the bottom", domain=list(_PANELS[which]),

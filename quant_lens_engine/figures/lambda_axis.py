@@ -13,7 +13,7 @@ from quant_lens_engine.schema import numbers
 LambdaScale = Literal["linear", "symlog"]
 LAMBDA_SCALES: dict[LambdaScale, str] = {"linear": "Linear λ", "symlog": "Log λ"}
 
-_TITLE = "eigenvalue  λ  of ∇²L at Q(w)  (nats"
+_TITLE = "eigenvalue  λ  of ∇²L at Q(w)"
 _CLOSEST = 0.055
 """Ticks nearer to each other than that share of the axis would write over each other."""
 
@@ -27,12 +27,14 @@ class LambdaAxis:
         low: smallest λ that is shown.
         high: the largest.
         knee: in units of λ; of no meaning on a linear axis.
+        unit: of the loss.
     """
 
     scale: LambdaScale
     low: float
     high: float
     knee: float = 1.0
+    unit: str = "nats"
 
     def place(self, value: float) -> float:
         """The coordinate that Plotly is given for λ.
@@ -82,11 +84,11 @@ class LambdaAxis:
     def title(self) -> str:
         """With symbol, unit and scale; a log axis says where it is not one."""
         if self.scale == "linear":
-            return f"{_TITLE})"
-        return f"{_TITLE}, log; linear within ±{numbers.number(self.knee, digits=1)})"
+            return f"{_TITLE}  ({self.unit})"
+        return f"{_TITLE}  ({self.unit}, log; linear within ±{numbers.number(self.knee, digits=1)})"
 
 
-def lambda_axis(scale: LambdaScale, low: float, high: float, widths: Sequence[float]) -> LambdaAxis:
+def lambda_axis(scale: LambdaScale, low: float, high: float, widths: Sequence[float], unit: str = "nats") -> LambdaAxis:
     """The axis that shows zero and everything from ``low`` to ``high``.
 
     Args:
@@ -94,11 +96,12 @@ def lambda_axis(scale: LambdaScale, low: float, high: float, widths: Sequence[fl
         low: smallest λ of all curves.
         high: the largest.
         widths: of the curves' Gaussians: nothing below the narrowest is resolved, so there the log begins.
+        unit: of the loss.
     """
     low, high = min(0.0, low), max(0.0, high)
     most = max(abs(low), abs(high)) or 1.0
     knee = max(min((width for width in widths if width > 0), default=most / 100), most / 1e6)
-    return LambdaAxis(scale, low, high, knee)
+    return LambdaAxis(scale, low, high, knee, unit)
 
 
 def _tick_text(tick: float) -> str:

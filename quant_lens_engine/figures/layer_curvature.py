@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, x_axis, y_axis
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.spectra import key, known_curvatures
 from quant_lens_engine.figures.tokens import GROUND, MONO, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle
@@ -17,9 +18,9 @@ LAYER_MEASURES: dict[LayerMeasure, str] = {"trace": "Tr H", "lambda": "λmax", "
 MOST_LAYERS = 25
 
 _TITLES: dict[LayerMeasure, str] = {
-    "trace": "trace of the layer's block  Tr H<sub>ℓ</sub>  (nats)",
-    "lambda": "largest eigenvalue of the layer's block  λmax(H<sub>ℓ</sub>)  (nats)",
-    "per-parameter": "trace per parameter  Tr H<sub>ℓ</sub> / n<sub>ℓ</sub>  (nats)",
+    "trace": "trace of the layer's block  Tr H<sub>ℓ</sub>",
+    "lambda": "largest eigenvalue of the layer's block  λmax(H<sub>ℓ</sub>)",
+    "per-parameter": "trace per parameter  Tr H<sub>ℓ</sub> / n<sub>ℓ</sub>",
 }
 _BAR_PX, _GAP_PX, _LEAST_ROW_PX = 9, 10, 26
 _LONGEST_NAME = 28
@@ -41,6 +42,7 @@ class LayerCurvatures:
     measure: LayerMeasure
     variants: list[tuple[VariantStyle, dict[str, LayerCurvature]]]
     order: list[str]
+    unit: str = "nats"
 
     @property
     def shown(self) -> list[str]:
@@ -84,12 +86,14 @@ def gather_layers(result: RunResult, measure: LayerMeasure = "trace") -> LayerCu
             value = layer_value(layer, measure).value
             if value is not None:
                 largest[name] = max(largest.get(name, value), value)
-    return LayerCurvatures(measure, variants, sorted(largest, key=lambda name: -largest[name]))
+    order = sorted(largest, key=lambda name: -largest[name])
+    return LayerCurvatures(measure, variants, order, loss_unit(result.task))
 
 
 def draw_layers(data: LayerCurvatures, mode: Mode) -> FigureSpec:
     """Horizontal bars from zero, the layer with the largest value on top, a variant's bars in the run's order."""
     several = len(data.variants) > 1
+    title = f"{_TITLES[data.measure]}  ({data.unit})"
     margin = {"l": 60, "r": 28, "t": 28 if several else 8, "b": 42}
     return framed(
         mode,
@@ -101,7 +105,7 @@ def draw_layers(data: LayerCurvatures, mode: Mode) -> FigureSpec:
         bargroupgap=0.08,
         showlegend=several,
         legend=key(mode),
-        xaxis=x_axis(mode, _TITLES[data.measure], zeroline=True, zerolinecolor=GROUND[mode].axis, zerolinewidth=1),
+        xaxis=x_axis(mode, title, zeroline=True, zerolinecolor=GROUND[mode].axis, zerolinewidth=1),
         yaxis=y_axis(mode, "", range=[len(data.shown) - 0.5, -0.5], categoryorder="array",
                      categoryarray=data.shown, tickvals=data.shown, ticktext=[_short(name) for name in data.shown],
                      showgrid=False, ticksuffix=" ",

@@ -10,6 +10,7 @@ from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
 from quant_lens_engine.figures.frame import HEIGHT, FigureSpec, framed, plain, vertical_line, x_axis, y_axis
 from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import Landscape, Line, RunResult
@@ -52,11 +53,12 @@ class LossLines:
     landscape: Landscape
     lines: list[LossLine]
     directions: int
+    unit: str = "nats"
 
     @property
     def axis(self) -> LossAxis:
         """The vertical axis that shows all of them."""
-        return loss_axis([value for line in self.lines for value in line.values])
+        return loss_axis([value for line in self.lines for value in line.values], self.unit)
 
 
 def find_line(lines: list[Line], landscape: Landscape) -> Line | None:
@@ -85,7 +87,7 @@ def gather_lines(result: RunResult, landscape: Landscape = "smooth") -> LossLine
     if not known:
         return None
     lines = [loss_line(styles[name], line) for name, line in known]
-    return LossLines(landscape, lines, max(line.directions for _, line in known))
+    return LossLines(landscape, lines, max(line.directions for _, line in known), loss_unit(result.task))
 
 
 def draw_lines(data: LossLines, mode: Mode) -> FigureSpec:

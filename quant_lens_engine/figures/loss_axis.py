@@ -20,11 +20,12 @@ class LossAxis:
 
     range: tuple[float, float]
     log: bool
+    unit: str = "nats"
 
     @property
     def title(self) -> str:
         """With symbol, unit and scale."""
-        return "loss  L  (nats, log)" if self.log else "loss  L  (nats)"
+        return f"loss  L  ({self.unit}, log)" if self.log else f"loss  L  ({self.unit})"
 
     def holds(self, value: float) -> bool:
         """Whether a value can be shown."""
@@ -43,18 +44,18 @@ class LossAxis:
         }
 
 
-def loss_axis(losses: Iterable[float | None]) -> LossAxis:
+def loss_axis(losses: Iterable[float | None], unit: str = "nats") -> LossAxis:
     """The axis that shows all these losses."""
     known = [value for value in losses if value is not None and math.isfinite(value)]
     if not known:
-        return LossAxis((0.0, 1.0), log=False)
+        return LossAxis((0.0, 1.0), False, unit)
     low, high = min(known), max(known)
     if low <= 0:
         margin = _MARGIN * ((high - low) or 1.0)
-        return LossAxis((low - margin, high + margin), log=False)
+        return LossAxis((low - margin, high + margin), False, unit)
     low = max(low, high * _DEEPEST)
     factor = max(high / low, 1.2) ** _MARGIN
-    return LossAxis((low / factor, high * factor), log=True)
+    return LossAxis((low / factor, high * factor), True, unit)
 
 
 def log_ticks(low: float, high: float) -> list[float]:

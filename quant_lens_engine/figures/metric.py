@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.schema import RunResult, Variant, numbers
 
 Direction = Literal["lower", "higher"]
@@ -54,6 +55,10 @@ class Metric:
     signed: bool = False
     relative: bool = False
     form: Literal["number", "size", "ratio"] = "number"
+
+    def of(self, *tasks: str) -> Metric:
+        """The same metric of results of these tasks: a loss that is no likelihood is not in nats."""
+        return replace(self, unit="") if self.unit == "nats" != loss_unit(*tasks) else self
 
     @property
     def head(self) -> str:

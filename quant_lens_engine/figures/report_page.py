@@ -110,7 +110,7 @@ def _verdicts(result: RunResult) -> str:
 
 def _variant_table(result: RunResult) -> str:
     metrics = [
-        metric
+        metric.of(result.task)
         for metric in variant_metrics(*COLUMNS)
         if any(metric.read(result, variant).value is not None for variant in result.variants)
     ]

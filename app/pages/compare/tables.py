@@ -47,7 +47,10 @@ class ComparedRow:
 
 def metrics_table(rows: Sequence[ComparedRow]) -> html.Table:
     """One row a run, the baseline on top; under each number its difference, coloured by the metric's direction."""
-    metrics = [METRICS[key] for key in COLUMNS if any(_read(METRICS[key], row).value is not None for row in rows)]
+    tasks = [row.result.task for row in rows]
+    metrics = [
+        METRICS[key].of(*tasks) for key in COLUMNS if any(_read(METRICS[key], row).value is not None for row in rows)
+    ]
     reference = next(row for row in rows if row.baseline)
     head = [html.Th("Run"), html.Th("Variant"), html.Th("Verdict")]
     head += [

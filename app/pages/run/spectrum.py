@@ -8,7 +8,7 @@ from typing import Any
 from dash import html
 
 from app.components import chart_card, density_switches, segmented, table_card, value_cell, variant_name
-from quant_lens_engine.figures import LAYER_MEASURES, METRICS, Metric, VariantStyle
+from quant_lens_engine.figures import LAYER_MEASURES, METRICS, Metric, VariantStyle, loss_unit
 from quant_lens_engine.schema import Curvature, ProbeEstimate, RunRecord, RunResult, Variant, numbers
 from quant_lens_engine.schema.curvature_notes import derivative_words
 
@@ -81,7 +81,7 @@ def numbers_card(record: RunRecord, result: RunResult, styles: Mapping[str, Vari
             *(html.Th(variant_name(styles[item.name]), className="num", scope="col") for item in result.variants),
         ])
     )  # fmt: skip
-    rows = [_metric_row(METRICS[key], result, waits) for key in _shown_rows(record, result, waits)]
+    rows = [_metric_row(METRICS[key].of(result.task), result, waits) for key in _shown_rows(record, result, waits)]
     rows += _how_rows(result, waits)
     return table_card(
         html.Table(
@@ -125,7 +125,8 @@ def _how_rows(result: RunResult, waits: set[str | None]) -> list[html.Tr]:
 
 def _sentence(result: RunResult) -> str:
     rows = f" over all {numbers.count(result.data.samples)} samples" if result.data.samples else ""
-    return f"∇²L at each variant's own weights{rows}; λ and Tr H in nats. Meanings and every digit on hover."
+    unit = loss_unit(result.task)
+    return f"∇²L at each variant's own weights{rows}; λ and Tr H in {unit}. Meanings and every digit on hover."
 
 
 def _row(label: str, meaning: str, unit: str, cells: Sequence[Any]) -> html.Tr:

@@ -42,7 +42,7 @@ def variants_card(
     algorithms: Sequence[AlgorithmFacts] = (),
 ) -> html.Section:
     """The card; while the run works, what is still to come is a skeleton."""
-    metrics = {key: METRICS[key] for key in COLUMNS}
+    metrics = {key: METRICS[key].of(result.task) for key in COLUMNS}
     head = html.Thead(
         html.Tr([html.Th("Variant"), html.Th("Verdict"), *(_column_head(metric) for metric in metrics.values())])
     )

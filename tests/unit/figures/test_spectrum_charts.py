@@ -7,13 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant_lens_engine.figures import METRICS, ComparedResult, draw, draw_both
+from quant_lens_engine.figures import FIGURES, METRICS, ComparedResult, draw, draw_both, html_report
 from quant_lens_engine.figures.density import gather_density
 from quant_lens_engine.figures.lambda_axis import lambda_axis
 from quant_lens_engine.figures.layer_curvature import MOST_LAYERS
 from quant_lens_engine.figures.tokens import GROUND, MODES
 from quant_lens_engine.schema import Eigenvalue, LayerCurvature, TraceEstimate, Variant
 from tests.unit.figures.results import result, usual, variant
+
+
+def test_a_regression_is_not_in_nats() -> None:
+    """Every axis and every head of a column says the loss' own unit."""
+    regression = usual().model_copy(update={"task": "regression"})
+    said = str([draw(name, regression).to_dict() for name in FIGURES if not name.startswith("compare")])
+    assert "loss units" in said
+    assert "nats" not in said
+    assert "nats" not in html_report(regression).partition("<script")[0]
+    assert METRICS["loss"].of("regression").head == "Loss L"
+    assert METRICS["loss"].of("classification").head == "Loss L (nats)"
 
 
 def test_a_density_is_drawn_as_it_was_measured_with_its_band() -> None:
