@@ -178,7 +178,7 @@ class Curvature(Record):
     products: dict[str, float] = {}
     elapsed_s: float = 0.0
     converged: bool = False
-    complete: bool = False
+    complete: bool | None = None
     dimension: int = 0
     attention: str | None = None
     derivative: Literal["exact", "finite-difference"] = "exact"
