@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.gradient import gradient_of, moved
-from quant_lens_engine.errors import NumericalError, is_out_of_memory
+from quant_lens_engine.curvature.short_memory import Room
+from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
 
 
@@ -22,12 +23,12 @@ class FiniteDifferenceOperator:
     Args:
         objective: at the point of interest; without live activation rounding, whose steps a difference would measure.
         check_cancelled: called before each micro-batch.
+        room: what other passes have found to fit; None: nothing is known.
 
     Attributes:
         dimension: length of the vectors.
         products: whole-sample products so far.
         weight: the criterion's denominator over the sample, known after the first product.
-        lowered: what was given up for want of memory, in words.
 
     Raises:
         NumericalError: ``rounded_activations``.
@@ -42,7 +43,13 @@ class FiniteDifferenceOperator:
     plan = None
     attention = None
 
-    def __init__(self, objective: Objective, *, check_cancelled: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        check_cancelled: Callable[[], None] = lambda: None,
+        room: Room | None = None,
+    ) -> None:
         if objective.computation is not None:
             raise NumericalError(
                 "the network cannot be differentiated twice, and a finite difference through activation rounding "
@@ -50,11 +57,11 @@ class FiniteDifferenceOperator:
                 hint="loss, accuracy and landscape are not affected",
                 code="rounded_activations",
             )
-        self.objective = objective
+        self.room = room or Room()
+        self.objective = self.room.fitted(objective)
         self.dimension, self.device = objective.dimension, objective.device
         self.products = 0
         self.weight = 0.0
-        self.lowered: list[str] = []
         self._check_cancelled = check_cancelled
         leaves = [objective.point[name] for name in objective.free]
         self._precision = float(torch.finfo(leaves[0].dtype).eps)
@@ -78,13 +85,14 @@ class FiniteDifferenceOperator:
     def release(self) -> None:
         """Nothing is kept."""
 
+    @property
+    def lowered(self) -> list[str]:
+        """What was given up for want of memory, in words, by this operator and what shares its room."""
+        return self.room.lowered
+
     def _gradient(self, step: Tensor) -> tuple[Tensor, float]:
-        while True:
-            try:
-                return gradient_of(self.objective.at(moved(self.objective, step)), self._check_cancelled)
-            except (RuntimeError, MemoryError) as error:
-                rows = max(batch.rows for batch in self.objective.sample.batches)
-                if not is_out_of_memory(error) or rows == 1:
-                    raise
-                self.objective = self.objective.regrouped((rows + 1) // 2)
-                self.lowered.append(f"micro-batches of {(rows + 1) // 2} rows")
+        self.objective = self.room.fitted(self.objective)
+        return self.room.within(
+            self.objective,
+            lambda fitted: gradient_of(fitted.at(moved(fitted, step)), self._check_cancelled),
+        )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.finite_difference import FiniteDifferenceOperator
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
-from quant_lens_engine.curvature.plan import HvpPlan
+from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
+from quant_lens_engine.curvature.short_memory import Room
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
 
@@ -45,12 +46,14 @@ class HessianWay:
     """Exact products, or differences of gradients where an operator of the network has no second derivative.
 
     Args:
-        plan: of the products; ``finite-difference`` takes differences from the beginning.
+        plan: of the products; ``finite-difference`` takes differences from the beginning. None: by shape, decided on
+            the first objective that products are asked of, for all that follow.
         check_cancelled: called before each micro-batch.
 
     Attributes:
         derivative: ``exact`` until :meth:`fall_back`, unless differences are asked for.
         without: the operator that has no second derivative.
+        room: what fits the memory, known to every operator from here.
     """
 
     def __init__(
@@ -63,13 +66,15 @@ class HessianWay:
         )
         self.without: str | None = None
         self.plan = plan
+        self.room = Room()
         self._check_cancelled = check_cancelled
 
     def operator(self, objective: Objective) -> HessianProducts:
         """The Hessian of an objective: of the whole sample, a part of it, or some parameters."""
         if self.derivative == "exact":
-            return HessianOperator(objective, self.plan, check_cancelled=self._check_cancelled)
-        return FiniteDifferenceOperator(objective, check_cancelled=self._check_cancelled)
+            self.plan = self.plan or choose_plan(objective)
+            return HessianOperator(objective, self.plan, check_cancelled=self._check_cancelled, room=self.room)
+        return FiniteDifferenceOperator(objective, check_cancelled=self._check_cancelled, room=self.room)
 
     def fall_back(self, error: NumericalError) -> None:
         """Take differences from here on.

@@ -123,7 +123,7 @@ class CurvatureMeasurement:
         curvature.dimension = self.objective.dimension
         curvature.attention = operator.attention if operator else None
         curvature.derivative, curvature.without_second_derivative = self._way.derivative, self._way.without
-        curvature.lowered = operator.lowered if operator else []
+        curvature.lowered = list(self._way.room.lowered)
         curvature.weights = weights
         curvature.started_from = self.start.name if self.start else None
         curvature.elapsed_s = time.perf_counter() - started
@@ -168,6 +168,7 @@ class CurvatureMeasurement:
         sharpness = None if scales is None else self._sharpness(operator, spectrum, traces, scales)
         self._count("sharpness", operator.products)
         operator.release()
+        self.objective = self._way.room.fitted(self.objective)
         ends = torch.stack([spectrum.top.vectors[0], spectrum.bottom.vectors[0]])
         spread = spread_over_shards(self.objective, ends, seed=self.seed, products=self._way.operator)
         self._products["shards"] = len(ends)
@@ -224,14 +225,19 @@ class CurvatureMeasurement:
             seed=self.seed,
             on_step=lambda _: report(),
         )
-        gradient, _ = gradient_of(self.objective, self.progress.check_cancelled)
+        room = self._way.room
+        self.objective = room.fitted(self.objective)
+        gradient, _ = room.within(self.objective, lambda fitted: gradient_of(fitted, self.progress.check_cancelled))
         radius = options.radius
         top, relative_top = spectrum.top.vectors[0], relative.top.vectors[0]
         return Sharpness(
             relative_lambda_max=records.largest_record(relative, self._precision, options.confidence),
             relative_trace=records.trace_record(traces.scaled, traces.exact, options.confidence),
-            adaptive=worst_case(self.objective, gradient, relative_top, ADAPTIVE_RADIUS * radius, scales),
-            plain=worst_case(self.objective, gradient, top, radius),
+            adaptive=room.within(
+                self.objective,
+                lambda fitted: worst_case(fitted, gradient, relative_top, ADAPTIVE_RADIUS * radius, scales),
+            ),
+            plain=room.within(self.objective, lambda fitted: worst_case(fitted, gradient, top, radius)),
         )
 
     def _layer_records(self, traces: BlockTraces) -> list[LayerCurvature]:

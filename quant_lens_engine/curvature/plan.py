@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from quant_lens_engine.curvature.second_derivatives import named_operators, twice_differentiable
+from quant_lens_engine.errors import is_out_of_memory
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.model_call import plain_paths
 from quant_lens_engine.objective.sample import Batch, tensors
@@ -39,10 +40,18 @@ it its digits, do not depend on the memory that happens to be free."""
 
 
 def choose_plan(objective: Objective) -> HvpPlan:
-    """``reuse`` where the graphs of all micro-batches fit :data:`REUSE_BYTES`, by what the largest one saves."""
+    """``reuse`` where the graphs of all micro-batches fit :data:`REUSE_BYTES`, by what the largest one saves.
+
+    Where not even one of them fits the memory, ``fresh``: its products will halve the micro-batch.
+    """
     batches = objective.sample.batches
     largest = max(batches, key=lambda batch: batch.rows)
-    saved = graph_bytes(objective, largest)
+    try:
+        saved = graph_bytes(objective, largest)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return "fresh"
     return "reuse" if saved * objective.samples <= REUSE_BYTES * largest.rows else "fresh"
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.plan import FORWARD_WIDTH, HvpPlan, choose_plan
 from quant_lens_engine.curvature.second_derivatives import AttentionWatch, twice_differentiable
-from quant_lens_engine.errors import InputError, NumericalError, is_out_of_memory
+from quant_lens_engine.curvature.short_memory import Room, with_less
+from quant_lens_engine.errors import InputError, NumericalError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point, no_weight
 from quant_lens_engine.objective.sample import Batch
@@ -32,6 +33,7 @@ class SampleOperator(ABC, Generic[Graph]):
         objective: at the point of interest.
         plan: see :mod:`~quant_lens_engine.curvature.plan`; None: by shape, :func:`choose_plan`.
         check_cancelled: called before each micro-batch.
+        room: what other passes have found to fit; None: nothing is known.
 
     Attributes:
         dimension: length of the vectors.
@@ -39,7 +41,6 @@ class SampleOperator(ABC, Generic[Graph]):
         weight: the criterion's denominator over the sample, known after the first product.
         attention: ``"math"`` if the model called attention, else None; known after the first product.
         width: directions that ``forward-over-reverse`` takes at a time.
-        lowered: what was given up for want of memory, in words.
 
     Raises:
         InputError: ``no_such_plan``: this operator has no such plan.
@@ -53,8 +54,10 @@ class SampleOperator(ABC, Generic[Graph]):
         plan: HvpPlan | None = None,
         *,
         check_cancelled: Callable[[], None] = lambda: None,
+        room: Room | None = None,
     ) -> None:
-        self.objective = objective
+        self.room = room or Room()
+        self.objective = objective = self.room.fitted(objective)
         self.plan: HvpPlan = plan or choose_plan(objective)
         if self.plan not in self.plans:
             raise InputError(
@@ -64,17 +67,19 @@ class SampleOperator(ABC, Generic[Graph]):
             )
         if self.plan == "forward-over-reverse" and objective.computation is not None:
             self.plan = "fresh"  # what is rounded is found by where weights lie in memory, which transforms hide
-        self.width = FORWARD_WIDTH
+        if self.plan == "reuse" and not self.room.keeps_graphs:
+            self.plan = "fresh"
+        self.width = self.room.width or FORWARD_WIDTH
         self.dimension = objective.dimension
         self.device = objective.device
         self.products = 0
         self.weight = 0.0
         self.attention: str | None = None
-        self.lowered: list[str] = []
         self._check_cancelled = check_cancelled
         self._shapes = [objective.point[name].shape for name in objective.free]
         self._leaves = [objective.point[name].detach().requires_grad_() for name in objective.free]
         self._graphs: list[Graph] = []
+        self._weights: dict[int, float] = {}  # of micro-batches, where they take a pass of their own
 
     @abstractmethod
     def _linearised(self, batch: Batch, point: Point) -> tuple[Graph, float]:
@@ -101,12 +106,12 @@ class SampleOperator(ABC, Generic[Graph]):
 
         Where graphs are not kept, each is built once for all of the vectors.
         """
-        while True:
-            try:
-                return self._whole_products(vectors)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or not self._lower():
-                    raise
+        return with_less(lambda: self._whole_products(vectors), self._lower)
+
+    @property
+    def lowered(self) -> list[str]:
+        """What was given up for want of memory, in words, by this operator and what shares its room."""
+        return self.room.lowered
 
     def _whole_products(self, vectors: Tensor) -> Tensor:
         with twice_differentiable(self.objective.model):
@@ -128,21 +133,18 @@ class SampleOperator(ABC, Generic[Graph]):
 
     def _lower(self) -> bool:
         """Ask less of the memory; whether there was anything left to give up."""
-        rows = max(batch.rows for batch in self.objective.sample.batches)
         if self._keeps_graphs:
-            self.plan = "fresh"
-            self.lowered.append("graphs are not kept")
+            self.plan, self.room.keeps_graphs = "fresh", False
+            self.room.give_up("graphs are not kept")
         elif self.plan == "forward-over-reverse" and self.width > 1:
-            self.width //= 2
-            self.lowered.append(f"{self.width} directions at a time")
-        elif rows > 1:
-            self.objective = self.objective.regrouped((rows + 1) // 2)
-            self.lowered.append(f"micro-batches of {(rows + 1) // 2} rows")
+            self.width = self.room.width = self.width // 2
+            self.room.give_up(f"{self.width} directions at a time")
+        elif self.room.halve(self.objective):
+            self.objective = self.room.fitted(self.objective)
+            self._weights.clear()
         else:
             return False
         self.release()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
         return True
 
     def release(self) -> None:

@@ -33,9 +33,10 @@ class HessianOperator(SampleOperator[Gradient | ForwardOverReverse]):
 
     def _linearised(self, batch: Batch, point: Point) -> tuple[Gradient | ForwardOverReverse, float]:
         if self.plan == "forward-over-reverse":
-            with torch.no_grad():
-                weight = float(self.objective.terms(batch).weights.sum())
-            return ForwardOverReverse(self.objective, batch, point, width=self.width), weight
+            if batch.index not in self._weights:
+                with torch.no_grad():
+                    self._weights[batch.index] = float(self.objective.terms(batch).weights.sum())
+            return ForwardOverReverse(self.objective, batch, point, width=self.width), self._weights[batch.index]
         terms = self.objective.terms(batch, point)
         loss = terms.losses.double().sum()
         require_dependence(loss)
