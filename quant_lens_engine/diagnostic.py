@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,7 +191,7 @@ class QuantDiagnostic:
         Args:
             landscape_steps: points of a line; an even number becomes one more, so that α = 0 is sampled.
             hessian_iters: cap on Lanczos' Hessian-vector products; None for as many as λ to ``tolerance`` takes, at
-                most 100. What did not converge says so (``curvature.converged``, ``curvature.reason``).
+                most 150. What did not converge says so (``curvature.converged``, ``curvature.reason``).
             distance: a line spans −distance to +distance, in units of ‖θ‖ per filter.
             directions: shared, filter-normalised random directions; several give a mean and a band.
             trace_probes: Rademacher probes of the trace.
@@ -211,7 +211,7 @@ class QuantDiagnostic:
         named = {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top,
                  "bottom": bottom}  # fmt: skip
         spectrum, line = _options(
-            named | (curvature or {}),
+            named | _mapping(curvature),
             {"steps": landscape_steps, "distance": distance, "directions": directions},
         )
         block = self._execution()
@@ -394,6 +394,17 @@ class QuantDiagnostic:
 def _device_of(model: nn.Module) -> torch.device:
     tensor = next(iter([*model.parameters(), *model.buffers()]), None)
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _mapping(curvature: object) -> dict[str, Any]:
+    if curvature is None:
+        return {}
+    if isinstance(curvature, Mapping) and all(isinstance(key, str) for key in curvature):
+        return dict(curvature)
+    raise SpecError(
+        f"curvature is {curvature!r}",
+        hint='a dict of options, such as {"layer_eigenvalues": "all"}; see help(QuantDiagnostic.run_analysis)',
+    )
 
 
 def _options(curvature: dict[str, Any], line: dict[str, Any]) -> tuple[CurvatureOptions, LineOptions]:

@@ -12,6 +12,9 @@ SHOWN_LAYERS = 12
 _KEEP = "\u00a0"
 """A space at which no line breaks."""
 
+_UNBOUNDED = "?"
+"""Marks an eigenvalue without an interval: nothing says how much further out the true one lies."""
+
 
 def written_spectrum(result: RunResult, labels: Mapping[str, str], width: int) -> Iterator[str]:
     """A section for the eigenvalues and one for the layers; nothing where neither was measured.
@@ -44,21 +47,29 @@ def _eigenvalues(known: Sequence[tuple[str, Curvature]], width: int) -> Iterator
     head = "Eigenvalues of both ends"
     if sure and wide:
         head += f"; in brackets the {numbers.percent(sure, digits=2)} interval where it is wider than the digits"
+    if any(_is_unbounded(value) for _, _, found in ends for value in found):
+        head += f"; {_UNBOUNDED} marks one without an interval: the true one may lie further out"
     column = max(len(label) for label, _, _ in ends)
     lines = []
     for label, end, found in ends:
         indent = f"  {(label if end == 'largest' else '').ljust(column)}  {end.ljust(8)}  "
         said = ", ".join(_interval(value) for value in found)
         lines.append(textwrap.fill(said, width, initial_indent=indent, subsequent_indent=" " * len(indent)))
-    yield "\n".join([head, *lines]).replace(_KEEP, " ")
+    yield "\n".join([textwrap.fill(head, width, subsequent_indent="  "), *lines]).replace(_KEEP, " ")
 
 
 def _interval(found: Eigenvalue) -> str:
-    """The interval where it differs from the value in the digits that are shown."""
+    """The interval where it differs from the value in the digits that are shown; a mark where there is none."""
     shown, low, high = (numbers.number(value, digits=4) for value in (found.value, found.lower, found.upper))
-    if found.lower is None or found.upper is None or low == high:
+    if _is_unbounded(found):
+        return f"{shown}{_UNBOUNDED}"
+    if low == high:
         return shown
     return f"{shown}{_KEEP}[{low}{_KEEP}to{_KEEP}{high}]"
+
+
+def _is_unbounded(found: Eigenvalue) -> bool:
+    return found.value is not None and (found.lower is None or found.upper is None)
 
 
 def _layers(known: Sequence[tuple[str, Curvature]]) -> Iterator[str]:
@@ -78,7 +89,9 @@ def _layers(known: Sequence[tuple[str, Curvature]]) -> Iterator[str]:
     ]
     rest = len(order) - len(shown)
     more = f"; {rest} more in the result" if rest > 0 else ""
-    yield "\n".join([f"Curvature by layer, {label}{more}", *lines])
+    marked = any(item.lambda_max and _is_unbounded(item.lambda_max) for item in shown)
+    mark = f"; {_UNBOUNDED} marks one without an interval" if marked else ""
+    yield "\n".join([f"Curvature by layer, {label}{more}{mark}", *lines])
 
 
 def _layer(layer: LayerCurvature) -> list[str]:
@@ -87,5 +100,5 @@ def _layer(layer: LayerCurvature) -> list[str]:
     name = layer.name if len(layer.name) <= 36 else f"…{layer.name[-35:]}"
     return [
         name, numbers.count(layer.parameters), numbers.with_error(trace.value, trace.standard_error),
-        numbers.number(mean), numbers.number(largest.value),
+        numbers.number(mean), numbers.number(largest.value) + (_UNBOUNDED if _is_unbounded(largest) else ""),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from quant_lens_engine.curvature.density import Quadrature
+from quant_lens_engine.curvature.density import Quadrature, stand_for
 from quant_lens_engine.curvature.interval import Array
 
 
@@ -60,16 +60,12 @@ def _spread(count: float, dimension: int) -> float:
 
 def _bracket(run: Quadrature, threshold: float, dimension: int) -> tuple[float, float]:
     """Least and most of the eigenvalues that can be below, by what this run's start vector says."""
-    known = float((run.known < threshold).sum())
+    known = dimension * float(run.shares[run.known < threshold].sum())
     if run.tridiagonal is None:
         return known, known
-    rest = dimension - len(run.known)
+    rest = dimension * max(0.0, 1 - float(run.shares.sum()))
     nodes, weights = _radau(*run.tridiagonal, threshold)
-    outside = np.ones(len(nodes), dtype=bool)
-    for value in run.known:  # nodes of the first process that stand for eigenvalues that are known
-        nearest = int(np.argmin(np.abs(nodes - value)))
-        if abs(nodes[nearest] - value) <= 1e-6 * max(abs(value), 1e-300):
-            outside[nearest] = False
+    outside = ~stand_for(nodes, run.known) if run.among else np.ones(len(nodes), dtype=bool)
     total = weights[outside].sum()
     if not total:
         return known, known

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator, step_together
@@ -33,16 +34,20 @@ class Quadrature(NamedTuple):
     Attributes:
         nodes: ``(m,)``.
         weights: ``(m,)``, they add up to one.
-        known: how many of the nodes are eigenvalues that are known.
+        known: eigenvalues that are known, each with all of its copies.
+        shares: of the spectrum, that they are ``(known,)``.
         steps: products of the process.
+        among: whether the process itself shows the known ones; one that was deflated shows further copies only.
         tridiagonal: its matrix and the β beyond it, ``(steps, steps)`` and a number; None where it had no step.
     """
 
     nodes: Array
     weights: Array
     known: Array
+    shares: Array
     steps: int = 0
     tridiagonal: tuple[Array, float] | None = None
+    among: bool = False
 
     def mean(self, function: Callable[[Array], Array]) -> float:
         """Σ w f(θ) ≈ Tr f(A) / n."""
@@ -81,32 +86,52 @@ def quadrature(krylov: Krylov, known: Array) -> Quadrature:
     dimension = krylov.operator.dimension
     one_each = np.full(len(known), 1 / dimension)
     if not krylov.size:
-        return Quadrature(known, one_each, known)
+        return Quadrature(known, one_each, known, one_each)
     ritz = krylov.ritz()
     weights = (dimension - len(known)) / dimension * ritz.coefficients[0] ** 2
     return Quadrature(
-        np.concatenate([known, ritz.values]), np.concatenate([one_each, weights]), known, krylov.size,
+        np.concatenate([known, ritz.values]), np.concatenate([one_each, weights]), known, one_each, krylov.size,
         (krylov.projected.copy(), krylov.beta),
     )  # fmt: skip
 
 
-def first_quadrature(krylov: Krylov, settled: Sequence[int]) -> Quadrature:
-    """The quadrature of the first process, whose ``settled`` Ritz values count as one eigenvalue each.
+def first_quadrature(krylov: Krylov, settled: Sequence[int], others: Sequence[Quadrature]) -> Quadrature:
+    """The quadrature of the first process, with the weights of its ``settled`` Ritz values from elsewhere.
 
-    A component of its start vector along an eigenvector that is known tells nothing of the others, so it is replaced by
-    what it is in the mean.
+    The component of its start vector along an eigenvector that is known tells nothing of the others, so it is replaced
+    by what the ``others`` have there: one eigenvalue each for the vectors that they were deflated by, and what they
+    still see. For one Ritz value of a process stands for all copies of an eigenvalue, or for a cluster of them.
     """
     ritz = krylov.ritz()
-    dimension = krylov.operator.dimension
-    others = np.setdiff1d(np.arange(len(ritz.values)), settled)
-    weights = ritz.coefficients[0] ** 2
     tridiagonal = (krylov.projected.copy(), krylov.beta)
+    weights = ritz.coefficients[0] ** 2
+    if not others or not len(settled):
+        none = np.zeros(0)
+        return Quadrature(ritz.values, weights, none, none, krylov.size, tridiagonal)
     known = ritz.values[list(settled)]
-    if not len(others):
-        return Quadrature(ritz.values, np.full(len(weights), 1 / len(weights)), known, krylov.size, tridiagonal)
-    weights = weights / weights[others].sum() * (dimension - len(settled)) / dimension
-    weights[list(settled)] = 1 / dimension
-    return Quadrature(ritz.values, weights, known, krylov.size, tridiagonal)
+    shares = np.zeros(len(known))
+    for run in others:
+        near = stand_for(run.nodes, known)
+        places = np.abs(known[:, None] - run.nodes[None, near]).argmin(0)
+        np.add.at(shares, places, run.weights[near] / len(others))
+    rest = np.setdiff1d(np.arange(len(weights)), settled)
+    left, seen = max(0.0, 1 - float(shares.sum())), float(weights[rest].sum())
+    if seen:
+        weights[rest] *= left / seen
+        weights[list(settled)] = shares
+    else:
+        weights[list(settled)] = shares / shares.sum()
+        shares = weights[list(settled)]
+    return Quadrature(ritz.values, weights, known, shares, krylov.size, tridiagonal, among=True)
+
+
+def stand_for(nodes: Array, known: Array) -> NDArray[np.bool_]:
+    """Which nodes are copies of known eigenvalues, or too near to them to be told apart."""
+    if not len(known):
+        return np.zeros(len(nodes), dtype=bool)
+    allowed = SETTLED * np.maximum(np.abs(known), 0.01 * np.abs(known).max())
+    near: NDArray[np.bool_] = (np.abs(nodes[:, None] - known[None]) <= allowed[None]).any(1)
+    return near
 
 
 def density_of(runs: Sequence[Quadrature], products: int, confidence: float = 0.95) -> SpectralDensity:
@@ -156,15 +181,14 @@ def lanczos_density(
         first.step()
     settled = settled_indices(first)
     known = first.ritz().values[settled]
-    found = [first_quadrature(first, settled)]
     products = first.products
     deflated = orthonormal(first.vectors(first.ritz(), settled)) if settled else None
     others = [Krylov(operator, seed, run=run, deflated=deflated) for run in range(1, runs + 1)]
     while growing := [krylov for krylov in others if krylov.products < steps and not krylov.full]:
         step_together(growing)
     products += sum(krylov.products for krylov in others)
-    found += [quadrature(krylov, known) for krylov in others]
-    return density_of(found, products, confidence)
+    found = [quadrature(krylov, known) for krylov in others]
+    return density_of([first_quadrature(first, settled, found), *found], products, confidence)
 
 
 def settled_indices(krylov: Krylov) -> list[int]:

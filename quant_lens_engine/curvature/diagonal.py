@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from quant_lens_engine.curvature.arguments import check_arguments
 from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator, products_with
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, known_diagonal, student_factor, unknown_diagonal
@@ -26,7 +27,10 @@ _ONE_SIGMA = math.erf(1 / math.sqrt(2))
 
 
 class Diagonal(NamedTuple):
-    """The diagonal ``(dimension,)``, the standard error of each entry over probes (0 where exact), and the cost."""
+    """The diagonal ``(dimension,)``, the standard error of each entry over probes, and the cost.
+
+    Standard errors are 0 where the diagonal is exact, and infinite after a single probe.
+    """
 
     values: Tensor
     standard_errors: Tensor
@@ -57,20 +61,24 @@ def krylov_diagonal(
     Args:
         operator: symmetric.
         relative_error: ‖standard errors‖ / ‖diagonal‖ to stop at.
-        max_products: cap.
+        max_products: cap, also where the exact diagonal would take few more.
         seed: of the start vector and the probes.
         on_product: called with the number of products.
+
+    Raises:
+        InputError: ``bad_argument``: one of them is out of its range.
 
     Example:
         >>> from quant_lens_engine.curvature.dense import DenseOperator
         >>> krylov_diagonal(DenseOperator(torch.diag(torch.arange(5.0)))).values.round(decimals=6).tolist()
         [0.0, 1.0, 2.0, 3.0, 4.0]
     """
+    check_arguments(relative_error=relative_error, max_products=max_products)
     dimension, device = operator.dimension, operator.device
-    if dimension <= _BASIS + FEWEST_PROBES:
+    if dimension <= min(_BASIS + FEWEST_PROBES, max_products):
         return _exact(operator, 0)
     krylov = Krylov(operator, seed)
-    while krylov.products < min(_BASIS, max(1, max_products - 2)) and not krylov.full:
+    while krylov.products < min(_BASIS, max_products - 2) and not krylov.full:
         krylov.step()
         on_product(krylov.products)
     known = known_diagonal(krylov)
@@ -89,7 +97,8 @@ def krylov_diagonal(
         found = Diagonal(known + mean, errors, probes, krylov.products + probes)
         if found.products >= max_products or (probes >= FEWEST_PROBES and found.relative_error <= relative_error):
             return found
-        needed = probes * (found.relative_error / relative_error) ** 2
+        excess = found.relative_error / relative_error
+        needed = probes * excess * excess
         if probes == FEWEST_PROBES and needed > dimension and found.products + dimension <= max_products:
             return _exact(operator, found.products)
 
@@ -112,7 +121,7 @@ class DiagonalOfHessian:
 
     Attributes:
         values: by parameter, in its shape.
-        standard_errors: over probes, likewise; zero where the diagonal is exact.
+        standard_errors: over probes, likewise; zero where the diagonal is exact, infinite for a single one.
         hvps: whole-sample products.
     """
 
@@ -140,9 +149,12 @@ def diagonal(
         criterion: None for cross-entropy.
         relative_error: of the whole diagonal, in norm.
         seed: of start vector and probes.
-        max_products: cap.
+        max_products: cap; for 1 the standard errors are infinite, unless that is the whole diagonal.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`.
         objective: of :class:`~quant_lens_engine.objective.Objective`, such as ``parameters=["head"]``.
+
+    Raises:
+        InputError: ``bad_argument``: one of them is out of its range.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -150,6 +162,7 @@ def diagonal(
         >>> diagonal(model, data, nn.MSELoss()).values["weight"].round(decimals=6).tolist()
         [[1.0, 4.0]]
     """
+    check_arguments(relative_error=relative_error, max_products=max_products)
     function = Objective(model, loader, criterion, **objective)
     found = krylov_diagonal(
         OPERATORS[operator](function), relative_error=relative_error, max_products=max_products, seed=seed

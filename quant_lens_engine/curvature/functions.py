@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quant_lens_engine.curvature.arguments import check_arguments
 from quant_lens_engine.curvature.density import SpectralDensity, lanczos_density
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov_trace import krylov_trace
@@ -59,7 +60,7 @@ class TopEigenvalues(EndEigenvalues):
 
 @dataclass(frozen=True)
 class TraceOfHessian:
-    """Tr ∇²L in loss units, its standard error over probes, and the products it took."""
+    """Tr ∇²L in loss units, its standard error over probes (infinite for a single one), and the products it took."""
 
     value: float
     standard_error: float
@@ -94,7 +95,11 @@ def top_eigenvalues(
         confidence: of the intervals.
         max_products: cap on products.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
-        objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
+        objective: of :class:`~quant_lens_engine.objective.Objective`: ``task``, ``forward``, ``device``, ``dtype``,
+            ``micro_batch``, ``sample_weights``, ``parameters``.
+
+    Raises:
+        InputError: ``bad_argument``: one of them is out of its range.
 
     Example:
         >>> model = nn.Linear(3, 1, bias=False)
@@ -105,6 +110,7 @@ def top_eigenvalues(
         >>> bool(found.lower[0] <= 6.0 <= found.upper[0])
         True
     """
+    check_arguments(k=k, tol=tol, bottom=bottom, confidence=confidence, max_products=max_products)
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
     found = extreme_spectrum(
         chosen, top=k, bottom=bottom, tolerance=tol, max_products=max_products, seed=seed, confidence=confidence
@@ -154,7 +160,10 @@ def trace(
         seed: of start vector and probes.
         max_products: cap; a trace near zero never reaches a relative error.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
-        objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
+        objective: as of :func:`top_eigenvalues`.
+
+    Raises:
+        InputError: ``bad_argument``: one of them is out of its range.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -162,6 +171,7 @@ def trace(
         >>> round(trace(model, data, nn.MSELoss()).value, 6)
         5.0
     """
+    check_arguments(relative_error=relative_error, max_products=max_products)
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
     found = krylov_trace(chosen, relative_error=relative_error, max_products=max_products, seed=seed)
     return TraceOfHessian(found.value, found.standard_error, chosen.products)
@@ -193,7 +203,10 @@ def spectral_density(
         steps: products of each; the first takes twice as many.
         confidence: of the band ``low`` to ``high``, pointwise.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
-        objective: ``task``, ``forward``, ``device``, ``dtype``, ``micro_batch``.
+        objective: as of :func:`top_eigenvalues`.
+
+    Raises:
+        InputError: ``bad_argument``: one of them is out of its range.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -204,6 +217,7 @@ def spectral_density(
         >>> bool(np.all(density.low <= density.y + 1e-12) and np.all(density.y <= density.high + 1e-12))
         True
     """
+    check_arguments(runs=runs, steps=steps, confidence=confidence)
     chosen = OPERATORS[operator](Objective(model, loader, criterion, **objective))
     return lanczos_density(chosen, runs=runs, steps=steps, seed=seed, confidence=confidence)
 
@@ -229,6 +243,7 @@ def power_iteration(
         >>> round(power_iteration(model, data, nn.MSELoss(), "cpu"), 6)
         4.0
     """
+    check_arguments(iters=iters)
     operator = HessianOperator(Objective(model, loader, criterion, device=device, **objective))
-    found = extreme_spectrum(operator, bottom=0, tolerance=1e-6, max_products=max(1, iters), seed=seed)
+    found = extreme_spectrum(operator, bottom=0, tolerance=1e-6, max_products=iters, seed=seed)
     return found.top.values[0]

@@ -215,6 +215,8 @@ class Krylov:
 
     def outside_diagonal(self) -> Tensor:
         """The diagonal of (A Q − Q QᵀAQ) Qᵀ, ``(dimension,)``."""
+        if not self.size:
+            return torch.zeros(self.operator.dimension, dtype=torch.float64, device=self._rows.device)
         return self.basis[-1] * self.outside(torch.ones(self.size, dtype=torch.float64, device=self._rows.device))
 
     @property

@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quant_lens_engine.curvature.arguments import check_arguments
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, SampleMean
 from quant_lens_engine.objective.randomness import rademacher
 
 _FIRST_STEPS = 8
+_LEAST_PROBES = 2
+"""Fewer have no spread: where the cap is short, the basis leaves room for these."""
 _STEPS_PER_PROBE = 0.75
 """A Lanczos step lowers the variance of every probe, a probe that of their mean. On the spectra that were tried, steep
 and flat ones, this was within a tenth of the best division; one that follows the probes' own spread saves little more,
@@ -22,7 +25,7 @@ and stops where chance has made that spread small."""
 
 
 class Trace(NamedTuple):
-    """A trace, its standard error over probes (0 where it is exact), and what it cost."""
+    """A trace, its standard error over probes (0 where it is exact, infinite for one probe), and what it cost."""
 
     value: float
     standard_error: float
@@ -47,19 +50,25 @@ def krylov_trace(
     Args:
         operator: symmetric.
         relative_error: of the standard error to the trace.
-        max_products: cap; a trace near zero never reaches a relative error.
+        max_products: cap; a trace near zero never reaches a relative error. Of a single one the standard error is
+            infinite, unless that is the whole trace.
         seed: of start vector and probes; probe i is the same for every operator.
         on_product: called with the number of products after each.
+
+    Raises:
+        InputError: ``bad_argument``: one of them is out of its range.
 
     Example:
         >>> from quant_lens_engine.curvature.dense import DenseOperator
         >>> round(krylov_trace(DenseOperator(torch.diag(torch.arange(20.0)))).value, 6)
         190.0
     """
+    check_arguments(relative_error=relative_error, max_products=max_products)
     krylov, probes = Krylov(operator, seed), _KeptProbes(operator)
-    small = operator.dimension <= 3 * FEWEST_PROBES
+    small = operator.dimension <= min(3 * FEWEST_PROBES, max_products)
     while True:
-        room = not krylov.full and krylov.products < max_products
+        reserved = 0 if small else max(probes.count, _LEAST_PROBES)
+        room = not krylov.full and krylov.products + reserved < max_products
         wanted = _FIRST_STEPS + _STEPS_PER_PROBE * probes.count
         if room and (small or (krylov.size < wanted and probes.fit_beside(krylov))):
             krylov.step()

@@ -16,6 +16,9 @@ from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum, Goal
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.schema.curvature import ConvergenceStep
 
+_OUTSIDE = 0.99
+"""Length of a unit vector's part outside a basis that makes it one that the process cannot see."""
+
 
 class Spectrum(NamedTuple):
     """The ends of a spectrum.
@@ -52,10 +55,14 @@ class Spectrum(NamedTuple):
         """The smallest one with its bound."""
         return self.bottom.extreme
 
-    @property
-    def vectors(self) -> Tensor:
-        """Unit vectors of all values, the largest first, ``(k, dimension)``."""
-        return torch.cat([self.top.vectors, self.bottom.vectors])
+    def beyond_first(self) -> tuple[Tensor, Tensor]:
+        """The eigenpairs that the first process cannot see, for they are copies: ``(k, dimension)`` and ``(k,)``."""
+        vectors = torch.cat([self.top.vectors, self.bottom.vectors])
+        values = torch.tensor([*self.top.values, *self.bottom.values], dtype=torch.float64, device=vectors.device)
+        basis = self.first.basis
+        outside = vectors - (vectors @ basis.T) @ basis
+        chosen = torch.linalg.vector_norm(outside, dim=1) > _OUTSIDE
+        return orthonormal(outside[chosen]), values[chosen]
 
 
 def extreme_spectrum(

@@ -19,7 +19,7 @@ from quant_lens_engine.curvature.krylov import Krylov, Process
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.layers import layer_spectrum, slices_of
 from quant_lens_engine.curvature.plan import HvpPlan
-from quant_lens_engine.curvature.product_log import LoggedProducts
+from quant_lens_engine.curvature.product_log import LoggedProducts, identity_of
 from quant_lens_engine.curvature.sample_spread import spread_over_shards
 from quant_lens_engine.curvature.shared_products import density_runs, sampled_traces
 from quant_lens_engine.curvature.sharpness import (
@@ -140,7 +140,7 @@ class CurvatureMeasurement:
     def _hessian(self) -> HessianProducts:
         operator = self._way.operator(self.objective)
         if self.checkpoint is not None:
-            operator = LoggedProducts(operator, self.checkpoint / self._way.derivative)
+            operator = LoggedProducts(operator, self.checkpoint / self._way.derivative, identity_of(self.objective))
         self._operator = operator
         return self._operator
 
@@ -204,7 +204,7 @@ class CurvatureMeasurement:
         return sampled_traces(
             operator,
             spectrum,
-            BlockTraces(spectrum.first, blocks, None if scales is None else scales.square()),
+            BlockTraces(spectrum.first, blocks, None if scales is None else scales.square(), spectrum.beyond_first()),
             relative_error=self.options.trace_error,
             probes=self.options.trace_probes,
             seed=self.seed,

@@ -6,6 +6,7 @@ and the same next vector, digit by digit. So they are all that a checkpoint need
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.hessian_products import HessianProducts
 from quant_lens_engine.curvature.krylov import products_with
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.sample import tensors
 
 SAVED_EVERY_S = 5.0
 """A stop loses the products of so many seconds at most; what takes less in all is never written."""
@@ -33,12 +36,14 @@ class LoggedProducts:
     """An operator whose products are read from a folder as long as they are asked for in the same order, and written
     there from then on.
 
-    A product belongs to its vector, by hash: where another vector comes, the rest of the log is not used. Parts are
-    written beside their names and then renamed, so that a stop in the middle leaves whole ones only.
+    A product belongs to its vector, by hash, and to its operator, by ``identity``: where another one comes, the log is
+    not used but removed. Parts are written beside their names and then renamed, so that a stop in the middle leaves
+    whole ones only. A disk that is full, or a folder that cannot be written, ends the log, not the work.
 
     Args:
         operator: what computes.
-        folder: of this operator at this point, and of nothing else.
+        folder: of one operator at a time.
+        identity: a text that is another one for every other operator; see :func:`identity_of`.
         saved_every_s: seconds of work that a stop may lose.
 
     Attributes:
@@ -60,8 +65,10 @@ class LoggedProducts:
         ([10.0], 1)
     """
 
-    def __init__(self, operator: HessianProducts, folder: Path, *, saved_every_s: float = SAVED_EVERY_S) -> None:
-        self._operator, self._folder, self._every_s = operator, folder, saved_every_s
+    def __init__(
+        self, operator: HessianProducts, folder: Path, identity: str = "", *, saved_every_s: float = SAVED_EVERY_S
+    ) -> None:
+        self._operator, self._folder, self._identity, self._every_s = operator, folder, identity, saved_every_s
         self.dimension, self.device = operator.dimension, operator.device
         self.products = self.replayed = 0
         self._kept: Iterator[tuple[bytes, Tensor]] | None = self._read()
@@ -116,9 +123,13 @@ class LoggedProducts:
         self._kept = None
         if found is not None:  # the same steps do not give the same digits here: nothing can go on from this log
             self._stopped = True
+            self._remove()
+        return None
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
             for part in _parts(self._folder):
                 part.unlink(missing_ok=True)
-        return None
 
     def _keep(self, vector: Tensor, product: Tensor) -> None:
         size = product.nbytes
@@ -133,11 +144,17 @@ class LoggedProducts:
         first = self.replayed + self._saved
         hashes = torch.tensor([list(digest) for digest, _ in self._waiting], dtype=torch.uint8)
         products = torch.stack([product for _, product in self._waiting])
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{first:08d}.safetensors"
         beside = path.with_suffix(f".{os.getpid()}")
-        save_file({"hashes": hashes, "products": products}, beside, {"attention": self.attention or ""})
-        beside.replace(path)
+        facts = {"attention": self.attention or "", "identity": self._identity}
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            save_file({"hashes": hashes, "products": products}, beside, facts)
+            beside.replace(path)
+        except (OSError, SafetensorError):
+            self._stopped = True
+            self._waiting.clear()
+            return
         self._saved += len(self._waiting)
         self._waiting.clear()
         self._saved_at = time.monotonic()
@@ -150,8 +167,12 @@ class LoggedProducts:
                 return
             try:
                 with safe_open(path, framework="pt") as part:
+                    facts = part.metadata() or {}
+                    if facts.get("identity", "") != self._identity:
+                        self._remove()
+                        return
                     hashes, products = part.get_tensor("hashes"), part.get_tensor("products")
-                    self._attention = (part.metadata() or {}).get("attention") or None
+                    self._attention = facts.get("attention") or None
             except (SafetensorError, OSError):
                 return
             if products.dtype != torch.float64 or products.shape[1:] != (self.dimension,) or hashes.shape[1:] != (16,):
@@ -159,6 +180,21 @@ class LoggedProducts:
             for digest, product in zip(hashes, products, strict=True):
                 yield bytes(digest.tolist()), product
             expected += len(products)
+
+
+def identity_of(objective: Objective) -> str:
+    """A hash of what the products depend on: point, sample, targets and weights, and the names that are moved."""
+    digest = hashlib.blake2b(repr([objective.free, objective.task.name]).encode(), digest_size=16)
+    batches = [
+        part
+        for batch in objective.sample.batches
+        for part in (*tensors(batch.content), *tensors(batch.target), *tensors(batch.weights))
+    ]
+    for tensor in (*objective.point.values(), *objective.model.buffers(), *batches):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _hash(vector: Tensor) -> bytes:

@@ -68,6 +68,7 @@ def eigenvalues(spectrum: Spectrum, spread: SpreadOverShards, options: Curvature
         smallest=smallest,
         convergence=spectrum.history,
         converged=spectrum.ends_settled,
+        complete=spectrum.converged,
         reason=None if spectrum.ends_settled else _why_not_converged(spectrum, options),
     )
 
@@ -89,6 +90,10 @@ def add_density(
         confidence=confidence if len(runs) > 1 else None,
     )
     curvature.threshold = THRESHOLD * max(float(np.abs(run.nodes).max()) for run in runs)
+    if not curvature.threshold:
+        none = ProbeEstimate(value=0.0, lower=0.0, upper=0.0, confidence=confidence)
+        curvature.negative, curvature.positive = none, none.model_copy()
+        return
     below = count_below(runs, -curvature.threshold, dimension, confidence)
     not_above = count_below(runs, curvature.threshold, dimension, confidence)
     curvature.negative = ProbeEstimate(value=below.value, lower=below.lower, upper=below.upper, confidence=confidence)

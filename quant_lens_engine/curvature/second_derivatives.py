@@ -70,7 +70,8 @@ def refuse_hidden_errors(gradient: Iterable[Tensor | None]) -> None:
 def _not_twice(operator: str, reason: str) -> NumericalError:
     return NumericalError(
         f"{operator} cannot be differentiated twice, so the Hessian is not available: {reason}",
-        hint="loss, accuracy and landscape are not affected",
+        hint="measure_curvature(Objective(model, loader, criterion)) takes differences of gradients where it has to, "
+        "and so do QuantDiagnostic and quant-lens analyze; loss, accuracy and landscape are not affected",
         code="not_twice_differentiable",
         details={"operator": operator},
     )

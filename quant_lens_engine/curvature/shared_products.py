@@ -55,7 +55,6 @@ def density_runs(
     first = spectrum.first
     ritz = first.ritz()
     known = known_indices(spectrum, ritz)
-    found = [first_quadrature(first, known)] if isinstance(first, Krylov) and not first.restarts else []
     values = ritz.values[known]
     deflated = orthonormal(first.vectors(ritz, known)) if known else None
     for run in range(len(spectrum.searches) + 1, runs + 1):
@@ -64,7 +63,10 @@ def density_runs(
     while growing := [process for process in chosen if process.products < steps and not process.full]:
         step_together(growing)
         on_product()
-    return found + [quadrature(process, process.known) for process in chosen if not process.restarts]
+    found = [quadrature(process, process.known) for process in chosen if not process.restarts]
+    if isinstance(first, Krylov) and not first.restarts:
+        found.insert(0, first_quadrature(first, known, found))
+    return found
 
 
 def sampled_traces(
@@ -87,7 +89,7 @@ def sampled_traces(
         traces.settle(*_diagonal(operator, on_product))
         return traces
     for process in spectrum.searches:
-        if not process.restarts and process.products:
+        if not process.restarts and process.products and traces.holds(process.deflated):
             traces.add(*process.first_product())
     enough, index, mean = min(FEWEST_PROBES, probes), 0, traces.whole
     while index < probes:

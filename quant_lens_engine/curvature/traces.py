@@ -24,6 +24,9 @@ FEWEST_PROBES = 12
 
 _USUAL = 0.95
 
+_ROUNDING = 1e-3
+"""Length of a unit vector's part outside a space that counts as none: its square is lost from a trace."""
+
 _COLUMNS = 2**20
 """Columns of the basis that are worked on at a time."""
 
@@ -78,15 +81,26 @@ class BlockTraces:
 
     Args:
         krylov: a process of A, finished.
+        beyond: eigenpairs of A that the basis does not hold, orthonormal ``(k, dimension)`` and ``(k,)``: copies of an
+            eigenvalue, which one process cannot see.
         blocks: the positions of each block in the flat vector, as slices.
         scales: s ``(dimension,)``; None: not wanted.
     """
 
-    def __init__(self, krylov: Process, blocks: Sequence[Sequence[slice]] = (), scales: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        krylov: Process,
+        blocks: Sequence[Sequence[slice]] = (),
+        scales: Tensor | None = None,
+        beyond: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self._krylov, self._blocks, self._scales = krylov, blocks, scales
-        known = known_diagonal(krylov)
-        self.whole = SampleMean(float(np.trace(krylov.projected)))
-        self.squares = SampleMean(float(np.sum(krylov.projected**2)) + krylov.outside_squares)
+        none = krylov.basis[:0]
+        self._vectors, self._values = (none, none[:, 0]) if beyond is None else beyond
+        known = known_diagonal(krylov) + self._values @ self._vectors.square()
+        self.whole = SampleMean(float(np.trace(krylov.projected)) + float(self._values.sum()))
+        squares = float(np.sum(krylov.projected**2)) + krylov.outside_squares + float(self._values.square().sum())
+        self.squares = SampleMean(squares)
         self.blocks = [SampleMean(self._sum(known, block)) for block in blocks]
         self.scaled = SampleMean(0.0 if scales is None else float(torch.dot(scales, known)))
         self.exact = krylov.size == krylov.operator.dimension
@@ -96,6 +110,15 @@ class BlockTraces:
         """How many have been added."""
         return len(self.whole.samples)
 
+    def holds(self, vectors: Tensor | None) -> bool:
+        """Whether basis and ``beyond`` span these unit vectors: a probe orthogonal to them then lacks nothing."""
+        if vectors is None or not len(vectors):
+            return True
+        outside = vectors
+        for rows in (self._krylov.basis, self._vectors):
+            outside = outside - (outside @ rows.T) @ rows
+        return float(torch.linalg.vector_norm(outside, dim=1).max()) <= _ROUNDING
+
     def add(self, probe: Tensor, product: Tensor) -> None:
         """Take z and Az in, with E[zzᵀ] = I (up to what the basis spans)."""
         basis = self._krylov.basis
@@ -103,9 +126,10 @@ class BlockTraces:
         outside = product - self._krylov.outside(coefficients)
         projected = torch.from_numpy(np.ascontiguousarray(self._krylov.projected)).to(basis.device)
         rest = outside - basis.T @ (projected @ coefficients)  # A (I − QQᵀ) z
-        self.squares.samples.append(float(rest.square().sum()))
-        means = [self.whole, *self.blocks, self.scaled]
-        self._take(unknown_diagonal(self._krylov, probe, product), means)
+        shares = self._vectors @ probe
+        self.squares.samples.append(float(rest.square().sum() - (self._values * shares).square().sum()))
+        unknown = unknown_diagonal(self._krylov, probe, product) - probe * ((self._values * shares) @ self._vectors)
+        self._take(unknown, [self.whole, *self.blocks, self.scaled])
 
     def settle(self, diagonal: Tensor, squares: float) -> None:
         """The whole diagonal and Tr A² are known: nothing is estimated."""

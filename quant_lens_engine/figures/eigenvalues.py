@@ -29,6 +29,7 @@ class EigenvalueSet:
     style: VariantStyle
     largest: list[Eigenvalue]
     smallest: list[Eigenvalue]
+    complete: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Panel:
 def gather_eigenvalues(result: RunResult) -> EigenvalueSets | None:
     """The eigenvalues of the variants that have any; None where none has."""
     sets = [
-        EigenvalueSet(style, _known(curvature.largest), _known(curvature.smallest))
+        EigenvalueSet(style, _known(curvature.largest), _known(curvature.smallest), curvature.complete)
         for style, curvature in known_curvatures(result)
     ]
     sets = [item for item in sets if item.largest or item.smallest]
@@ -220,6 +221,11 @@ def describe_eigenvalues(data: EigenvalueSets) -> str:
     base = next((item for item in data.sets if item.style.name == FLOAT_VARIANT), data.sets[0])
     sure = next((value.confidence for value in [*base.largest, *base.smallest] if value.confidence is not None), None)
     bars = "Bars: the interval that holds each" + (f" ({numbers.percent(sure, digits=2)})." if sure else ".")
+    partial = [
+        item.style.name for item in data.sets if item.complete is False and len(item.largest + item.smallest) > 2
+    ]
+    if partial:
+        bars += f" Behind the first ones some may be missing: {', '.join(partial)}."
     negative = [item.style.name for item in data.sets if any((v.upper or v.value or 0.0) < 0 for v in item.smallest)]
     if not negative:
         return f"No variant has an eigenvalue that is surely negative. {bars}"

@@ -72,7 +72,8 @@ class Objective:
         DataError: no rows, or NaN or infinity in them.
         CheckpointError: NaN or infinity in the weights.
         DeviceError: this machine does not have the device.
-        InputError: ``no_such_parameter``; ``no_parameters``, ``quantized_model``: there is no float weight to move.
+        InputError: ``bad_argument``: no such dtype; ``no_such_parameter``; ``no_parameters``, ``quantized_model``:
+            there is no float weight to move.
 
     Example:
         >>> data = [(torch.eye(2), torch.tensor([0, 1]))]
@@ -96,7 +97,7 @@ class Objective:
         parameters: Iterable[str] | None = None,
     ) -> None:
         self.device = available_device(device)
-        self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        self.dtype = floating_dtype(dtype)
         self.task = TASKS[task]
         self.call = ModelCall(private_copy(model, self.device, self.dtype), forward)
         self.computation: Computation | None = None
@@ -452,3 +453,26 @@ def available_device(device: str | torch.device) -> torch.device:
             hint="use device='cpu', or install a CUDA build of torch on a machine with a GPU",
         )
     return chosen
+
+
+def floating_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The floating-point type of that name; None stays None.
+
+    Raises:
+        InputError: ``bad_argument``: torch has no such type, or it is not floating-point.
+
+    Example:
+        >>> floating_dtype("float64")
+        torch.float64
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found is None and dtype is None:
+        return None
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(
+            f"dtype is {dtype!r}",
+            hint="it may be a floating-point type, such as 'float32' or 'float64', or None for the model's own",
+            code="bad_argument",
+            details={"argument": "dtype"},
+        )
+    return found

@@ -147,7 +147,9 @@ class Curvature(Record):
         sharpness: null where it was not asked for.
         hvps: whole-sample Hessian-vector products, the smaller ones of layers as their share of the parameters.
         products: what they were spent on.
-        converged: λmax and λmin reached the tolerance, and no larger or smaller eigenvalue was missed.
+        converged: λmax and λmin reached the tolerance: their intervals say so.
+        complete: so did the others of ``largest`` and ``smallest``, and none among them was missed; False: a copy of an
+            eigenvalue may be missing, and an eigenvalue behind it stand in its place.
         dimension: rows of H.
         attention: ``math`` where attention was computed by the kernel that can be differentiated twice.
         derivative: ``finite-difference`` where an operator has no second derivative: then products carry its error.
@@ -176,6 +178,7 @@ class Curvature(Record):
     products: dict[str, float] = {}
     elapsed_s: float = 0.0
     converged: bool = False
+    complete: bool | None = None
     dimension: int = 0
     attention: str | None = None
     derivative: Literal["exact", "finite-difference"] = "exact"

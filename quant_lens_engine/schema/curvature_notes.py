@@ -4,6 +4,23 @@ from __future__ import annotations
 
 from quant_lens_engine.schema.curvature import Curvature
 
+_OF_THE_INTERVAL = "; the interval says how far λ can be"
+"""The end of a reason, which is true only where there is an interval."""
+
+
+def reason_words(curvature: Curvature) -> str:
+    """Why a number is missing or has not converged, without a word of an interval where λmax or λmin has none.
+
+    Example:
+        >>> reason_words(Curvature(reason="not within the tolerance; the interval says how far λ can be"))
+        'not within the tolerance; λmax or λmin has no interval: it may lie further out'
+    """
+    reason = curvature.reason or ""
+    bounded = all(item.lower is not None for item in (curvature.lambda_max, curvature.lambda_min))
+    if bounded or not reason.endswith(_OF_THE_INTERVAL):
+        return reason
+    return f"{reason.removesuffix(_OF_THE_INTERVAL)}; λmax or λmin has no interval: it may lie further out"
+
 
 def derivative_words(curvature: Curvature) -> str:
     """How products were formed, where it was not by differentiating every operator twice.
@@ -32,7 +49,7 @@ def curvature_notes(curvature: Curvature) -> list[str]:
     """
     notes = []
     if not curvature.converged and curvature.reason:
-        notes.append(f"λ has not converged: {curvature.reason}")
+        notes.append(f"λ has not converged: {reason_words(curvature)}")
     if words := derivative_words(curvature):
         notes.append(f"derivative {words}" if words.startswith("by") else words)
     if curvature.started_from:

@@ -8,7 +8,7 @@ from torch import nn
 
 from quant_lens_engine.analysis import analyze
 from quant_lens_engine.curvature import HessianOperator, measure_curvature
-from quant_lens_engine.curvature.product_log import LoggedProducts
+from quant_lens_engine.curvature.product_log import LoggedProducts, identity_of
 from quant_lens_engine.errors import Cancelled
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import Progress
@@ -91,11 +91,28 @@ def test_a_broken_part_is_where_the_log_ends(objective: Objective, tmp_path: Pat
     assert digits(measure_curvature(objective, OPTIONS, checkpoint=tmp_path)) == digits(whole)
 
 
-def test_products_of_another_point_are_not_taken_for_its_own(objective: Objective, tmp_path: Path) -> None:
-    """From the second product on a vector depends on the first one; the log is given up there, and removed."""
+def test_a_log_of_another_point_sample_or_weighting_is_not_used(objective: Objective, tmp_path: Path) -> None:
+    """Their first vectors are the same: it is the operator that is not."""
+    measure_curvature(objective, OPTIONS, checkpoint=tmp_path)
+    moved = objective.at({name: 1.1 * tensor for name, tensor in objective.point.items()})
+    others = [moved, objective.select(torch.arange(30)), objective.only(["0.weight"])]
+    for other in others:
+        assert digits(measure_curvature(other, OPTIONS, checkpoint=tmp_path)) == digits(
+            measure_curvature(other, OPTIONS)
+        )
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(objective: Objective, tmp_path: Path) -> None:
+    (tmp_path / "exact").write_text("a file where the folder would be")
+    whole = measure_curvature(objective, OPTIONS)
+    assert digits(measure_curvature(objective, OPTIONS, checkpoint=tmp_path)) == digits(whole)
+
+
+def test_products_with_other_vectors_are_not_taken_for_its_own(objective: Objective, tmp_path: Path) -> None:
+    """The log is given up at the first of them, and removed."""
     measure_curvature(objective, OPTIONS, checkpoint=tmp_path)
     vectors = torch.randn(3, objective.dimension, dtype=torch.float64)
-    logged = LoggedProducts(HessianOperator(objective), tmp_path / "exact")
+    logged = LoggedProducts(HessianOperator(objective), tmp_path / "exact", identity_of(objective))
     assert torch.equal(logged.matmat(vectors), HessianOperator(objective).matmat(vectors))
     assert (logged.products, logged.replayed) == (3, 0)
     assert not list(tmp_path.rglob("*.safetensors"))

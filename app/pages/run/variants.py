@@ -21,6 +21,7 @@ from quant_lens_engine.schema import (
     Variant,
     numbers,
 )
+from quant_lens_engine.schema.curvature_notes import reason_words
 
 COLUMNS: dict[str, str] = {
     "effective_bits": "evaluate", "size_bytes": "evaluate", "loss": "evaluate", "delta_loss": "evaluate",
@@ -142,7 +143,7 @@ def _verdict(
 def _not_converged(curvature: Curvature) -> html.Td:
     """What Lanczos reached is a lower bound of λmax."""
     found = curvature.lambda_max
-    title = f"{numbers.exact(found.value)}; residual {numbers.exact(found.residual)}. {curvature.reason or ''}"
+    title = f"{numbers.exact(found.value)}; residual {numbers.exact(found.residual)}. {reason_words(curvature)}"
     return html.Td(
         html.Span(
             [

@@ -452,3 +452,11 @@ def test_every_chart_of_the_page_is_a_figure_in_a_notebook(diagnostic: QuantDiag
     assert diagnostic.chart("density", mode="dark", horizontal="symlog").layout.xaxis.tickvals
     with pytest.raises(InputError, match="unknown chart"):
         diagnostic.chart("compare-density")
+
+
+@pytest.mark.parametrize("curvature", [5, "all", [1], {1: 2}])
+def test_options_that_are_no_dict_are_refused(
+    curvature: object, trained: nn.Module, batches: list[tuple[Tensor, Tensor]]
+) -> None:
+    with pytest.raises(SpecError, match=r"^curvature is "):
+        QuantDiagnostic(trained, batches).run_analysis(curvature=curvature, **QUICK)

@@ -16,6 +16,13 @@ from quant_lens_engine.schema import Eigenvalue, LayerCurvature, TraceEstimate, 
 from tests.unit.figures.results import result, usual, variant
 
 
+def test_eigenvalues_that_may_be_missing_are_spoken_of() -> None:
+    found = usual()
+    assert "may be missing" not in draw_both("eigenvalues", found).sentence
+    found.variants[0].curvature.complete = False
+    assert f"may be missing: {found.variants[0].name}." in draw_both("eigenvalues", found).sentence
+
+
 def test_a_regression_is_not_in_nats() -> None:
     """Every axis and every head of a column says the loss' own unit."""
     regression = usual().model_copy(update={"task": "regression"})
