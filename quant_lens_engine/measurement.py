@@ -51,7 +51,8 @@ class VariantMeasurement:
         seed: of directions, start vectors and probes; the same for every variant.
         progress: told where the work is.
         objective_on: the same objective on another device, for a custom model that runs on one of its own.
-        hvp_plan: whether gradients' graphs are kept between Hessian products; None: by their size.
+        hvp_plan: how Hessian products are taken, one of the four of :mod:`~quant_lens_engine.curvature.plan`; None:
+            ``reuse`` or ``fresh``, by the size of the gradients' graphs.
     """
 
     objective: Objective

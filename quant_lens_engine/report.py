@@ -24,7 +24,7 @@ _TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Loss and accuracy", ("effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy")),
     ("Curvature and landscape", ("lambda_max", "sharpness_ratio", "lambda_min", "trace", "basin_width")),
     ("Spectrum", ("lambda_max_spread", "effective_rank", "negative_eigenvalues", "positive_eigenvalues")),
-    ("Sharpness that scaling a filter leaves as it is, and SAM's",
+    ("Sharpness that scaling a whole layer leaves as it is (a single ReLU neuron: not), and SAM's",
      ("relative_lambda_max", "relative_trace", "adaptive_rise", "plain_rise")),
 )  # fmt: skip
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from quant_lens_engine.curvature.hessian_products import HessianProducts
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.objective import Objective
-
-Layers = Mapping[str, Sequence[str]]
-"""The names of each layer's weights."""
 
 LAYER_TOLERANCE = 1e-2
 """Layers are compared with each other: two digits are enough."""

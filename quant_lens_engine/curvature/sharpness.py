@@ -1,13 +1,18 @@
-"""Sharpness that does not depend on how a network's filters are scaled, and the worst rise within a radius.
+"""Sharpness in norms of filters, which some scalings of a network do not change, and the worst rise within a radius.
 
-A network with ReLU or normalisation is the same function after a filter is multiplied by c and what follows it divided
-by c, but its λmax and its trace are not the same (Dinh et al. 2017, arXiv:1703.04933). With D, which multiplies every
-weight by the norm ‖w_f‖ of its filter, D H D is: a filter's own norm makes up for it. Biases and normalisation
-parameters stay where they are, as on the landscape's lines.
+A network with ReLU is the same function after a layer is multiplied by c and the next one divided by c, but its λmax
+and its trace are not the same (Dinh et al. 2017, arXiv:1703.04933). D multiplies every weight by the norm ‖w_f‖ of its
+filter; biases and normalisation parameters stay where they are, as on the landscape's lines. Then D H D
+
+- stays as it is when a whole layer is scaled in a positive homogeneous network (ReLU), and when filters, each by a
+  factor of its own, are scaled in front of a normalisation;
+- does not when a single ReLU neuron is multiplied by c and its outgoing column divided by c: that column is a part of
+  every filter of the next layer, whose norms do not follow it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -97,7 +102,8 @@ def worst_case(
     """The largest rise of the loss that is found at ‖D⁻¹ε‖ = ρ: a lower bound of the largest there is.
 
     Looked at are the first-order maximum ε = ρ D²g/‖Dg‖ of SAM and ASAM, and ε = ±ρ D v along the sharpest direction,
-    which is the worst one where the gradient is next to nothing.
+    which is the worst one where the gradient is next to nothing. Where the loss is not finite at one of them, or at w,
+    the rise is not known: null.
 
     Args:
         objective: at the point w.
@@ -114,4 +120,5 @@ def worst_case(
         steps.append(scales * uphill / length)
     at_rest = objective.loss()
     rises = [objective.loss(moved(objective, radius * step)) - at_rest for step in steps]
-    return WorstCase(radius=radius, rise=max(0.0, *rises))
+    known = all(math.isfinite(rise) for rise in rises)
+    return WorstCase(radius=radius, rise=max(0.0, *rises) if known else None)

@@ -65,7 +65,7 @@ def counted(which: Literal["negative", "positive", "effective_rank"]) -> Reader:
 
 
 def relative(which: Literal["relative_lambda_max", "relative_trace"]) -> Reader:
-    """A form of sharpness that scaling leaves as it is."""
+    """A form of sharpness in norms of filters."""
 
     def read(_: RunResult, variant: Variant) -> Measurement:
         sharpness, reason = _sharpness_of(variant)
@@ -86,13 +86,14 @@ def rise(which: Literal["adaptive", "plain"]) -> Reader:
     def read(_: RunResult, variant: Variant) -> Measurement:
         sharpness, reason = _sharpness_of(variant)
         found = getattr(sharpness, which).rise if sharpness else None
-        return Measurement(found, note=reason if found is None else "")
+        unknown = reason or ("the loss is not finite within the radius" if sharpness else "")
+        return Measurement(found, note=unknown if found is None else "")
 
     return read
 
 
 def _sharpness_of(variant: Variant) -> tuple[Sharpness | None, str]:
-    """The invariant forms, and why one of them may be missing."""
+    """The forms in norms of filters, and why one of them may be missing."""
     curvature = variant.curvature
     if curvature is None:
         return None, ""

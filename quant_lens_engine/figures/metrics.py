@@ -106,22 +106,25 @@ for _metric in (
     ),
     Metric(
         "relative_lambda_max", "Relative λmax", "", "lower",
-        "Largest eigenvalue of DHD, weights measured in norms of their filter: rescaling a filter leaves it as it is.",
+        "Largest eigenvalue of DHD, weights measured in norms of their filter: scaling a whole layer, or filters in "
+        "front of a normalisation, leaves it as it is; scaling a single ReLU neuron does not.",
         relative("relative_lambda_max"), "residual", relative=True,
     ),
     Metric(
         "relative_trace", "Relative Tr H", "", "lower",
-        "Σ ‖w_f‖² Tr H_f over filters f: the trace that rescaling a filter leaves as it is.",
+        "Σ ‖w_f‖² Tr H_f over filters f. Scaling a whole layer, or filters in front of a normalisation, leaves it as "
+        "it is; scaling a single ReLU neuron does not.",
         relative("relative_trace"), "standard error of the probes", relative=True,
     ),
     Metric(
         "adaptive_rise", "ASAM rise", "nats", "lower",
-        "Largest rise of the loss found within ‖D⁻¹ε‖ ≤ ρ, a lower bound: worst case, free of scale.",
+        "Largest rise of the loss found within ‖D⁻¹ε‖ ≤ ρ, a lower bound. Scaling a whole layer, or filters in front "
+        "of a normalisation, leaves it as it is; scaling a single ReLU neuron does not.",
         rise("adaptive"),
     ),
     Metric(
         "plain_rise", "SAM rise", "nats", "lower",
-        "Largest rise of the loss found within ‖ε‖ ≤ ρ, a lower bound. Rescaling a filter changes it.",
+        "Largest rise of the loss found within ‖ε‖ ≤ ρ, a lower bound. Scaling changes it.",
         rise("plain"),
     ),
     Metric(

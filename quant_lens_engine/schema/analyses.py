@@ -13,7 +13,7 @@ LayerEigenvalues = Literal["none", "float", "all"]
 
 
 class CurvatureOptions(Request):
-    """The spectrum of the loss Hessian, its trace, its layers and sharpness that does not depend on scaling.
+    """The spectrum of the loss Hessian, its trace, its layers, and sharpness in norms of filters.
 
     Attributes:
         top: how many of the largest eigenvalues.
@@ -26,7 +26,7 @@ class CurvatureOptions(Request):
             no band.
         density_steps: products of each.
         layer_eigenvalues: whose layers get a largest eigenvalue of their own: of the float model, of every variant.
-        sharpness: whether the forms that do not depend on scaling are measured.
+        sharpness: whether the forms in norms of filters, and SAM's, are measured.
         radius: ρ of the worst-case rise, within ‖ε‖ ≤ ρ (ten times that within ‖D⁻¹ε‖, as in the papers).
         confidence: of the interval ``lower`` to ``upper``, of every estimate.
     """

@@ -102,7 +102,7 @@ class WorstCase(Record):
 
     Attributes:
         radius: ρ.
-        rise: L(w + ε) − L(w), loss units.
+        rise: L(w + ε) − L(w), loss units; null where the loss is not finite at a point that was looked at.
     """
 
     radius: MaybeFloat = None
@@ -110,9 +110,11 @@ class WorstCase(Record):
 
 
 class Sharpness(Record):
-    """Sharpness that scaling a filter, and its inverse behind it, leaves as it is; SAM beside it, which does not.
+    """Sharpness in norms of filters, and SAM beside it, which scaling changes.
 
-    D scales every weight by the norm ‖w_f‖ of its filter f; biases and normalisation stay where they are.
+    D scales every weight by the norm ‖w_f‖ of its filter f; biases and normalisation stay where they are. What is
+    measured with D stays as it is when a whole layer is scaled in a positive homogeneous network, and when filters in
+    front of a normalisation are; not when a single ReLU neuron is scaled by c and its outgoing column by 1/c.
 
     Attributes:
         relative_lambda_max: largest eigenvalue of D H D (normalised sharpness: Tsuzuku et al. 2020, arXiv:1901.04653).

@@ -1,5 +1,6 @@
 """The whole report against dense float64 Hessians: both ends, layers, invariant sharpness, counts."""
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from quant_lens_engine.curvature import HessianOperator, measure_curvature
 from quant_lens_engine.curvature.dense import as_dense
-from quant_lens_engine.curvature.sharpness import filter_norms
+from quant_lens_engine.curvature.sharpness import filter_norms, worst_case
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization import quantize
 from quant_lens_engine.quantization.layers import survey_weights
@@ -213,6 +214,45 @@ def test_a_rescaled_network_is_as_sharp_as_before(factor: float) -> None:
     assert two["lambda_max"]["value"] != pytest.approx(one["lambda_max"]["value"], rel=0.05)
     for name, key in (("relative_lambda_max", "value"), ("relative_trace", "value"), ("adaptive", "rise")):
         assert two["sharpness"][name][key] == pytest.approx(one["sharpness"][name][key], rel=2e-3), name
+
+
+def relative(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """The largest eigenvalue and the trace of DHD, dense."""
+    objective = Objective(model, batches, dtype="float64")
+    scales = filter_norms(objective)
+    matrix = scales[:, None] * as_dense(HessianOperator(objective)) * scales
+    return float(torch.linalg.eigvalsh(matrix)[-1]), float(matrix.trace())
+
+
+def test_scaling_a_layer_leaves_the_relative_forms_and_a_neuron_does_not() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    layer, neuron = copy.deepcopy(model), copy.deepcopy(model)
+    x = torch.randn(40, 4, dtype=torch.float64)
+    batches = [(x, torch.arange(40) % 3)]
+    with torch.no_grad():
+        for scaled, part in ((layer, slice(None)), (neuron, slice(1))):
+            scaled[0].weight[part] *= 10
+            scaled[0].bias[part] *= 10
+            scaled[2].weight[:, part] /= 10
+            torch.testing.assert_close(scaled(x), model(x))
+    assert relative(layer, batches) == pytest.approx(relative(model, batches), rel=1e-9)
+    assert relative(neuron, batches)[0] > 5 * relative(model, batches)[0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_rise_to_a_loss_that_is_not_finite_is_no_number(bad: float) -> None:
+    data = [(torch.ones(1, 2, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))]
+
+    def breaks(output: Tensor, target: Tensor) -> Tensor:
+        return torch.where(output > 0.5, bad, (output - target) ** 2).mean()
+
+    model = nn.Linear(2, 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    objective = Objective(model, data, breaks, task="regression")
+    gradient, vector = torch.zeros(2).double(), torch.tensor([1.0, 0.0]).double()
+    assert worst_case(objective, gradient, vector, 0.1).rise == pytest.approx(0.01)
+    assert worst_case(objective, gradient, vector, 1.0).rise is None
 
 
 def test_nothing_depends_on_micro_batches() -> None:

@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from quant_lens_engine.quantization.catalog import available_algorithms, available_observers, available_schemes
-from quant_lens_engine.schema import AlgorithmFacts, SchemeFacts
+from quant_lens_engine.schema import AlgorithmFacts, Execution, SchemeFacts
 from worker.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -136,3 +137,18 @@ def test_the_example_of_a_guide_works(page: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_notebook_that_brings_its_own_model_runs() -> None:
+    page = (ROOT / "docs/notebooks-and-scripts.md").read_text()
+    _, _, section = page.partition("### The diagonal, weighted rows, some of the parameters")
+    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    exec(compile(found[1], "notebooks-and-scripts.md", "exec"), {})
+
+
+def test_every_way_to_take_products_is_told() -> None:
+    page = (ROOT / "docs/notebooks-and-scripts.md").read_text()
+    plans = get_args(get_args(Execution.model_fields["hvp_plan"].annotation)[0])
+    assert plans
+    assert not [plan for plan in plans if f"| `{plan}` |" not in page]

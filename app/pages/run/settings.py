@@ -97,7 +97,7 @@ def _analyses(spec: RunSpec) -> Pairs:
         ("Trace", f"to {numbers.percent(curvature.trace_error)} of itself, {curvature.trace_probes} probes at most"),
         ("Density", _density(curvature)),
         ("Layers", f"λmax of each layer: {_LAYER_EIGENVALUES[curvature.layer_eigenvalues]}"),
-        ("Sharpness", f"free of scale, ρ = {curvature.radius:g}" if curvature.sharpness else "not asked for"),
+        ("Sharpness", f"in norms of filters, ρ = {curvature.radius:g}" if curvature.sharpness else "not asked for"),
         ("Confidence", f"{numbers.percent(curvature.confidence, digits=2)} for every interval"),
         (
             "Lines",
