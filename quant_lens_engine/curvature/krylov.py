@@ -51,6 +51,11 @@ def products_with(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
     return torch.stack([operator.matvec(vector) for vector in vectors])
 
 
+def product_error(operator: SymmetricOperator) -> float:
+    """What an operator knows of the error of its own products with unit vectors: differences of gradients have one."""
+    return float(getattr(operator, "product_error", 0.0))
+
+
 class Process(Protocol):
     """A space that grows by a product a step, with the Ritz pairs in it; see :class:`Krylov`."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.davidson import Davidson, Start
-from quant_lens_engine.curvature.krylov import Bounds, Krylov, Process, Ritz, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Bounds, Krylov, Process, Ritz, SymmetricOperator, product_error
 from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum, Goal
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.schema.curvature import ConvergenceStep
@@ -29,7 +29,7 @@ class Spectrum(NamedTuple):
         first: the process on the whole space, whose basis other estimates can use.
         searches: Lanczos processes that were deflated by what had been found.
         history: what the first process knew after each product.
-        asymmetry: rounding error of the products.
+        asymmetry: error of the products, as far as it shows.
         ends_settled: the intervals of both extreme eigenvalues are within tolerance.
         converged: so are the others that were asked for, and nothing beyond them was missed.
         products: all of them.
@@ -160,7 +160,8 @@ class _Found:
 
     @property
     def asymmetry(self) -> float:
-        return max(process.asymmetry for process in (self.first, *self.searches))
+        known = product_error(self.first.operator)
+        return max(known, *(process.asymmetry for process in (self.first, *self.searches)))
 
     @property
     def magnitude(self) -> float:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from quant_lens_engine.curvature.hessian_products import HessianProducts
-from quant_lens_engine.curvature.krylov import products_with
+from quant_lens_engine.curvature.krylov import product_error, products_with
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.sample import tensors
 
@@ -73,6 +73,7 @@ class LoggedProducts:
         self.products = self.replayed = 0
         self._kept: Iterator[tuple[bytes, Tensor]] | None = self._read()
         self._attention: str | None = None
+        self._error = 0.0
         self._saved = 0
         self._stopped = False
         self._waiting: list[tuple[bytes, Tensor]] = []
@@ -82,6 +83,11 @@ class LoggedProducts:
     def attention(self) -> str | None:
         """See :class:`~quant_lens_engine.curvature.hessian_products.HessianProducts`."""
         return self._operator.attention or self._attention
+
+    @property
+    def product_error(self) -> float:
+        """That of the operator, or of the products that were read."""
+        return max(product_error(self._operator), self._error)
 
     @property
     def weight(self) -> float:
@@ -146,7 +152,7 @@ class LoggedProducts:
         products = torch.stack([product for _, product in self._waiting])
         path = self._folder / f"{first:08d}.safetensors"
         beside = path.with_suffix(f".{os.getpid()}")
-        facts = {"attention": self.attention or "", "identity": self._identity}
+        facts = {"attention": self.attention or "", "identity": self._identity, "error": repr(self.product_error)}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             save_file({"hashes": hashes, "products": products}, beside, facts)
@@ -173,6 +179,7 @@ class LoggedProducts:
                         return
                     hashes, products = part.get_tensor("hashes"), part.get_tensor("products")
                     self._attention = facts.get("attention") or None
+                    self._error = max(self._error, float(facts.get("error", "0")))
             except (SafetensorError, OSError):
                 return
             if products.dtype != torch.float64 or products.shape[1:] != (self.dimension,) or hashes.shape[1:] != (16,):
@@ -185,16 +192,16 @@ class LoggedProducts:
 def identity_of(objective: Objective) -> str:
     """A hash of what the products depend on: point, sample, targets and weights, and the names that are moved."""
     digest = hashlib.blake2b(repr([objective.free, objective.task.name]).encode(), digest_size=16)
-    batches = [
-        part
-        for batch in objective.sample.batches
-        for part in (*tensors(batch.content), *tensors(batch.target), *tensors(batch.weights))
-    ]
-    for tensor in (*objective.point.values(), *objective.model.buffers(), *batches):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    for tensor in (*objective.point.values(), *objective.model.buffers()):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+    for batch in objective.sample.batches:
+        parts = [_bytes(part) for part in tensors((batch.content, batch.target, batch.weights))]
+        digest.update(str([batch.rows, *map(len, parts)]).encode() + b"".join(parts))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _hash(vector: Tensor) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from quant_lens_engine.curvature.counts import count_below
 from quant_lens_engine.curvature.density import Quadrature, density_of
+from quant_lens_engine.curvature.krylov import product_error
 from quant_lens_engine.curvature.lanczos import Spectrum
 from quant_lens_engine.curvature.sample_spread import SpreadOverShards
 from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum
@@ -148,6 +149,11 @@ def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
         )
     if spectrum.first.full and not spectrum.first.exhausted:
         return f"the Lanczos basis reached its memory limit after {spectrum.first.size} products"
+    if product_error(spectrum.first.operator):
+        return (
+            f"the products are differences of gradients, right to {spectrum.asymmetry:.1e} only, "
+            "which is more than the tolerance"
+        )
     rounding = f"the products are symmetric to {spectrum.asymmetry:.1e} only"
     largest = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
     if spectrum.asymmetry > GROSS_ASYMMETRY * largest:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.gradient import moved
-from quant_lens_engine.curvature.krylov import SymmetricOperator
+from quant_lens_engine.curvature.krylov import SymmetricOperator, product_error
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.filters import filter_layouts
 from quant_lens_engine.objective import Objective
@@ -46,6 +46,11 @@ class ScaledOperator:
     def __init__(self, operator: SymmetricOperator, scales: Tensor) -> None:
         self._operator, self._scales = operator, scales
         self.dimension, self.device = operator.dimension, operator.device
+
+    @property
+    def product_error(self) -> float:
+        """At most that of A's products, scaled twice."""
+        return float(self._scales.abs().max()) ** 2 * product_error(self._operator)
 
     def matvec(self, vector: Tensor) -> Tensor:
         """D A D · ``vector``."""

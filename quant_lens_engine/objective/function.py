@@ -361,7 +361,7 @@ class Objective:
         except (torch.OutOfMemoryError, NotImplementedError):  # of an operator, whatever the data
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if self._checked:
+            if self._checked or is_out_of_memory(error):
                 raise
             raise DataError(
                 f"the model cannot be run on a batch of {_shapes(batch)}: {error}",
