@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,23 @@ class Answer:
     note: str = ""
 
 
+class CappedError(Exception):
+    """A library was stopped: it had used the CPU seconds that it was given."""
+
+
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+@contextmanager
+def at_most(cpu_s: float) -> Iterator[None]:
+    """Products inside raise :class:`CappedError` once so many CPU seconds are over."""
+    token = _deadline.set(time.process_time() + cpu_s)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
 @dataclass
 class Meter:
     """Counts products where a library takes them, and notes when each began."""
@@ -50,6 +70,8 @@ class Meter:
 
         def call(*args: Any, **named: Any) -> Any:
             started = time.process_time()
+            if started > _deadline.get():
+                raise CappedError(f"stopped after {self.products} products")
             self.starts.append(started)
             try:
                 return product(*args, **named)

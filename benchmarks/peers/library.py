@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks.peers.answer import Answer
 from benchmarks.peers.workloads import Workload
@@ -17,9 +17,13 @@ QUADRATURES = (
 """Runs and steps of a density, in the order of their cost."""
 
 
+TraceMethod = Callable[[Workload, float, int], Iterator[Answer]]
+"""Takes a workload, the relative error that is wanted, and a seed."""
+
+
 class Library:
     """A library of curvature. Each part yields answers of growing effort, for the caller to stop at the first that
-    is good enough; a part that a library does not have yields none.
+    is good enough.
 
     Attributes:
         name: as it is installed.
@@ -34,25 +38,29 @@ class Library:
         """Of the installed distribution."""
         return importlib.metadata.version(self.name)
 
+    def lacks(self, part: str) -> bool:
+        """Whether the library does not have that part."""
+        return getattr(type(self), part) is getattr(Library, part)
+
     def largest(self, workload: Workload, count: int, seed: int) -> Iterator[Answer]:
         """The largest eigenvalues, descending."""
-        yield from ()
+        raise NotImplementedError
 
     def smallest(self, workload: Workload, count: int, seed: int) -> Iterator[Answer]:
         """The smallest eigenvalues, ascending."""
-        yield from ()
+        raise NotImplementedError
 
-    def trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
-        """The trace with its standard error."""
-        yield from ()
+    def traces(self) -> dict[str, TraceMethod]:
+        """The trace with its standard error, by each method that the library has."""
+        return {}
 
     def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """Nodes and weights of the spectral density."""
-        yield from ()
+        raise NotImplementedError
 
-    def layer_traces(self, workload: Workload, products: int, seed: int) -> Iterator[Answer]:
+    def layer_traces(self, workload: Workload, products: int, seed: int) -> Answer:
         """The trace of each layer's block, by layer, from so many products."""
-        yield from ()
+        raise NotImplementedError
 
 
 LIBRARIES: Registry[Library] = Registry("library")

@@ -66,6 +66,16 @@ class Workload:
         """Whether products are so cheap that nothing has to be extrapolated."""
         return self.name == "W1"
 
+    @property
+    def seeds(self) -> range:
+        """How often each part is taken: the median counts."""
+        return range({"W1": 3, "W2": 1, "W3": 2}[self.name])
+
+    @property
+    def cap_s(self) -> float:
+        """CPU seconds that a library gets for one part, its search for a setting included."""
+        return {"W1": 40.0, "W2": 200.0, "W3": 90.0}[self.name]
+
     def layer_sums(self, diagonal: Tensor) -> dict[str, float]:
         """Each layer's part of a diagonal that is flat, in the order of the parameters."""
         sizes = {name: parameter.numel() for name, parameter in self.model.named_parameters()}

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.peers.answer import Answer, Meter, measured
 from benchmarks.peers.hutchinson import hutchinson
-from benchmarks.peers.library import LIBRARIES, QUADRATURES, Library
+from benchmarks.peers.library import LIBRARIES, QUADRATURES, Library, TraceMethod
 from benchmarks.peers.workloads import Workload
 
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -31,7 +31,11 @@ class Landscaper(Library):
             torch.manual_seed(seed)
             yield measured(partial(_eigenvalues, workload, count, tolerance), f"tol {tolerance:g}", stopped=True)
 
-    def trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
+    def traces(self) -> dict[str, TraceMethod]:
+        """Its only method."""
+        return {"Hutchinson": self._trace}
+
+    def _trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
         """Hutchinson without its own stop rule; it returns only the mean, so samples are read at the product."""
         torch.manual_seed(seed)
         yield from hutchinson(

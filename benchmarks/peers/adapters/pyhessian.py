@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks.peers.answer import Answer, Meter, measured
 from benchmarks.peers.hutchinson import hutchinson
-from benchmarks.peers.library import LIBRARIES, QUADRATURES, Library
+from benchmarks.peers.library import LIBRARIES, QUADRATURES, Library, TraceMethod
 from benchmarks.peers.workloads import Workload
 
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -36,7 +36,11 @@ class PyHessian(Library):
             found = measured(partial(_eigenvalues, workload, count, tolerance), f"tol {tolerance:g}", stopped=True)
             yield found
 
-    def trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
+    def traces(self) -> dict[str, TraceMethod]:
+        """Its only method."""
+        return {"Hutchinson": self._trace}
+
+    def _trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
         """Hutchinson without its own stop rule, which ends after two means that happen to be near."""
         torch.manual_seed(seed)
         yield from hutchinson(
@@ -74,7 +78,7 @@ class _operator:  # noqa: N801 - reads as a function
         self._workload, self._meter = workload, meter
         self._patch = mock.patch("pyhessian.hessian.hessian_vector_product", self._counted_product())
 
-    def _counted_product(self):  # noqa: ANN202
+    def _counted_product(self):
         from pyhessian.utils import hessian_vector_product
 
         return self._meter.counted(hessian_vector_product)

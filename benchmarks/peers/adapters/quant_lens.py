@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.peers.answer import Answer, Meter, measured, with_own_error
-from benchmarks.peers.library import LIBRARIES, Library
+from benchmarks.peers.library import LIBRARIES, Library, TraceMethod
 from benchmarks.peers.workloads import Workload
 from quant_lens_engine.curvature import HessianOperator
 from quant_lens_engine.curvature.density import lanczos_density
@@ -41,7 +41,11 @@ class QuantLens(Library):
 
         yield measured(values, f"tolerance {TOLERANCE:g}", stopped=True)
 
-    def trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
+    def traces(self) -> dict[str, TraceMethod]:
+        """A Krylov basis and probes that grow together."""
+        return {"Krylov": self._trace}
+
+    def _trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
         """Until its standard error is small enough."""
 
         def value(meter: Meter) -> tuple[float, float]:
