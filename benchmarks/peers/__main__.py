@@ -1,6 +1,6 @@
 """Measure everything in one process and one thread; figures go to ``benchmarks/results/peers.*``.
 
-python -m benchmarks.peers [W1 W2 W3]
+python -m benchmarks.peers [W1 W3 W2]
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def main() -> None:
             if name != "W3":
                 warm += variants(workload if workload.quick else workload.first(WARM_ROWS))
         torch.set_default_dtype(before)
-    write(rows, warm, products, claims_of(rows, warm, products), libraries, missing, time.process_time() - started)
+        spent = time.process_time() - started
+        write(rows, warm, products, claims_of(rows, warm, products), libraries, missing, spent)
 
 
 if __name__ == "__main__":
