@@ -24,11 +24,11 @@ from benchmarks.peers.parts import Row, densities, eigenvalues, traces
 from benchmarks.peers.reference import truth_of
 from benchmarks.peers.table import write
 from benchmarks.peers.warm import Warm, variants
-from benchmarks.peers.workloads import WORKLOADS, Workload
+from benchmarks.peers.workloads import WORKLOADS, Workload, resnet
 from benchmarks.workload import cpu_ms, gradient
 from quant_lens_engine.curvature import HessianOperator
 
-WARM_ROWS = 64
+WARM_ROWS = 128
 """Samples of ResNet-20 for the variants: products are counted there, not seconds."""
 
 
@@ -51,7 +51,13 @@ def products_of(workload: Workload) -> dict[str, float | str]:
             strict=True,
         )
     )
-    return {"workload": workload.name, "gradient, ms": unit, "reuse": kept / unit, "fresh": built / unit}
+    return {
+        "workload": workload.name,
+        "network": workload.title,
+        "gradient, ms": unit,
+        "reuse": kept / unit,
+        "fresh": built / unit,
+    }
 
 
 def measure(workload: Workload, libraries: list[Library], densities_at_w1: list[Row]) -> list[Row]:
@@ -96,6 +102,8 @@ def main() -> None:
         with sdpa_kernel(SDPBackend.MATH):  # the only kernel that can be differentiated twice, for the peers too
             products.append(products_of(workload))
             print(products[-1], flush=True)
+            if name == "W2":
+                products.append(products_of(resnet(32)))
             rows += measure(workload, libraries, [row for row in rows if row.part == "density"])
             if name != "W3":
                 warm += variants(workload if workload.quick else workload.first(WARM_ROWS))

@@ -46,8 +46,8 @@ def against_best(
 ) -> tuple[float | None, str]:
     """The fastest peer's time over ours, and who it is."""
     of_part = [row for row in rows if row.workload == workload and row.part == part]
-    own = next((row for row in of_part if row.library.startswith("quant-lens")), None)
-    peers = [row for row in of_part if row.reaches and not row.library.startswith("quant-lens") and peer(row)]
+    own = next((row for row in of_part if row.ours), None)
+    peers = [row for row in of_part if row.reaches and not row.ours and peer(row)]
     if own is None or own.cpu_s is None or not peers:
         return None, "no peer reaches it" if own is not None else "not measured"
     best = min(peers, key=lambda row: row.cpu_s or 0.0)
@@ -63,7 +63,7 @@ def claims_of(rows: Sequence[Row], warm: Sequence[Warm], products: Sequence[dict
 
     def compare(what: str, wanted: float, part: str, peer: Callable[[Row], bool] = lambda _: True) -> None:
         for name in workloads:
-            if any(row.workload == name and row.part == part and row.library.startswith("quant-lens") for row in rows):
+            if any(row.workload == name and row.part == part and row.ours for row in rows):
                 found.append(at_least(f"{name}: {what}", wanted, *against_best(rows, part, name, peer)))
 
     compare("largest eigenvalue to 1e-3, peers at the fewest steps that happen to reach it", 3.0, "1 largest")
@@ -84,7 +84,7 @@ def claims_of(rows: Sequence[Row], warm: Sequence[Warm], products: Sequence[dict
         if figures["workload"] != "W1":
             found.append(
                 at_most(
-                    f"{figures['workload']}: an HVP that reuses its graph", 2.4, float(figures["reuse"]), "gradients"
+                    f"{figures['network']}: an HVP that reuses its graph", 2.4, float(figures["reuse"]), "gradients"
                 )
             )
     return found

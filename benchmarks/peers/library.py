@@ -17,8 +17,8 @@ QUADRATURES = (
 """Runs and steps of a density, in the order of their cost."""
 
 
-TraceMethod = Callable[[Workload, float, int], Iterator[Answer]]
-"""Takes a workload, the relative error that is wanted, and a seed."""
+TraceMethod = Callable[[Workload, int], Iterator[Answer]]
+"""Takes a workload and a seed."""
 
 
 class Library:

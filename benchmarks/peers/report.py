@@ -76,27 +76,22 @@ def layer_traces(
 
 
 def sum_of_best(workload: Workload, rows: Sequence[Row]) -> Row:
-    """The best peer for each part, together."""
+    """The best peer for each part, together; where none came to its end, the least that the part costs."""
     chosen, total, products = [], 0.0, 0.0
     for part in PARTS:
-        peers = [
-            row for row in rows
-            if row.workload == workload.name and row.part == part and row.reaches and not row.library.startswith("quant")
-        ]  # fmt: skip
-        if not peers:
+        peers = [row for row in rows if row.workload == workload.name and row.part == part and not row.ours]
+        finished = [row for row in peers if row.reaches]
+        if finished:
+            best = min(finished, key=lambda row: row.cpu_s or 0.0)
+            chosen.append(f"{part}: {best.library} {best.cpu_s:.3g} s")
+            total, products = total + (best.cpu_s or 0.0), products + (best.products or 0.0)
+        elif any(row.status == "capped" for row in peers):
+            chosen.append(f"{part}: more than {workload.cap_s:g} s")
+            total += workload.cap_s
+        else:
             chosen.append(f"{part}: none reaches it")
-            continue
-        best = min(peers, key=lambda row: row.cpu_s or 0.0)
-        chosen.append(f"{part}: {best.library} {best.cpu_s:.3g} s")
-        total, products = total + (best.cpu_s or 0.0), products + (best.products or 0.0)
     return Row(
-        workload.name,
-        "whole report",
-        "sum of the best peers",
-        "reaches",
-        "; ".join(chosen),
-        cpu_s=total,
-        products=products,
+        workload.name, "whole report", "best peers", "reaches", "; ".join(chosen), cpu_s=total, products=products
     )
 
 
@@ -105,7 +100,7 @@ def dear_density(workload: Workload, rows: Sequence[Row], settings: Sequence[Row
     found = []
     for setting in settings:
         own = [row for row in rows if row.library.split(",")[0] == setting.library and row.reaches and row.products]
-        if not own or setting.library == "quant-lens" or not setting.reaches:
+        if not own or setting.ours or not setting.reaches:
             continue
         each = min((row.cpu_s or 0.0) / (row.products or 1.0) for row in own)
         cpu_s = each * (setting.products or 0.0)

@@ -44,7 +44,7 @@ class Curvlinops(Library):
         """Its best: its Hutchinson and its Hutch++ take the same products."""
         return {"XTrace": self._trace}
 
-    def _trace(self, workload: Workload, _: float, seed: int) -> Iterator[Answer]:
+    def _trace(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """XTrace; it gives no error, so that of its paper (section 2.1) is taken from the traces that it averages."""
         for matvecs in MATVECS if workload.quick else FEWER_MATVECS:
             torch.manual_seed(seed)

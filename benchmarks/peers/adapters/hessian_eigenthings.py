@@ -79,10 +79,10 @@ class HessianEigenthings(Library):
             self._runs[key] = _Run(tridiagonal, [end - started for end in ends])
         return self._runs[key]
 
-    def _by_hutchinson(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
-        yield from hutchinson(partial(self._hutchinson, workload, seed), relative_error, workload.quick)
+    def _by_hutchinson(self, workload: Workload, seed: int) -> Iterator[Answer]:
+        yield from hutchinson(partial(self._hutchinson, workload, seed), workload.quick)
 
-    def _by_hutchpp(self, workload: Workload, _: float, seed: int) -> Iterator[Answer]:
+    def _by_hutchpp(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """It says its own error."""
         for matvecs in MATVECS if workload.quick else FEWER_MATVECS:
             yield with_own_error(

@@ -35,12 +35,10 @@ class Landscaper(Library):
         """Its only method."""
         return {"Hutchinson": self._trace}
 
-    def _trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
+    def _trace(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """Hutchinson without its own stop rule; it returns only the mean, so samples are read at the product."""
         torch.manual_seed(seed)
-        yield from hutchinson(
-            lambda probes: measured(partial(_probes, workload, probes), "Hutchinson"), relative_error, workload.quick
-        )
+        yield from hutchinson(lambda probes: measured(partial(_probes, workload, probes), "Hutchinson"), workload.quick)
 
     def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """Its quadrature: the weights are the squares of the first row of what it returns."""

@@ -40,12 +40,10 @@ class PyHessian(Library):
         """Its only method."""
         return {"Hutchinson": self._trace}
 
-    def _trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
+    def _trace(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """Hutchinson without its own stop rule, which ends after two means that happen to be near."""
         torch.manual_seed(seed)
-        yield from hutchinson(
-            lambda probes: measured(partial(_probes, workload, probes), "Hutchinson"), relative_error, workload.quick
-        )
+        yield from hutchinson(lambda probes: measured(partial(_probes, workload, probes), "Hutchinson"), workload.quick)
 
     def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """It calls ``torch.eig``, which is no more."""

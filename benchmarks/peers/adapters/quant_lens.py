@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.peers.answer import Answer, Meter, measured, with_own_error
+from benchmarks.peers.hutchinson import RELATIVE_ERRORS
 from benchmarks.peers.library import LIBRARIES, Library, TraceMethod
 from benchmarks.peers.workloads import Workload
 from quant_lens_engine.curvature import HessianOperator
@@ -45,14 +46,15 @@ class QuantLens(Library):
         """A Krylov basis and probes that grow together."""
         return {"Krylov": self._trace}
 
-    def _trace(self, workload: Workload, relative_error: float, seed: int) -> Iterator[Answer]:
+    def _trace(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """Until its standard error is small enough."""
+        for relative_error in RELATIVE_ERRORS:
 
-        def value(meter: Meter) -> tuple[float, float]:
-            found = krylov_trace(operator(workload, meter), relative_error=relative_error, seed=seed)
-            return found.value, found.standard_error
+            def value(meter: Meter, relative_error: float = relative_error) -> tuple[float, float]:
+                found = krylov_trace(operator(workload, meter), relative_error=relative_error, seed=seed)
+                return found.value, found.standard_error
 
-        yield with_own_error(measured(value, f"relative error {relative_error:g}", stopped=True))
+            yield with_own_error(measured(value, f"relative error {relative_error:g}", stopped=True))
 
     def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """At its default effort."""
