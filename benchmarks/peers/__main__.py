@@ -19,8 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.peers import report
 from benchmarks.peers.claims import claims_of
+from benchmarks.peers.densities import densities
 from benchmarks.peers.library import Library, load
-from benchmarks.peers.parts import Row, densities, eigenvalues, traces
+from benchmarks.peers.parts import Row, eigenvalues, traces
 from benchmarks.peers.reference import truth_of
 from benchmarks.peers.table import write
 from benchmarks.peers.warm import Warm, variants
@@ -75,12 +76,12 @@ def measure(workload: Workload, libraries: list[Library], densities_at_w1: list[
             add(eigenvalues(workload, library, truth, count, largest))
     for library in libraries:
         add(traces(workload, library))
-    if truth.spectrum is not None:
-        add(densities(workload, libraries, truth))
+    own, record, distance = report.ours(workload, truth)
+    add([own])
+    if distance is not None:
+        add(densities(workload, libraries, truth, {report.DENSITY: distance}))
     else:
         add(report.dear_density(workload, rows, densities_at_w1))
-    own, record = report.ours(workload, truth)
-    add([own])
     add([row for row in (report.layer_traces(workload, library, truth, record, rows) for library in libraries) if row])
     add([report.sum_of_best(workload, rows)])
     return rows
@@ -104,7 +105,7 @@ def main() -> None:
             print(products[-1], flush=True)
             if name == "W2":
                 products.append(products_of(resnet(32)))
-            rows += measure(workload, libraries, [row for row in rows if row.part == "density"])
+            rows += measure(workload, libraries, [row for row in rows if row.part.startswith("density")])
             if name != "W3":
                 warm += variants(workload if workload.quick else workload.first(WARM_ROWS))
         torch.set_default_dtype(before)

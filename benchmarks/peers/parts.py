@@ -167,31 +167,3 @@ def traces(workload: Workload, library: Library) -> list[Row]:
 def error_of_trace(answer: Answer) -> float:
     """Its standard error, relative."""
     return abs((answer.standard_error or 0.0) / answer.value)
-
-
-DENSITY_SEEDS = range(4)
-
-
-def densities(workload: Workload, libraries: list[Library], truth: Truth) -> list[Row]:
-    """Ours at its default effort; of the others the cheapest setting whose distance is no longer, in the mean."""
-    rows: list[Row] = []
-    for library in libraries:
-        attempts = [library.density(workload, seed) for seed in DENSITY_SEEDS]
-        status, note, best = "misses", "", None
-        try:
-            with at_most(len(DENSITY_SEEDS) * workload.cap_s):
-                for answers in zip(*attempts, strict=True):
-                    distance = statistics.fmean(truth.wasserstein(*answer.value) for answer in answers)
-                    best = summary(Row(workload.name, "density", library.name, "reaches"), list(answers), lambda _: 0.0)
-                    best = replace(best, error=distance)
-                    if not rows or distance <= (rows[0].error or 0.0):
-                        status = "reaches"
-                        break
-        except CappedError as error:
-            status, note = "capped", str(error)
-        except Exception as error:
-            status, note = "crashes", f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-        if best is None and status == "misses":
-            continue
-        rows.append(replace(best or Row(workload.name, "density", library.name, status), status=status, note=note))
-    return rows
