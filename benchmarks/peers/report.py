@@ -119,7 +119,8 @@ def sum_of_best(workload: Workload, rows: Sequence[Row]) -> Row:
 def dear_density(workload: Workload, rows: Sequence[Row], settings: Sequence[Row]) -> list[Row]:
     """What each peer's density would cost at the setting that was as near as ours on W1, by its time a product."""
     found = []
-    for setting in settings:
+    near = [row for row in settings if row.part == DENSITY and row.reaches and not row.ours]
+    for setting in near or [replace(row, part=DENSITY) for row in settings if row.part == "density"]:
         own = [row for row in rows if row.library.split(",")[0] == setting.library and row.reaches and row.products]
         if not own or setting.ours or not setting.reaches:
             continue
