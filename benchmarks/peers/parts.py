@@ -22,7 +22,7 @@ class Row:
     """One library at one part of one workload.
 
     Attributes:
-        status: ``reaches``, ``misses``, ``capped`` or ``crashes``.
+        status: ``reaches``, ``misses``, ``capped``, ``crashes`` or ``not run``.
         cpu_s: median over seeds.
         products: median over seeds.
         error: the largest over seeds: relative; of a trace its standard error.
@@ -64,9 +64,11 @@ Attempts = Callable[[int], Iterator[Answer]]
 def search(attempts: Iterator[Answer], wanted: list[Wanted], cap_s: float) -> tuple[list[Answer | None], str, str]:
     """For each of ``wanted`` the first attempt that it takes; then what ended the search, and its words."""
     found: list[Answer | None] = [None] * len(wanted)
+    tried = False
     try:
         with at_most(cap_s):
             for answer in attempts:
+                tried = True
                 for index, takes in enumerate(wanted):
                     if found[index] is None and takes(answer):
                         found[index] = answer
@@ -76,7 +78,7 @@ def search(attempts: Iterator[Answer], wanted: list[Wanted], cap_s: float) -> tu
         return found, "capped", f"after {cap_s:g} CPU s: {error}"
     except Exception as error:
         return found, "crashes", f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    return found, "misses", ""
+    return found, "misses" if tried else "not run", ""
 
 
 def rows_of(
@@ -160,6 +162,7 @@ def traces(workload: Workload, library: Library) -> list[Row]:
             lambda seed, take=take: take(workload, seed),
             [within(relative_error) for relative_error in RELATIVE_ERRORS],
             error_of_trace,
+            workload.trace_cap_s,
         )
     return rows
 

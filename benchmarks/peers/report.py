@@ -77,6 +77,9 @@ def layer_traces(
         return None
     enough = [row for row in rows if row.part == "trace to 2%" and row.library.startswith(library.name) and row.reaches]
     fewest = min((int(row.products or 0) for row in enough), default=48)
+    if truth.layers is None and not enough:
+        note = "its trace to 2%, which takes the same products, did not come to its end"
+        return Row(workload.name, "layer traces", library.name, "capped", note=note)
     if truth.layers is None:
         row = next(row for row in enough if row.products == fewest)
         return replace(row, part="layer traces", note="the cost of its trace to 2%, which takes the same products")

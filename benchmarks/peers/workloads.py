@@ -76,6 +76,11 @@ class Workload:
         """CPU seconds that a library gets for one part, its search for a setting included."""
         return {"W1": 30.0, "W2": 100.0, "W3": 60.0}[self.name]
 
+    @property
+    def trace_cap_s(self) -> float:
+        """The same for a trace, which takes many products."""
+        return {"W1": 30.0, "W2": 200.0, "W3": 200.0}[self.name]
+
     def layer_sums(self, diagonal: Tensor) -> dict[str, float]:
         """Each layer's part of a diagonal that is flat, in the order of the parameters."""
         sizes = {name: parameter.numel() for name, parameter in self.model.named_parameters()}
