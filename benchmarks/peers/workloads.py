@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from quant_lens_engine.intake.architectures.digits_transformer import DigitsTransformer
 from quant_lens_engine.objective import Objective
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "plugins"))
-from cifar_resnet import CifarResNet
+PLUGINS = Path(__file__).parents[2] / "examples" / "plugins"
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -129,6 +128,9 @@ def mlp() -> Workload:
 def resnet(pixels: int = 16) -> Workload:
     """ResNet-20 in float32 on 512 digits in colour, in batches of 128. Of 16 × 16 pixels, so that all of the peers can
     be run to their end in minutes; its parameters are those of 32 × 32."""
+    sys.path.insert(0, str(PLUGINS))
+    from cifar_resnet import CifarResNet  # registers an architecture, so only where it is wanted
+
     torch.manual_seed(0)
     x, y = digits()
     tint = torch.rand(len(x), 3, 1, 1, generator=torch.Generator().manual_seed(1))
