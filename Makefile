@@ -23,6 +23,12 @@ $(VENV)/.dev: $(INPUTS)
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.run
 
+# The peers' declared dependencies would replace torch and numpy, so the list is complete and installed as it stands.
+$(VENV)/.peers: $(VENV)/.dev
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['peers'], sep='\n')" > $@.txt
+	$(PIP) install --quiet --no-deps -c constraints.txt -r $@.txt
+	@touch $@
+
 run: $(VENV)/.run  ## start everything on this machine and print the address of the page
 	@exec $(BIN)/quant-lens up
 
@@ -53,10 +59,11 @@ lint: $(VENV)/.dev  ## ruff, container files
 types: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## measure the engine against its floor; figures go to benchmarks/results/
+bench: $(VENV)/.peers  ## measure the engine against its floor and its peers; figures go to benchmarks/results/
 	$(BIN)/python -m benchmarks.curvature
 	$(BIN)/python -m benchmarks.landscape
 	$(BIN)/python -m benchmarks.rounding
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers
 
 docs: $(VENV)/.dev  ## the documentation as a site in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
