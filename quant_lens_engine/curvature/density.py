@@ -9,7 +9,7 @@ eigenvalue shows twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +48,6 @@ class Quadrature(NamedTuple):
     steps: int = 0
     tridiagonal: tuple[Array, float] | None = None
     among: bool = False
-
-    def mean(self, function: Callable[[Array], Array]) -> float:
-        """Σ w f(θ) ≈ Tr f(A) / n."""
-        return float(self.weights @ function(self.nodes))
 
 
 class SpectralDensity(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quant_lens_engine.curvature.arguments import check_arguments
-from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator, products_with
+from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator, exact_diagonal
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, known_diagonal, student_factor, unknown_diagonal
 from quant_lens_engine.objective import Objective
@@ -19,9 +19,6 @@ from quant_lens_engine.objective.randomness import rademacher
 
 _BASIS = 24
 """Lanczos products before the first probe: they take the large eigenvalues, and most noise, out of every probe."""
-
-_TOGETHER = 8
-"""Unit vectors that are multiplied at once."""
 
 _ONE_SIGMA = math.erf(1 / math.sqrt(2))
 
@@ -104,15 +101,9 @@ def krylov_diagonal(
 
 
 def _exact(operator: SymmetricOperator, before: int) -> Diagonal:
-    """A unit vector at a time, or some; ``before``: products that were taken already."""
-    dimension = operator.dimension
-    values = torch.zeros(dimension, dtype=torch.float64, device=operator.device)
-    for start in range(0, dimension, _TOGETHER):
-        places = torch.arange(start, min(start + _TOGETHER, dimension), device=operator.device)
-        units = torch.zeros((len(places), dimension), dtype=torch.float64, device=operator.device)
-        units[torch.arange(len(places), device=operator.device), places] = 1.0
-        values[places] = products_with(operator, units)[:, places].diagonal()
-    return Diagonal(values, torch.zeros_like(values), 0, before + dimension)
+    """Without a probe; ``before``: products that were taken already."""
+    values, _ = exact_diagonal(operator)
+    return Diagonal(values, torch.zeros_like(values), 0, before + operator.dimension)
 
 
 @dataclass(frozen=True)

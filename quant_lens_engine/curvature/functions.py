@@ -17,7 +17,7 @@ from quant_lens_engine.curvature.krylov_trace import krylov_trace
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.operators import OPERATORS
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
-from quant_lens_engine.curvature.records import eigenvalue_record
+from quant_lens_engine.curvature.records import eigenvalue_record, rounding_of
 from quant_lens_engine.curvature.sample_operator import SampleOperator
 from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum
 from quant_lens_engine.objective import Objective
@@ -125,9 +125,8 @@ def _with_intervals(
     end: EndOfSpectrum, spectrum: Spectrum, operator: SampleOperator[Any], confidence: float
 ) -> EndEigenvalues:
     """An interval reaches from the Ritz value outwards to its bound, and either way by the rounding of the products."""
-    magnitude = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
     precision = float(torch.finfo(operator.objective.point[operator.objective.free[0]].dtype).eps)
-    rounding = spectrum.asymmetry + precision * magnitude
+    rounding = rounding_of(spectrum, precision)
     found = [eigenvalue_record(end, index, rounding, confidence) for index in range(len(end.values))]
     return EndEigenvalues(
         np.array(end.values),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,9 @@ from quant_lens_engine.objective.randomness import normal
 
 BASIS_BYTES = 2**32
 """The Krylov basis is kept in float64 up to this size; then it is compressed."""
+
+TOGETHER = 8
+"""Products that are taken at once where it is known that they are needed."""
 
 _FEWEST_NEW = 4
 """Basis vectors beyond those that a restart keeps, without which it would not get anywhere."""
@@ -49,6 +52,21 @@ def products_with(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
     if isinstance(operator, BlockOperator):
         return operator.matmat(vectors)
     return torch.stack([operator.matvec(vector) for vector in vectors])
+
+
+def exact_diagonal(operator: SymmetricOperator, on_product: Callable[[], None] = lambda: None) -> tuple[Tensor, float]:
+    """The diagonal ``(dimension,)`` and the sum of the squares of all entries, from a product a column."""
+    dimension, device = operator.dimension, operator.device
+    diagonal, squares = torch.zeros(dimension, dtype=torch.float64, device=device), 0.0
+    for start in range(0, dimension, TOGETHER):
+        places = torch.arange(start, min(start + TOGETHER, dimension), device=device)
+        units = torch.zeros((len(places), dimension), dtype=torch.float64, device=device)
+        units[torch.arange(len(places), device=device), places] = 1.0
+        columns = products_with(operator, units)
+        diagonal[places] = columns[:, places].diagonal()
+        squares += float(columns.square().sum())
+        on_product()
+    return diagonal, squares
 
 
 def product_error(operator: SymmetricOperator) -> float:

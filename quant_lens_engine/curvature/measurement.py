@@ -35,6 +35,9 @@ from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from quant_lens_engine.schema.curvature import Curvature, LayerCurvature, Sharpness
 
+FEWEST_FOR_START = 100
+"""Under a lower cap a start at random comes further: its own bounds are the earlier ones."""
+
 INNER = 10.0
 """Eigenvalues behind the extreme ones are asked for to so many times the tolerance."""
 
@@ -242,9 +245,9 @@ class CurvatureMeasurement:
 
     def _layer_records(self, traces: BlockTraces) -> list[LayerCurvature]:
         found: list[LayerCurvature] = []
-        cost = 0.0
+        cost, before = 0.0, round(sum(self._products.values()))
         for (name, parameters), mean in zip(self.layers.items(), traces.blocks, strict=True):
-            self.progress.report(self.stage, len(found), len(self.layers), f"layer {name}")
+            self.progress.report(self.stage, before + len(found), before + len(self.layers), f"layer {name}")
             record = LayerCurvature(
                 name=name,
                 parameters=sum(self.objective.point[parameter].numel() for parameter in parameters),
@@ -293,7 +296,7 @@ def start_pays(options: CurvatureOptions, reference: Objective, objective: Objec
 
     A start that is given needs a second process for its bounds, so it pays where there is one in any case.
     """
-    if options.top == options.bottom == 1:
+    if options.top == options.bottom == 1 or options.max_products < FEWEST_FOR_START:
         return False
     return is_near(_flat(objective), _flat(reference))
 

@@ -40,7 +40,7 @@ def eigenvalue_record(end: EndOfSpectrum, index: int, rounding: float, confidenc
 
 def largest_record(spectrum: Spectrum, precision: float, confidence: float) -> Eigenvalue:
     """The largest eigenvalue of a spectrum."""
-    return eigenvalue_record(spectrum.top, 0, _rounding(spectrum, precision), confidence)
+    return eigenvalue_record(spectrum.top, 0, rounding_of(spectrum, precision), confidence)
 
 
 def eigenvalues(spectrum: Spectrum, spread: SpreadOverShards, options: CurvatureOptions, precision: float) -> Curvature:
@@ -52,7 +52,7 @@ def eigenvalues(spectrum: Spectrum, spread: SpreadOverShards, options: Curvature
         options: what was asked for.
         precision: of the products' dtype.
     """
-    rounding = _rounding(spectrum, precision)
+    rounding = rounding_of(spectrum, precision)
     largest, smallest = (
         [eigenvalue_record(end, index, rounding, options.confidence) for index in range(len(end.values))]
         for end in (spectrum.top, spectrum.bottom)
@@ -136,7 +136,7 @@ def trace_record(mean: SampleMean, exact: bool, confidence: float) -> TraceEstim
     )
 
 
-def _rounding(spectrum: Spectrum, precision: float) -> float:
+def rounding_of(spectrum: Spectrum, precision: float) -> float:
     """Rounding shows as asymmetry, except for what is common to all products: about the precision of their dtype."""
     return spectrum.asymmetry + precision * max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
 

@@ -10,10 +10,17 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from quant_lens_engine.curvature.density import Quadrature, first_quadrature, quadrature
-from quant_lens_engine.curvature.krylov import Krylov, Ritz, SymmetricOperator, products_with, step_together
+from quant_lens_engine.curvature.krylov import (
+    TOGETHER,
+    Krylov,
+    Ritz,
+    SymmetricOperator,
+    exact_diagonal,
+    products_with,
+    step_together,
+)
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
 from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces
@@ -21,9 +28,6 @@ from quant_lens_engine.objective.randomness import rademacher
 
 KNOWN = 1e-3
 """Relative error below which a Ritz value counts as an eigenvalue that the density's runs need not look for."""
-
-_TOGETHER = 8
-"""Products that are taken at once where it is known that they are needed."""
 
 
 def known_indices(spectrum: Spectrum, ritz: Ritz) -> list[int]:
@@ -86,7 +90,7 @@ def sampled_traces(
     if traces.exact:
         return traces
     if operator.dimension <= probes:
-        traces.settle(*_diagonal(operator, on_product))
+        traces.settle(*exact_diagonal(operator, on_product))
         return traces
     for process in spectrum.searches:
         if not process.restarts and process.products and traces.holds(process.deflated):
@@ -96,22 +100,10 @@ def sampled_traces(
         missing = enough - len(mean.samples)
         if missing <= 0 and mean.standard_error <= relative_error * abs(mean.value):
             break
-        together = range(index, min(probes, index + max(1, min(missing, _TOGETHER))))
+        together = range(index, min(probes, index + max(1, min(missing, TOGETHER))))
         drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
         for probe, product in zip(drawn, products_with(operator, drawn), strict=True):
             traces.add(probe, product)
         index += len(drawn)
         on_product()
     return traces
-
-
-def _diagonal(operator: SymmetricOperator, on_product: Callable[[], None]) -> tuple[Tensor, float]:
-    """The diagonal, and the sum of the squares of all entries."""
-    diagonal, squares = torch.zeros(operator.dimension, dtype=torch.float64, device=operator.device), 0.0
-    unit = torch.eye(operator.dimension, dtype=torch.float64, device=operator.device)
-    for start in range(0, operator.dimension, _TOGETHER):
-        columns = products_with(operator, unit[start : start + _TOGETHER])
-        diagonal[start : start + _TOGETHER] = columns[:, start : start + _TOGETHER].diagonal()
-        squares += float(columns.square().sum())
-        on_product()
-    return diagonal, squares
