@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
+
+from quant_lens_engine.curvature.dense import DenseOperator
 from quant_lens_engine.curvature.hessian_products import HessianProducts
+from quant_lens_engine.curvature.krylov import products_with
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.objective import Objective
 
@@ -16,11 +20,25 @@ MOST_PRODUCTS = 40
 """Of one layer."""
 
 
+SMALL = 64
+"""Weights of a layer whose block is written down whole."""
+
+
+_EXACT = 1e-10
+
+
 class LayerSpectrum(NamedTuple):
-    """A layer's block, and its products in those of the whole network, by their share of the parameters."""
+    """A layer's block.
+
+    Attributes:
+        spectrum: its largest eigenvalue.
+        cost: products in those of the whole network, by their share of the parameters.
+        trace: exact, where the block is :data:`SMALL`.
+    """
 
     spectrum: Spectrum
     cost: float
+    trace: float | None = None
 
 
 def slices_of(objective: Objective, names: Sequence[str]) -> list[slice]:
@@ -47,7 +65,7 @@ def layer_spectrum(
 
     A block's products go through the part of the network that depends on it, and no other parameter's derivative is
     taken. The process starts at random: from the layer's part of the whole Hessian's eigenvectors it comes no sooner to
-    its end, since a start that is given needs a second process for its bound.
+    its end, since a start that is given needs a second process for its bound. A small block is formed and symmetrised.
 
     Args:
         objective: at the point of interest.
@@ -62,12 +80,16 @@ def layer_spectrum(
         return None
     block = objective.only(free)
     operator = products(block)
+    matrix = None
+    if block.dimension <= SMALL:
+        matrix = products_with(operator, torch.eye(block.dimension, dtype=torch.float64, device=block.device))
     spectrum = extreme_spectrum(
-        operator,
+        operator if matrix is None else DenseOperator((matrix + matrix.T) / 2),
         bottom=0,
-        tolerance=max(tolerance, LAYER_TOLERANCE),
-        max_products=MOST_PRODUCTS,
+        tolerance=max(tolerance, LAYER_TOLERANCE) if matrix is None else _EXACT,
+        max_products=MOST_PRODUCTS if matrix is None else 4 * SMALL,  # of the matrix: they cost nothing
         confidence=confidence,
         seed=seed,
     )
-    return LayerSpectrum(spectrum, operator.products * block.dimension / objective.dimension)
+    cost = operator.products * block.dimension / objective.dimension
+    return LayerSpectrum(spectrum, cost, None if matrix is None else float(matrix.trace()))

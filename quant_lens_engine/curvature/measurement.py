@@ -28,7 +28,7 @@ from quant_lens_engine.curvature.sharpness import (
     relative_spectrum,
     worst_case,
 )
-from quant_lens_engine.curvature.traces import BlockTraces
+from quant_lens_engine.curvature.traces import BlockTraces, SampleMean
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
@@ -265,6 +265,8 @@ class CurvatureMeasurement:
                 if block is not None:
                     record.lambda_max = records.largest_record(block.spectrum, self._precision, self.options.confidence)
                     cost += block.cost
+                    if block.trace is not None:
+                        record.trace = records.trace_record(SampleMean(block.trace), True, self.options.confidence)
             found.append(record)
         if cost:
             self._products["layers"] = cost

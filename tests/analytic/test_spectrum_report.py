@@ -268,3 +268,21 @@ def test_nothing_depends_on_micro_batches() -> None:
     assert [layer.trace.value for layer in one.layers] == pytest.approx(
         [layer.trace.value for layer in two.layers], rel=1e-6
     )
+
+
+def test_a_small_layer_is_exact() -> None:
+    """Its block is written down: no standard error, and λmax to rounding."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 9), nn.Tanh(), nn.Linear(9, 12), nn.Tanh(), nn.Linear(12, 3)).double()
+    batches = [(torch.randn(20, 5, dtype=torch.float64), torch.randint(3, (20,)))]
+    objective = Objective(model, batches)
+    layers = {"0": ["0.weight"], "2": ["2.weight"], "4": ["4.weight"]}
+    found = measure_curvature(objective, CurvatureOptions(layer_eigenvalues="all"), layers=layers)
+    for layer in found.layers:
+        block = as_dense(HessianOperator(objective.only(layers[layer.name])))
+        exact = layer.name != "2"
+        assert (layer.trace.standard_error == 0) == exact, layer.name
+        assert layer.trace.lower - 1e-9 <= float(block.trace()) <= layer.trace.upper + 1e-9
+        if exact:
+            assert layer.trace.value == pytest.approx(float(block.trace()), rel=1e-10)
+            assert layer.lambda_max.value == pytest.approx(float(torch.linalg.eigvalsh(block)[-1]), rel=1e-8)
