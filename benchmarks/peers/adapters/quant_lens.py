@@ -12,8 +12,8 @@ from benchmarks.peers.library import LIBRARIES, Library, TraceMethod
 from benchmarks.peers.workloads import Workload
 from quant_lens_engine.curvature import HessianOperator
 from quant_lens_engine.curvature.density import lanczos_density
+from quant_lens_engine.curvature.krylov_trace import krylov_trace
 from quant_lens_engine.curvature.lanczos import extreme_spectrum
-from quant_lens_engine.curvature.traces import krylov_trace
 
 TOLERANCE = 1e-3
 
