@@ -28,9 +28,9 @@ class Claim(NamedTuple):
 
 
 def at_least(claim: str, wanted: float, ratio: float | None, against: str) -> Claim:
-    """A ratio of times that must be large."""
+    """A ratio of times that must be large; None where one side of it is missing, which ``against`` says."""
     if ratio is None:
-        return Claim(claim, f"≥ {wanted:g} ×", f"– ({against})", "no peer to compare with")
+        return Claim(claim, f"≥ {wanted:g} ×", "–", against)
     verdict = "met" if ratio >= wanted else f"missed by {wanted / ratio:.2f} ×"
     return Claim(claim, f"≥ {wanted:g} ×", f"{ratio:.2f} × ({against})", verdict)
 
@@ -48,12 +48,17 @@ def against_best(
     of_part = [row for row in rows if row.workload == workload and row.part == part]
     own = next((row for row in of_part if row.ours), None)
     peers = [row for row in of_part if row.reaches and not row.ours and peer(row)]
-    if own is None or own.cpu_s is None or not peers:
-        return None, "no peer reaches it" if own is not None else "not measured"
+    if own is None or not own.reaches:
+        return (
+            None,
+            "not measured" if own is None else f"missed: ours does not come to its end, {own.note or own.status}",
+        )
+    if not peers:
+        states = ", ".join(f"{row.library} {row.status}" for row in of_part if not row.ours and peer(row))
+        return None, f"met: only ours reaches it ({states})"
     best = min(peers, key=lambda row: row.cpu_s or 0.0)
-    if not own.reaches:
-        return None, f"ours {own.status}"
-    return (best.cpu_s or 0.0) / own.cpu_s, f"{own.cpu_s:.3g} s against {best.cpu_s:.3g} s, {best.library}"
+    ours = own.cpu_s or 0.0
+    return (best.cpu_s or 0.0) / ours, f"{ours:.3g} s against {best.cpu_s:.3g} s, {best.library}"
 
 
 def claims_of(rows: Sequence[Row], warm: Sequence[Warm], products: Sequence[dict[str, float | str]]) -> list[Claim]:

@@ -22,7 +22,7 @@ from quant_lens_engine.curvature.shared_products import density_runs
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from quant_lens_engine.schema.curvature import Curvature
 
-OPTIONS = CurvatureOptions(top=5, bottom=5, trace_error=0.02, layer_eigenvalues="none", sharpness=False)
+OPTIONS = CurvatureOptions(trace_error=0.02, trace_probes=1024, layer_eigenvalues="none", sharpness=False)
 DENSITY = "density, as near as our report's"
 PARTS = ("5 largest", "5 smallest", "trace to 2%", DENSITY, "layer traces")
 
