@@ -83,7 +83,17 @@ def _sections(
     return lines
 
 
-HEADINGS = ["library", "setting", "CPU s", "HVPs", "error", "outside of products", "memory, MiB", "", "note"]
+HEADINGS = [
+    "library",
+    "setting",
+    "CPU s",
+    "HVPs",
+    "error",
+    "outside of products",
+    "memory beyond what was held, MiB",
+    "",
+    "note",
+]
 
 
 def _cells(row: Row) -> list[str]:
