@@ -15,6 +15,8 @@ from quant_lens_engine.progress import Progress
 from quant_lens_engine.schema import Curvature
 from quant_lens_engine.schema.analyses import CurvatureOptions
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = CurvatureOptions(sharpness=True, layer_eigenvalues="none")
 
 

@@ -9,6 +9,8 @@ from quant_lens_engine.curvature import plan as plans
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.schema.curvature import Curvature
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"first": ["0.weight"], "second": ["2.weight"]}
 
 

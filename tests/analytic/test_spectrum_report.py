@@ -16,6 +16,8 @@ from quant_lens_engine.quantization import quantize
 from quant_lens_engine.quantization.layers import survey_weights
 from quant_lens_engine.schema import Curvature, CurvatureOptions, parse_recipe
 
+pytestmark = pytest.mark.slow
+
 ROWS = 90
 
 
