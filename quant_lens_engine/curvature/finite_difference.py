@@ -35,9 +35,9 @@ class FiniteDifferenceOperator:
 
     Measured on perceptrons of 8970 parameters, trained on digits, 512 and 1500 rows, λmax against exact products: in
     single precision to 4e-4 with Tanh and GELU and to 2e-3 with ReLU, in double to 3e-8. In each ``product_error`` was
-    more than the error. The hardest case, 85002
-    parameters with ReLU and 1500 rows, trained until λmax was 0.0017: every product tried every step (8 gradients), and
-    single precision gave λmax to 0.4 %, with a ``product_error`` of 5.5 % of it.
+    more than the error. The hardest case, 85002 parameters with ReLU and 1500 rows, trained until λmax was 0.0017:
+    every product tried every step (8 gradients), and single precision gave λmax to 0.4 %, with a ``product_error`` of
+    5.5 % of it.
 
     Args:
         objective: at the point of interest; without live activation rounding, whose steps a difference would measure.

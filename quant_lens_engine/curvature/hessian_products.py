@@ -67,7 +67,6 @@ class HessianWay:
         self.without: str | None = None
         self.plan = plan
         self.room = Room()
-        self._first: FiniteDifferenceOperator | None = None
         self._check_cancelled = check_cancelled
 
     def operator(self, objective: Objective) -> HessianProducts:
@@ -75,14 +74,7 @@ class HessianWay:
         if self.derivative == "exact":
             self.plan = self.plan or choose_plan(objective)
             return HessianOperator(objective, self.plan, check_cancelled=self._check_cancelled, room=self.room)
-        differences = FiniteDifferenceOperator(objective, check_cancelled=self._check_cancelled, room=self.room)
-        self._first = self._first or differences
-        return differences
-
-    @property
-    def product_error(self) -> float:
-        """The largest error of a product with a unit vector, of the first objective's: 0 where products are exact."""
-        return self._first.product_error if self._first else 0.0
+        return FiniteDifferenceOperator(objective, check_cancelled=self._check_cancelled, room=self.room)
 
     def fall_back(self, error: NumericalError) -> None:
         """Take differences from here on.

@@ -8,11 +8,11 @@ finite-difference     the difference of two gradients: inexact, and nothing is k
 ====================  =================================================================================================
 
 The first two give the same digits, the third the same but for rounding. The rule was calibrated by measurement, in
-gradients a product, one CPU thread (``benchmarks/results/curvature.md``): ``reuse`` is the cheapest wherever its graphs
-fit; ``fresh`` comes next, because several products taken together share their graph, and then cost what ``reuse``
-does; ``forward-over-reverse`` came near to it for multilayer perceptrons and transformers with eight directions and was
-far behind for convolutions, so it is taken where it is asked for (through rounded activations it is ``fresh``). So is
-``finite-difference``, and where an operator has no second derivative.
+gradients a product, one CPU thread (``docs/decisions.md`` has the figures): ``reuse`` is the cheapest wherever its
+graphs fit; ``fresh`` comes next, because several products taken together share their graph, and then cost what
+``reuse`` does; ``forward-over-reverse`` came near to it for multilayer perceptrons and transformers with eight
+directions and was far behind for convolutions, so it is taken where it is asked for (through rounded activations it is
+``fresh``). So is ``finite-difference``, and where an operator has no second derivative.
 """
 
 from __future__ import annotations

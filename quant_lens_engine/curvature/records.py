@@ -16,6 +16,7 @@ from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum
 from quant_lens_engine.curvature.traces import SampleMean
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from quant_lens_engine.schema.curvature import Curvature, Density, Eigenvalue, ProbeEstimate, TraceEstimate
+from quant_lens_engine.schema.curvature_notes import OF_THE_INTERVAL
 
 GROSS_ASYMMETRY = 0.02
 """Rounding, even in bfloat16, leaves products more symmetric than this, relative to the largest eigenvalue."""
@@ -144,8 +145,8 @@ def rounding_of(spectrum: Spectrum, precision: float) -> float:
 def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
     if spectrum.products >= options.max_products:
         return (
-            f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products; "
-            "the interval says how far λ can be"
+            f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products"
+            f"{OF_THE_INTERVAL}"
         )
     if spectrum.first.full and not spectrum.first.exhausted:
         return f"the Lanczos basis reached its memory limit after {spectrum.first.size} products"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from quant_lens_engine.curvature.density import Quadrature, first_quadrature, quadrature
+from quant_lens_engine.curvature.density import SETTLED, Quadrature, first_quadrature, quadrature
 from quant_lens_engine.curvature.krylov import (
     TOGETHER,
     Krylov,
@@ -26,9 +26,6 @@ from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces
 from quant_lens_engine.objective.randomness import rademacher
 
-KNOWN = 1e-3
-"""Relative error below which a Ritz value counts as an eigenvalue that the density's runs need not look for."""
-
 
 def known_indices(spectrum: Spectrum, ritz: Ritz) -> list[int]:
     """The Ritz values of the first process that stand for the eigenvalues found, where they are near enough."""
@@ -39,7 +36,8 @@ def known_indices(spectrum: Spectrum, ritz: Ritz) -> list[int]:
     return [
         index
         for index in wanted
-        if error_of(ritz, index, spectrum.first.others) <= KNOWN * max(abs(float(ritz.values[index])), 0.01 * magnitude)
+        if error_of(ritz, index, spectrum.first.others)
+        <= SETTLED * max(abs(float(ritz.values[index])), 0.01 * magnitude)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quant_lens_engine.schema.curvature import Curvature
 
-_OF_THE_INTERVAL = "; the interval says how far λ can be"
+OF_THE_INTERVAL = "; the interval says how far λ can be"
 """The end of a reason, which is true only where there is an interval."""
 
 
@@ -17,9 +17,9 @@ def reason_words(curvature: Curvature) -> str:
     """
     reason = curvature.reason or ""
     bounded = all(item.lower is not None for item in (curvature.lambda_max, curvature.lambda_min))
-    if bounded or not reason.endswith(_OF_THE_INTERVAL):
+    if bounded or not reason.endswith(OF_THE_INTERVAL):
         return reason
-    return f"{reason.removesuffix(_OF_THE_INTERVAL)}; λmax or λmin has no interval: it may lie further out"
+    return f"{reason.removesuffix(OF_THE_INTERVAL)}; λmax or λmin has no interval: it may lie further out"
 
 
 def derivative_words(curvature: Curvature) -> str:

@@ -58,23 +58,27 @@ def test_a_hard_limit_gives_the_same_answer() -> None:
     assert short[2] == pytest.approx(free[2], rel=1e-4, abs=1e-6 * max(map(abs, free[2])))
 
 
+def fail_above(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes over more rows fail as an allocator does."""
+    output = Objective.output
+
+    def short_of_memory(self: Objective, batch, point=None):
+        if batch.rows > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return output(self, batch, point)
+
+    monkeypatch.setattr(Objective, "output", short_of_memory)
+
+
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
 def test_every_operator_goes_on_with_fewer_rows(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passes over more than three rows fail as an allocator does."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     batches = [(torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,)))]
     objective = Objective(model, batches)
     vector = torch.randn(objective.dimension, dtype=torch.float64)
     expected = OPERATORS[operator](objective, "reuse").matvec(vector)
-    output = Objective.output
-
-    def short_of_memory(self: Objective, batch, point=None):
-        if batch.rows > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return output(self, batch, point)
-
-    monkeypatch.setattr(Objective, "output", short_of_memory)
+    fail_above(3, monkeypatch)
     found = OPERATORS[operator](objective, "reuse")
     torch.testing.assert_close(found.matvec(vector), expected, rtol=1e-10, atol=1e-12)
     assert found.lowered == ["graphs are not kept", "micro-batches of 4 rows", "micro-batches of 2 rows"]
@@ -87,14 +91,7 @@ def test_the_other_ways_ask_for_less_too(plan: str, monkeypatch: pytest.MonkeyPa
     objective = Objective(model, [(torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,)))])
     vectors = torch.randn(5, objective.dimension, dtype=torch.float64)
     expected = HessianOperator(objective).matmat(vectors)
-    output = Objective.output
-
-    def short_of_memory(self: Objective, batch, point=None):
-        if batch.rows > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return output(self, batch, point)
-
-    monkeypatch.setattr(Objective, "output", short_of_memory)
+    fail_above(4, monkeypatch)
     operator = HessianWay(plan).operator(objective)
     torch.testing.assert_close(products_with(operator, vectors), expected, rtol=1e-6, atol=1e-7)
     halved = [f"{width} directions at a time" for width in (4, 2, 1)] if plan == "forward-over-reverse" else []

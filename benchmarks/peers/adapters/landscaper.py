@@ -3,74 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import torch
 from landscaper import PyHessian
 from torch import nn
 
-from benchmarks.peers.answer import Answer, Meter, measured
-from benchmarks.peers.hutchinson import hutchinson
-from benchmarks.peers.library import LIBRARIES, QUADRATURES, Library, TraceMethod
+from benchmarks.peers.answer import Meter
+from benchmarks.peers.library import LIBRARIES
+from benchmarks.peers.power import PowerIteration
 from benchmarks.peers.workloads import Workload
 
-TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
 MOST = 300
 
 
-class Landscaper(Library):
+class Landscaper(PowerIteration):
     """Lawrence Berkeley's library."""
 
     name = "landscaper"
 
-    def largest(self, workload: Workload, count: int, seed: int) -> Iterator[Answer]:
-        """At its default tolerance, then at tighter ones."""
-        for tolerance in TOLERANCES:
-            torch.manual_seed(seed)
-            yield measured(partial(_eigenvalues, workload, count, tolerance), f"tol {tolerance:g}", stopped=True)
+    def eigenvalues(self, workload: Workload, count: int, tolerance: float, meter: Meter) -> np.ndarray:
+        """The largest, descending."""
+        return np.sort(_operator(workload, meter).eigenvalues(maxIter=MOST, tol=tolerance, top_n=count)[0])[::-1]
 
-    def traces(self) -> dict[str, TraceMethod]:
-        """Its only method."""
-        return {"Hutchinson": self._trace}
+    def samples(self, workload: Workload, probes: int, meter: Meter) -> np.ndarray:
+        """It returns only the mean, so samples are read at the product."""
+        operator, samples = _operator(workload, meter), []
+        product = operator.hv_product
 
-    def _trace(self, workload: Workload, seed: int) -> Iterator[Answer]:
-        """Hutchinson without its own stop rule; it returns only the mean, so samples are read at the product."""
-        torch.manual_seed(seed)
-        yield from hutchinson(
-            lambda probes: measured(partial(_probes, workload, probes), "Hutchinson"), workload.quick and seed == 0
-        )
+        def noted(vector: list[torch.Tensor]) -> tuple[float, list[torch.Tensor]]:
+            found = product(vector)
+            samples.append(found[0])
+            return found
 
-    def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
-        """Its quadrature: the weights are the squares of the first row of what it returns."""
-        for runs, steps in QUADRATURES:
-            torch.manual_seed(seed)
-            yield measured(partial(_quadrature, workload, runs, steps), f"{runs} runs of {steps} steps")
+        operator.hv_product = noted
+        operator.trace(maxIter=probes, tol=0.0)
+        return np.array(samples)
 
-
-def _eigenvalues(workload: Workload, count: int, tolerance: float, meter: Meter) -> np.ndarray:
-    return np.sort(_operator(workload, meter).eigenvalues(maxIter=MOST, tol=tolerance, top_n=count)[0])[::-1]
-
-
-def _probes(workload: Workload, probes: int, meter: Meter) -> np.ndarray:
-    operator, samples = _operator(workload, meter), []
-    product = operator.hv_product
-
-    def noted(vector: list[torch.Tensor]) -> tuple[float, list[torch.Tensor]]:
-        found = product(vector)
-        samples.append(found[0])
-        return found
-
-    operator.hv_product = noted
-    operator.trace(maxIter=probes, tol=0.0)
-    return np.array(samples)
-
-
-def _quadrature(workload: Workload, runs: int, steps: int, meter: Meter) -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = _operator(workload, meter).density(iter=steps, n_v=runs)
-    first = [np.real(rows[0]) for rows in weights]
-    return np.real(np.concatenate(nodes)), np.concatenate(first) / runs
+    def quadrature(self, workload: Workload, runs: int, steps: int, meter: Meter) -> tuple[np.ndarray, np.ndarray]:
+        """The weights are the squares of the first row of what it returns."""
+        nodes, weights = _operator(workload, meter).density(iter=steps, n_v=runs)
+        first = [np.real(rows[0]) for rows in weights]
+        return np.real(np.concatenate(nodes)), np.concatenate(first) / runs
 
 
 def _operator(workload: Workload, meter: Meter) -> PyHessian:

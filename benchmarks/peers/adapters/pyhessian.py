@@ -6,69 +6,41 @@ Where the sample is one batch, or small enough to be made one, it keeps the grad
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from functools import partial
 from unittest import mock
 
 import numpy as np
-import torch
 from pyhessian import hessian
 from torch import nn
 
-from benchmarks.peers.answer import Answer, Meter, measured
-from benchmarks.peers.hutchinson import hutchinson
-from benchmarks.peers.library import LIBRARIES, QUADRATURES, Library, TraceMethod
+from benchmarks.peers.answer import Meter
+from benchmarks.peers.library import LIBRARIES
+from benchmarks.peers.power import PowerIteration
 from benchmarks.peers.workloads import Workload
 
-TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
 MOST = 300
 
 
-class PyHessian(Library):
+class PyHessian(PowerIteration):
     """The library of Yao and Gholami."""
 
     name = "pyhessian"
 
-    def largest(self, workload: Workload, count: int, seed: int) -> Iterator[Answer]:
-        """At its default tolerance, then at tighter ones."""
-        for tolerance in TOLERANCES:
-            torch.manual_seed(seed)
-            found = measured(partial(_eigenvalues, workload, count, tolerance), f"tol {tolerance:g}", stopped=True)
-            yield found
+    def eigenvalues(self, workload: Workload, count: int, tolerance: float, meter: Meter) -> np.ndarray:
+        """The largest, descending."""
+        with _operator(workload, meter) as operator:
+            found = operator.eigenvalues(maxIter=MOST, tol=tolerance, top_n=count)[0]
+        return np.sort(found)[::-1]
 
-    def traces(self) -> dict[str, TraceMethod]:
-        """Its only method."""
-        return {"Hutchinson": self._trace}
+    def samples(self, workload: Workload, probes: int, meter: Meter) -> np.ndarray:
+        """One a probe."""
+        with _operator(workload, meter) as operator:
+            return np.array(operator.trace(maxIter=probes, tol=0.0))
 
-    def _trace(self, workload: Workload, seed: int) -> Iterator[Answer]:
-        """Hutchinson without its own stop rule, which ends after two means that happen to be near."""
-        torch.manual_seed(seed)
-        yield from hutchinson(
-            lambda probes: measured(partial(_probes, workload, probes), "Hutchinson"), workload.quick and seed == 0
-        )
-
-    def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
+    def quadrature(self, workload: Workload, runs: int, steps: int, meter: Meter) -> tuple[np.ndarray, np.ndarray]:
         """It calls ``torch.eig``, which is no more."""
-        for runs, steps in QUADRATURES:
-            torch.manual_seed(seed)
-            yield measured(partial(_quadrature, workload, runs, steps), f"{runs} runs of {steps} steps")
-
-
-def _eigenvalues(workload: Workload, count: int, tolerance: float, meter: Meter) -> np.ndarray:
-    with _operator(workload, meter) as operator:
-        found = operator.eigenvalues(maxIter=MOST, tol=tolerance, top_n=count)[0]
-    return np.sort(found)[::-1]
-
-
-def _probes(workload: Workload, probes: int, meter: Meter) -> np.ndarray:
-    with _operator(workload, meter) as operator:
-        return np.array(operator.trace(maxIter=probes, tol=0.0))
-
-
-def _quadrature(workload: Workload, runs: int, steps: int, meter: Meter) -> tuple[np.ndarray, np.ndarray]:
-    with _operator(workload, meter) as operator:
-        nodes, weights = operator.density(iter=steps, n_v=runs)
-    return np.concatenate(nodes), np.concatenate(weights) / runs
+        with _operator(workload, meter) as operator:
+            nodes, weights = operator.density(iter=steps, n_v=runs)
+        return np.concatenate(nodes), np.concatenate(weights) / runs
 
 
 class _operator:  # noqa: N801 - reads as a function
