@@ -205,7 +205,9 @@ def _agreement_signal(baseline: Variant, variant: Variant, comparison: Compariso
 
 
 def _smooth_width(variant: Variant) -> float | None:
-    return next((line.basin_width for line in variant.lines if line.landscape == "smooth"), None)
+    return next(
+        (line.basin_width for line in variant.lines if line.landscape == "smooth" and line.direction == "random"), None
+    )
 
 
 _SIGNALS: tuple[Callable[[Variant, Variant, Comparison], str | None], ...] = (

@@ -11,6 +11,8 @@ from quant_lens_engine.figures import (  # each registers its chart
     eigenvalues,
     layer_curvature,
     lines,
+    plane,
+    plane_surface,
     sharpness,
 )
 from quant_lens_engine.figures.chart import FIGURES, Chart, DataTable, Drawing, FigureError, draw, draw_both

@@ -40,7 +40,7 @@ class LossAxis:
             "type": "log",
             "range": [math.log10(bound) for bound in self.range],
             "tickvals": ticks,
-            "ticktext": [_tick_text(tick) for tick in ticks],
+            "ticktext": [tick_text(tick) for tick in ticks],
         }
 
 
@@ -75,8 +75,16 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def _tick_text(tick: float) -> str:
+def tick_text(tick: float) -> str:
+    """A loss beside an axis or a colour bar.
+
+    Example:
+        >>> tick_text(0.3), tick_text(1e-05)
+        ('0.3', '1e−5')
+    """
     if 1e-3 <= tick < 1e4:
         return f"{tick:g}"
+    if tick <= 0:
+        return f"{tick:g}".replace("-", numbers.MINUS)
     exponent = math.floor(math.log10(tick) + 1e-9)
     return f"{tick / 10.0**exponent:g}e{exponent}".replace("-", numbers.MINUS)

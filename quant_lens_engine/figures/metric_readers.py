@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from typing import Literal
 
 from quant_lens_engine.figures.metric import Measurement, Reader
-from quant_lens_engine.schema import RunResult, Sharpness, Variant
+from quant_lens_engine.schema import Landscape, RunResult, Sharpness, Variant
 
 
 def evaluation(field: str, error: str = "") -> Reader:
@@ -115,17 +117,45 @@ def sharpness_ratio(result: RunResult, variant: Variant) -> Measurement:
     return Measurement(ratio, abs(ratio) * math.hypot(*relative) if len(relative) == 2 else None)
 
 
-def basin_width(landscape: str) -> Reader:
-    """The width of the basin along the line of a landscape."""
+LineField = Literal["basin_width", "basin_asymmetry", "roughness", "epsilon_sharpness"]
+
+
+def along_line(landscape: Landscape, field: LineField) -> Reader:
+    """A number of the line along the random directions; of the basin's width with its spread over them."""
 
     def read(_: RunResult, variant: Variant) -> Measurement:
-        line = next((line for line in variant.lines if line.landscape == landscape), None)
+        line = next(
+            (item for item in variant.lines if item.landscape == landscape and item.direction == "random"), None
+        )
         if line is None:
             return Measurement(None)
-        leaves = "" if line.basin_width is not None else line.reason or "the line does not leave the basin"
-        return Measurement(line.basin_width, note=leaves)
+        value = getattr(line, field)
+        if value is None:
+            return Measurement(None, note=line.reason or _WITHOUT[field])
+        return Measurement(value, _spread(line.basin_widths) if field == "basin_width" else None)
 
     return read
+
+
+_WITHOUT: dict[LineField, str] = {
+    "basin_width": "the line does not leave the basin",
+    "basin_asymmetry": "the line does not leave the basin on both sides",
+    "roughness": "without both landscapes there is no difference of them",
+    "epsilon_sharpness": "no finite loss within ε",
+}
+
+
+def _spread(widths: Sequence[float | None]) -> float | None:
+    known = [width for width in widths if width is not None]
+    return statistics.stdev(known) if len(known) > 1 else None
+
+
+def barrier(_: RunResult, variant: Variant) -> Measurement:
+    """The barrier on the path from the float model."""
+    if variant.path is None:
+        return Measurement(None)
+    found = variant.path.barrier
+    return Measurement(found, note="" if found is not None else variant.path.reason or "a loss on the path is missing")
 
 
 def variant_field(field: str) -> Reader:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from quant_lens_engine.figures.metric import Measurement, Metric
 from quant_lens_engine.figures.metric_readers import (
-    basin_width,
+    along_line,
+    barrier,
     batch_spread,
     counted,
     eigenvalue,
@@ -129,8 +130,31 @@ for _metric in (
     ),
     Metric(
         "basin_width", "Basin width", "α", "higher",
-        "Width over which the smooth line's mean loss stays near its value at α = 0.",
-        basin_width("smooth"),
+        "Width over which the smooth line's mean loss stays below its value at α = 0 plus the float model's loss again "
+        "(0.1 nats where that is below 0.01), along the random directions.",
+        along_line("smooth", "basin_width"), "standard deviation over the directions",
+    ),
+    Metric(
+        "basin_asymmetry", "Basin asymmetry", "", None,
+        "(right − left) / (right + left) of the smooth basin's two halves, −1 to 1; 0 is symmetric.",
+        along_line("smooth", "basin_asymmetry"), signed=True,
+    ),
+    Metric(
+        "roughness", "Roughness", "nats", "lower",
+        "Root mean square of deployed − smooth along the random directions: how far the staircase of quantization "
+        "strays from the curve that λ describes.",
+        along_line("deployed", "roughness"),
+    ),
+    Metric(
+        "epsilon_sharpness", "ε-sharpness", "%", "lower",
+        "Largest rise of the smooth loss within |α| ≤ ε of the random directions, in per cent of 1 + L(0).",
+        along_line("smooth", "epsilon_sharpness"),
+    ),
+    Metric(
+        "barrier", "Barrier", "nats", "lower",
+        "Largest rise of the loss above the straight line between FP32's and the variant's, on the path from FP32 to "
+        "the variant; 0: there is none.",
+        barrier,
     ),
     Metric(
         "kl_to_float", "KL to FP32", "nats", "lower",

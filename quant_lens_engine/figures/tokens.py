@@ -7,7 +7,7 @@ stands on, an ``ink`` at least 4.6:1, a ``fill`` at least 3:1 (a test measures i
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 Mode = Literal["light", "dark"]
 MODES: tuple[Mode, Mode] = ("light", "dark")
@@ -126,6 +126,36 @@ CLASS_MARKERS: dict[str, str] = {
 
 RUN_MARKERS: tuple[str, ...] = ("circle", "square", "triangle-up", "diamond", "pentagon", "cross", "star", "hexagon")
 """On a comparison the marker says the run."""
+
+SEQUENTIAL: tuple[str, ...] = (
+    "#19123c", "#18275b", "#024171", "#015c7b", "#057685", "#02918c", "#30ab8b", "#78be89", "#afcf92", "#dde0aa",
+    "#fff3d3",
+)  # fmt: skip
+"""Losses on a plane, low is dark; the same in both modes. Perceptually uniform."""
+
+DIVERGING: dict[Mode, tuple[str, ...]] = {
+    "light": ("#003e70", "#32689c", "#6f93b8", "#abbfd3", "#eceef0", "#d9bcae", "#b68169", "#964e2b", "#662701"),
+    "dark": ("#7fb4e6", "#33628f", "#22262d", "#8f4f2c", "#f0a27c"),
+}
+"""Differences, centred on zero; blue is better."""
+
+
+def colour_scale(colours: tuple[str, ...]) -> list[list[Any]]:
+    """Plotly's form of a scale of equal steps.
+
+    Example:
+        >>> colour_scale(("#000000", "#808080", "#ffffff"))
+        [[0.0, '#000000'], [0.5, '#808080'], [1.0, '#ffffff']]
+    """
+    return [[place / (len(colours) - 1), colour] for place, colour in enumerate(colours)]
+
+
+def scale_colour(colours: tuple[str, ...], share: float) -> str:
+    """The colour of a scale at ``share`` of its length."""
+    place = min(max(share, 0.0), 1.0) * (len(colours) - 1)
+    start = min(int(place), len(colours) - 2)
+    return mix(colours[start], colours[start + 1], place - start)
+
 
 FONT = "Inter, InterVariable, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MONO = "'JetBrains Mono', 'JetBrains Mono Variable', ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
