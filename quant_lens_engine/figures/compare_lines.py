@@ -10,7 +10,17 @@ from typing import Any
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain
-from quant_lens_engine.figures.lines import LossLine, band_traces, find_line, line_layout, line_trace, loss_line
+from quant_lens_engine.figures.lines import (
+    LossLine,
+    along_title,
+    band_traces,
+    chosen_kind,
+    find_line,
+    line_kinds,
+    line_layout,
+    line_trace,
+    loss_line,
+)
 from quant_lens_engine.figures.loss_axis import loss_axis
 from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.figures.tokens import GROUND, RUN_MARKERS, Mode
@@ -58,18 +68,24 @@ class ComparedLines:
 
     landscape: Landscape
     lines: list[ComparedLine]
+    along: str = ""
 
 
-def gather_compared(runs: Sequence[ComparedResult], landscape: Landscape = "smooth") -> ComparedLines | None:
-    """The line of each run's variant; None where no run has one."""
+def gather_compared(
+    runs: Sequence[ComparedResult], landscape: Landscape = "smooth", direction: str = "random"
+) -> ComparedLines | None:
+    """The line of each run's variant along one kind of direction; None where no run has one."""
     lines = []
+    kind = chosen_kind(direction, line_kinds([run.result for run in runs]))
+    title = ""
     for place, run in enumerate(runs):
         variant = next((item for item in run.result.variants if item.name == run.variant), None)
-        line = find_line(variant.lines, landscape) if variant else None
+        line = find_line(variant.lines, landscape, kind) if variant else None
         if line is not None:
+            title = title or along_title(line)
             style = variant_styles(run.result.variants)[run.variant]
             lines.append(ComparedLine(run, loss_line(style, line), RUN_MARKERS[place % len(RUN_MARKERS)]))
-    return ComparedLines(landscape, lines) if lines else None
+    return ComparedLines(landscape, lines, title) if lines else None
 
 
 def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
@@ -97,7 +113,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
         traces,
         right=26 + round(5.8 * longest),
         uirevision=f"compare-{data.landscape}",
-        **line_layout(mode, axis, ends, (min(alphas), max(alphas))),
+        **line_layout(mode, axis, ends, (min(alphas), max(alphas)), data.along),
     )
 
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.end_labels import EndLabel, end_label_annotations
 from quant_lens_engine.figures.frame import HEIGHT, FigureSpec, framed, plain, vertical_line, x_axis, y_axis
-from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis
+from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis, tick_text
+from quant_lens_engine.figures.loss_colours import LossScale
 from quant_lens_engine.figures.loss_unit import loss_unit
+from quant_lens_engine.figures.plane_grid import direction_words
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import Landscape, Line, RunResult
 
 LANDSCAPES: dict[Landscape, str] = {"smooth": "Smooth L(Q(w) + αd)", "deployed": "Deployed L(Q(w + αd))"}
 """Each landscape's name with its formula."""
+
+Quantity = Literal["loss", "accuracy", "kl"]
+QUANTITIES: dict[Quantity, str] = {"loss": "Loss", "accuracy": "Accuracy", "kl": "KL to FP32"}
+"""What is drawn over α."""
+LineBand = Literal["band", "each"]
+LINE_BANDS: dict[LineBand, str] = {"band": "Band", "each": "Each direction"}
+"""How several directions are shown."""
 
 _HOW_READ: dict[Landscape, str] = {
     "smooth": "Around each variant's own weights, as λ sees it.",
@@ -48,69 +57,162 @@ class LossLine:
 
 @dataclass(frozen=True)
 class LossLines:
-    """The lines of one landscape, in the run's order."""
+    """The lines of one landscape along one kind of direction, in the run's order.
+
+    Attributes:
+        quantity: what is drawn: of :data:`QUANTITIES`.
+        along: title of the horizontal axis.
+        chosen: how far the grid reaches, and why.
+        each: the line along each direction, of every variant.
+        reasons: why losses are missing.
+    """
 
     landscape: Landscape
     lines: list[LossLine]
     directions: int
     unit: str = "nats"
+    quantity: Quantity = "loss"
+    along: str = ""
+    chosen: str = ""
+    each: list[tuple[LossLine, list[list[float | None]]]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    scale: LossScale = "log"
+    clip: float | None = None
 
     @property
     def axis(self) -> LossAxis:
         """The vertical axis that shows all of them."""
-        return loss_axis([value for line in self.lines for value in line.values], self.unit)
+        values = [value for line in self.lines for value in line.values]
+        values += [value for _, found in self.each for one in found for value in one]
+        if self.quantity == "accuracy":
+            return loss_axis(values, "%", scale="linear", name="accuracy")
+        name = "KL(float ‖ network)" if self.quantity == "kl" else "loss  L"
+        unit = "nats" if self.quantity == "kl" else self.unit
+        return loss_axis(values, unit, scale=self.scale, clip=self.clip, name=name)
+
+    @property
+    def cut(self) -> bool:
+        """Whether something is higher than the drawing."""
+        top = self.axis.range[1]
+        return any(value is not None and value > top for line in self.lines for value in line.values)
 
 
-def find_line(lines: list[Line], landscape: Landscape) -> Line | None:
-    """The line of a landscape along the random directions, if it has a loss anywhere."""
+def line_kinds(results: Sequence[RunResult]) -> list[str]:
+    """The kinds of direction that there are lines along, ``random`` first."""
+    found = dict.fromkeys(
+        line.direction for result in results for variant in result.variants for line in variant.lines
+    )  # fmt: skip
+    return sorted(found, key=lambda kind: kind != "random")
+
+
+def chosen_kind(wanted: str, kinds: Sequence[str]) -> str:
+    """The kind that was asked for where there is one, else the first.
+
+    Example:
+        >>> chosen_kind("random", ["eigenvector:1"]), chosen_kind("gradient", ["random", "gradient"])
+        ('eigenvector:1', 'gradient')
+    """
+    return wanted if wanted in kinds or not kinds else kinds[0]
+
+
+def find_line(lines: list[Line], landscape: Landscape, direction: str = "random") -> Line | None:
+    """The line of a landscape along a kind of direction, if it has a loss anywhere."""
     return next(
         (
             line
             for line in lines
-            if line.landscape == landscape and line.direction == "random" and any(v is not None for v in line.loss)
+            if line.landscape == landscape and line.direction == direction and any(v is not None for v in line.loss)
         ),
         None,
     )
 
 
-def loss_line(style: VariantStyle, line: Line) -> LossLine:
-    """A line of a result with the style that it is drawn in."""
+def loss_line(style: VariantStyle, line: Line, quantity: Quantity = "loss") -> LossLine:
+    """A line of a result with the style that it is drawn in; accuracy in per cent."""
     band = line.band
-    return LossLine(style, line.alphas, line.loss, band.low if band else [], band.high if band else [])
+    if quantity == "loss":
+        return LossLine(style, line.alphas, line.loss, band.low if band else [], band.high if band else [])
+    values = line.accuracy if quantity == "accuracy" else line.kl
+    scale = 100.0 if quantity == "accuracy" else 1.0
+    return LossLine(style, line.alphas, [None if v is None else scale * v for v in values or []], [], [])
 
 
-def gather_lines(result: RunResult, landscape: Landscape = "smooth") -> LossLines | None:
+def along_title(line: Line) -> str:
+    """Title of the axis of α: the direction, and what α = 1 is."""
+    name = direction_words(line.direction)
+    return f"distance along d  α   ({plain(line.unit if line.direction == 'random' else f'{name}; {line.unit}')})"
+
+
+def gather_lines(
+    result: RunResult,
+    landscape: Landscape = "smooth",
+    direction: str = "random",
+    quantity: Quantity = "loss",
+    scale: LossScale = "log",
+    clip: float | None = None,
+    band: LineBand = "band",
+) -> LossLines | None:
     """The lines of the variants that have one; None where none has."""
     styles = variant_styles(result.variants)
-    found = [(variant.name, find_line(variant.lines, landscape)) for variant in result.variants]
+    kind = chosen_kind(direction, line_kinds([result]))
+    found = [(variant.name, find_line(variant.lines, landscape, kind)) for variant in result.variants]
     known = [(name, line) for name, line in found if line is not None]
-    if not known:
+    lines = [loss_line(styles[name], line, quantity) for name, line in known]
+    if not any(value is not None for line in lines for value in line.loss):
         return None
-    lines = [loss_line(styles[name], line) for name, line in known]
-    return LossLines(landscape, lines, max(line.directions for _, line in known), loss_unit(result.task))
+    each = [
+        (drawn, line.per_direction)
+        for drawn, (_, line) in zip(lines, known, strict=True)
+        if band == "each" and quantity == "loss"
+    ]
+    if each:
+        lines = [replace(line, low=[], high=[]) for line in lines]
+    return LossLines(
+        landscape, lines, max(line.directions for _, line in known), loss_unit(result.task), quantity,
+        along_title(known[0][1]), known[0][1].distance_choice, each,
+        list(dict.fromkeys(f"{name}: {line.reason}" for name, line in known if line.reason)), scale, clip,
+    )  # fmt: skip
 
 
 def draw_lines(data: LossLines, mode: Mode) -> FigureSpec:
     """Bands first, then the lines, labels at their ends."""
     axis = data.axis
     traces = [trace for line in data.lines for trace in band_traces(line, line.style.fill[mode])]
+    traces += [trace for line, found in data.each for trace in _thin_traces(line, found, line.style.fill[mode])]
     traces += [line_trace(line, plain(line.style.label), line.style.fill[mode], line.style.dash) for line in data.lines]
-    ends = [
-        EndLabel(line.end, f"<b>{plain(line.style.label)}</b>", line.style.ink[mode])
-        for line in data.lines
-        if line.end is not None and axis.holds(line.end)
-    ]
     alphas = [alpha for line in data.lines for alpha in line.alphas]
     return framed(
         mode,
         traces,
         right=26 + 7 * max(len(line.style.label) for line in data.lines),
-        uirevision=f"lines-{data.landscape}",
-        **line_layout(mode, axis, ends, (min(alphas), max(alphas))),
+        uirevision=f"lines-{data.landscape}-{data.quantity}-{data.scale}-{data.clip}-{data.along}",
+        **line_layout(mode, axis, line_ends(data.lines, axis, mode), (min(alphas), max(alphas)), data.along),
     )
 
 
-def line_layout(mode: Mode, axis: LossAxis, ends: Sequence[EndLabel], span: tuple[float, float]) -> dict[str, Any]:
+def line_ends(lines: Sequence[LossLine], axis: LossAxis, mode: Mode) -> list[EndLabel]:
+    """A label at the end of each line; at the upper edge where the drawing is cut below it."""
+    return [
+        EndLabel(min(line.end, axis.range[1]), f"<b>{plain(line.style.label)}</b>", line.style.ink[mode])
+        for line in lines
+        if line.end is not None and line.end >= axis.range[0]
+    ]
+
+
+def _thin_traces(line: LossLine, found: Sequence[Sequence[float | None]], colour: str) -> list[dict[str, Any]]:
+    """The line along each direction."""
+    return [
+        {
+            "type": "scatter", "mode": "lines", "x": line.alphas, "y": list(values), "connectgaps": False,
+            "line": {"width": 0.9, "color": transparent(colour, 0.5), "dash": line.style.dash}, "hoverinfo": "skip",
+        }
+        for values in found
+    ]  # fmt: skip
+
+
+def line_layout(
+    mode: Mode, axis: LossAxis, ends: Sequence[EndLabel], span: tuple[float, float], along: str
+) -> dict[str, Any]:
     """The layout of every chart of the loss over α: axes, the line at α = 0, labels at the lines' ends."""
     return {
         "hovermode": "x unified",
@@ -118,9 +220,8 @@ def line_layout(mode: Mode, axis: LossAxis, ends: Sequence[EndLabel], span: tupl
         "annotations": end_label_annotations(ends, x=span[1], y_range=axis.range, log=axis.log, height_px=HEIGHT - 50),
         "xaxis": x_axis(
             mode,
-            "distance along d  α  (‖d‖ = ‖θ‖ per filter)",
+            along,
             range=list(span),
-            tickformat=".1f",
             hoverformat=".3g",
             unifiedhovertitle={"text": "α = %{x}"},
         ),
@@ -167,10 +268,18 @@ def band_traces(line: LossLine, colour: str) -> list[dict[str, Any]]:
 
 
 def describe_lines(data: LossLines) -> str:
-    """How the lines are read."""
-    several = f"Mean of {data.directions} directions; the band is their range."
-    single = "One direction."
-    return f"{_HOW_READ[data.landscape]} {several if data.directions > 1 else single}"
+    """How the lines are read, and what is not as one would expect."""
+    several = f"Mean of {data.directions} directions"
+    drawn = "; thin: each of them." if data.each else "; the band is their range."
+    banded = data.quantity == "loss"
+    said = [_HOW_READ[data.landscape]]
+    said.append(f"{several}{drawn if banded else '.'}" if data.directions > 1 else "One direction.")
+    if data.cut:
+        said.append(f"Drawn up to L = {tick_text(data.axis.range[1])}.")
+    if data.scale == "log" and not data.axis.log and data.quantity == "loss":
+        said.append("Linear: some loss is not positive.")
+    said += [f"Gap, {reason.rstrip('.')}." for reason in data.reasons]
+    return " ".join(said)
 
 
 def tabulate_lines(data: LossLines) -> DataTable:
@@ -178,10 +287,14 @@ def tabulate_lines(data: LossLines) -> DataTable:
     columns = ["alpha"]
     series: list[dict[float, float | None]] = []
     for line in data.lines:
-        for kind, values in (("loss", line.loss), ("low", line.low), ("high", line.high)):
+        for kind, values in ((data.quantity, line.loss), ("low", line.low), ("high", line.high)):
             if values:
                 columns.append(f"{line.style.name} {kind}")
                 series.append(dict(zip(line.alphas, values, strict=False)))
+    for line, found in data.each:
+        for place, values in enumerate(found):
+            columns.append(f"{line.style.name} direction {place + 1}")
+            series.append(dict(zip(line.alphas, values, strict=False)))
     alphas = sorted({alpha for line in data.lines for alpha in line.alphas})
     return DataTable(columns, [[alpha, *(values.get(alpha) for values in series)] for alpha in alphas])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quant_lens_engine.schema import numbers
@@ -21,11 +21,12 @@ class LossAxis:
     range: tuple[float, float]
     log: bool
     unit: str = "nats"
+    name: str = "loss  L"
 
     @property
     def title(self) -> str:
         """With symbol, unit and scale."""
-        return f"loss  L  ({self.unit}, log)" if self.log else f"loss  L  ({self.unit})"
+        return f"{self.name}  ({self.unit}, log)" if self.log else f"{self.name}  ({self.unit})"
 
     def holds(self, value: float) -> bool:
         """Whether a value can be shown."""
@@ -44,13 +45,26 @@ class LossAxis:
         }
 
 
-def loss_axis(losses: Iterable[float | None], unit: str = "nats") -> LossAxis:
-    """The axis that shows all these losses."""
+def loss_axis(
+    losses: Iterable[float | None],
+    unit: str = "nats",
+    *,
+    scale: str = "log",
+    clip: float | None = None,
+    name: str = "loss  L",
+) -> LossAxis:
+    """The axis that shows all these losses, or those up to ``clip`` where some are higher."""
+    axis = _whole_axis(losses, unit, scale)
+    cut = clip if clip is not None and axis.range[0] < clip < axis.range[1] else axis.range[1]
+    return replace(axis, range=(axis.range[0], cut), name=name)
+
+
+def _whole_axis(losses: Iterable[float | None], unit: str, scale: str) -> LossAxis:
     known = [value for value in losses if value is not None and math.isfinite(value)]
     if not known:
         return LossAxis((0.0, 1.0), False, unit)
     low, high = min(known), max(known)
-    if low <= 0:
+    if low <= 0 or scale == "linear":
         margin = _MARGIN * ((high - low) or 1.0)
         return LossAxis((low - margin, high + margin), False, unit)
     low = max(low, high * _DEEPEST)

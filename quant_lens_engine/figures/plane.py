@@ -21,7 +21,7 @@ from quant_lens_engine.figures.tokens import GROUND, TICK_SIZE, Mode
 from quant_lens_engine.figures.variant_style import VariantStyle
 from quant_lens_engine.schema import FLOAT_VARIANT, Landscape, PlanePoint, RunResult, numbers
 
-SHOWN = ("points", "path", "isolines")
+SHOWN_ON_PLANE = ("points", "path", "isolines")
 """What a plane shows over its colours, each by choice."""
 
 MARGIN_PX = {"left": 62, "right": 74, "top": 8, "bottom": 48}
@@ -83,7 +83,7 @@ def gather_plane(
     scale: LossScale = "log",
     colours: ColourRange = "run",
     clip: float | None = None,
-    shown: Sequence[str] = SHOWN,
+    shown: Sequence[str] = SHOWN_ON_PLANE,
 ) -> PlaneDrawing | None:
     """The plane of a variant along a pair of directions; the first there is where none is named."""
     grid = plane_grid(result, variant, landscape, pair)
@@ -101,7 +101,7 @@ def draw_plane(data: PlaneDrawing, mode: Mode) -> FigureSpec:
     if plane.complete and "isolines" in data.shown:
         traces.append(isoline_trace(data))
     traces += path_traces(data)
-    traces += point_traces(data, mode)
+    traces += point_traces(data)
     labels = list(_labels(data))
     notes = [*_point_notes(labels, mode), *_isoline_notes(data, [label for _, label in labels if label])]
     span = [[grid[0], grid[-1]] for grid in (plane.alphas, plane.betas)]
@@ -131,7 +131,7 @@ def plane_traces(data: PlaneDrawing, **more: Any) -> list[dict[str, Any]]:
         "y": plane.betas,
         "z": turned(data.places),
         "coloraxis": "coloraxis",
-        "customdata": turned(hover_numbers(data.grid)),  # type: ignore[arg-type]  # a list in each cell
+        "customdata": turned(hover_numbers(data.grid)),
         "hovertemplate": hover_template(data.grid),
         "hoverongaps": False,
         "name": "",
@@ -212,7 +212,7 @@ def path_traces(data: PlaneDrawing, **more: Any) -> list[dict[str, Any]]:
     return [{"type": "scatter", "mode": "lines", "x": xs, "y": ys, "line": line, "hoverinfo": "skip", **more}]
 
 
-def point_traces(data: PlaneDrawing, mode: Mode, **more: Any) -> list[dict[str, Any]]:
+def point_traces(data: PlaneDrawing, **more: Any) -> list[dict[str, Any]]:
     """A marker each, the float model on top; one beside the plane is hollow."""
     traces = []
     for point in sorted(data.points, key=lambda item: item.name == FLOAT_VARIANT):

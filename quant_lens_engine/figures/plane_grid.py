@@ -178,7 +178,7 @@ def plane_variants(results: Sequence[RunResult], pair: str = "") -> list[str]:
 
 
 def run_range(result: RunResult, pair: str = "") -> tuple[float, float] | None:
-    """Lowest and highest finite loss over the run's planes along a pair of directions: of every network and landscape."""
+    """Lowest and highest finite loss over all planes of the run along a pair of directions."""
     values = [
         value
         for variant in result.variants
