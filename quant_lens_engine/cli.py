@@ -65,6 +65,8 @@ def analyze(
     scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
     preset: Annotated[Preset, typer.Option(help="How hard to measure.")] = Preset.STANDARD,
     curvature: Annotated[str | None, typer.Option(help="JSON: options that change the preset's, such as top.")] = None,
+    line: Annotated[str | None, typer.Option(help="JSON: the same of lines, such as kinds, steps, distance.")] = None,
+    plane: Annotated[str | None, typer.Option(help="JSON: the same of planes, such as pairs, steps.")] = None,
     task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
     limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
@@ -91,7 +93,12 @@ def analyze(
         "data": _source(data, files, "data") | {"transform": parse_json_option("transform", transform)},
         "task": task,
         "schemes": list(scheme or DEFAULT_SCHEMES),
-        "analyses": {"preset": preset.value, "curvature": parse_json_option("curvature", curvature)},
+        "analyses": {
+            "preset": preset.value,
+            "curvature": parse_json_option("curvature", curvature),
+            "line": parse_json_option("line", line),
+            "plane": parse_json_option("plane", plane),
+        },
         "execution": {"device": device},
         "seed": seed,
     }

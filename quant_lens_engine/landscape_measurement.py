@@ -90,7 +90,8 @@ class LandscapeMeasurement:
         is_float = variant.name == FLOAT_VARIANT
         live = variant.live(self.objective)
         if not self._frames:
-            self._frames.append(LineFrames(self.around, self.line))
+            ranging = Reader(self.progress, stage, 0, _divergence(reference))
+            self._frames.append(LineFrames(self.around, self.line, ranging))
         lines = measure_lines(
             self.objective,
             base_point=self.objective.point,

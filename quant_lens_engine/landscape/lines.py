@@ -82,7 +82,7 @@ def measure_lines(
     """
     options = options or LineOptions()
     base = objective.at(base_point)
-    frames = frames or LineFrames(Surroundings(base, seed), options)
+    frames = frames or LineFrames(Surroundings(base, seed), options, Reader(progress, stage, 0, divergence))
     around = replace(frames.around, own=None if variant is None else variant.point)
     landscapes = 1 if redeploy is None else 2
     reader = Reader(progress, stage, landscapes * line_points(options), divergence)

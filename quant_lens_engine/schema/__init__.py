@@ -77,6 +77,7 @@ from quant_lens_engine.schema.run_result import (
     Variant,
     Verdict,
     VerdictLevel,
+    distinct_failures,
 )
 from quant_lens_engine.schema.run_spec import (
     Calibration,
@@ -201,6 +202,7 @@ __all__ = [
     "canonical_json",
     "compare_to_float",
     "digest",
+    "distinct_failures",
     "join_pieces",
     "line_points",
     "parse_recipe",

@@ -19,6 +19,7 @@ from quant_lens_engine.schema.run_result import (
     RunResult,
     StageFailure,
     Variant,
+    distinct_failures,
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import (
@@ -63,7 +64,9 @@ def assemble_variants(
     variants = [_variant(FLOAT_VARIANT, None, stages)]
     variants += [_variant(name, recipe, stages) for name, recipe in recipes.items()]
     _mark_points(variants)
-    result = RunResult(engine_version=__version__, seed=seed, task=task, variants=variants, failures=list(failures))
+    result = RunResult(
+        engine_version=__version__, seed=seed, task=task, variants=variants, failures=distinct_failures(failures)
+    )
     if inspect is not None:
         result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
     result.comparisons = [compare_to_float(variants[0], variant) for variant in variants[1:]]

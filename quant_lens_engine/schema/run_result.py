@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -184,6 +185,17 @@ class StageFailure(Record):
     variant: str | None = None
     code: str
     message: str
+
+
+def distinct_failures(failures: Iterable[StageFailure]) -> list[StageFailure]:
+    """Each once: the pieces of a stage often fail for one reason.
+
+    Example:
+        >>> failure = StageFailure(stage="plane", variant="FP32", code="bad_direction", message="nowhere")
+        >>> len(distinct_failures([failure, failure.model_copy()]))
+        1
+    """
+    return list({failure.model_dump_json(): failure for failure in failures}.values())
 
 
 class RunResult(Record):

@@ -200,6 +200,8 @@ def parse_run_spec(value: Any) -> RunSpec:
 
 _JSON_EXAMPLES = {
     "transform": '{"layout": "NHWC", "scale": 0.00392156862745098}',
+    "line": '{"kinds": ["random", "eigenvector:1"], "steps": 51}',
+    "plane": '{"pairs": [["random", "random"]], "steps": 21}',
     "curvature": '{"top": 10, "bottom": 10, "layer_eigenvalues": "all"}',
 }
 

@@ -159,12 +159,12 @@ def plan_units(spec: RunSpec) -> list[Unit]:
 
 
 def _plane_units(spec: RunSpec) -> Iterator[Unit]:
-    """A unit a piece: every worker that is free takes the next one."""
+    """A unit a piece: every worker that is free takes the next one, once the models that it needs could be made."""
     options = spec.analyses.plane
     for plane in planned_planes(options, [scheme.name for scheme in spec.schemes]):
         for part in plane_parts(plane, options):
             key = StageKey("plane", plane.variant, str(part))
-            yield Unit(str(key), (key,), ("inspect",))
+            yield Unit(str(key), (key,), ("inspect", *plane.models))
 
 
 def plan_stages(spec: RunSpec) -> Iterator[StageKey]:

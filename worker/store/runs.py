@@ -17,6 +17,7 @@ from quant_lens_engine.schema import (
     StageFailure,
     StageKey,
     StageProgress,
+    distinct_failures,
     plan_units,
 )
 from worker.store import keys
@@ -236,7 +237,9 @@ def _record(run: Mapping[str, str], stages: Mapping[str, str], failures: Mapping
         tags=json.loads(run["tags"]),
         note=run["note"],
         archived=run["archived"] == "1",
-        failures=[StageFailure.model_validate_json(failures[name]) for name in order if name in failures],
+        failures=distinct_failures(
+            StageFailure.model_validate_json(failures[name]) for name in order if name in failures
+        ),
         version=int(run["version"]),
     )
 

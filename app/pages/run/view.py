@@ -54,8 +54,8 @@ class RunView:
     @property
     def committed(self) -> str:
         """A key of what is finished: it changes with every stage that is committed or fails."""
-        states = [[item.stage, item.variant, item.part, item.state] for item in self.record.progress.stages]
-        still = [state if state[2] in {"done", "failed"} else [*state[:2], ""] for state in states]
+        stages = self.record.progress.stages
+        still = [[str(item.key), item.state if item.state in {"done", "failed"} else ""] for item in stages]
         return digest([self.record.state, still, len(self.record.failures)])[:16]
 
     def keys(self) -> dict[str, str]:

@@ -1,9 +1,11 @@
 import pytest
 
-from quant_lens_engine.schema import RunSpec, StageProgress, plan_stages
+from quant_lens_engine.schema import Analyses, RunSpec, StageProgress, plan_stages
 from worker.store.progress import run_progress, stage_weights
 
-SPEC = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"])
+SPEC = RunSpec(
+    model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"], analyses={"plane": {"steps": 0}}
+)
 
 
 def stages(**states):
@@ -65,6 +67,12 @@ def test_what_was_cut_short_is_not_shown_as_finished():
     cut = stages(**{f"{kind}_int8": {"state": "skipped"} for kind in ("evaluate", "curvature", "line", "verdict")})
     progress = run_progress(cut, stage_weights(SPEC), was_cut_short=True)
     assert (progress.fraction, progress.stages_done, progress.eta_s) == (0, 0, None)
+
+
+def test_the_pieces_of_a_plane_weigh_as_many_passes_as_they_have_points():
+    spec = SPEC.model_copy(update={"analyses": Analyses(plane={"steps": 7})})
+    weights = stage_weights(spec)
+    assert [weights[f"plane/FP32#0.0{piece}"] for piece in range(3)] == [21, 21, 7]
 
 
 def test_every_stage_has_a_weight():
