@@ -88,6 +88,7 @@ class Workbench:
                 progress=progress,
                 hvp_plan=execution["hvp_plan"],
                 point_of=self._point_of,
+                checkpoints=subject.trajectory,
             ),
             seed=spec.seed,
             progress=progress,

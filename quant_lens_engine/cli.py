@@ -77,6 +77,9 @@ def analyze(
     name: Annotated[str, typer.Option(help="A name for the report.")] = "",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    trajectory: Annotated[
+        list[str] | None, typer.Option(help="A further checkpoint of the training, for landscapes; may be given again.")
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder for what a stopped analysis has; the same command goes on from it.")
     ] = None,
@@ -89,7 +92,8 @@ def analyze(
     given: dict[str, Any] = {
         "name": name or f"{Path(model).stem}, {', '.join(scheme or DEFAULT_SCHEMES)}",
         "model": _source(model, files, "model")
-        | {"architecture": architecture, "options": parse_json_option("options", options)},
+        | {"architecture": architecture, "options": parse_json_option("options", options)}
+        | {"checkpoints": [_source(file, files, "trajectory")["file"] for file in trajectory or ()]},
         "data": _source(data, files, "data") | {"transform": parse_json_option("transform", transform)},
         "task": task,
         "schemes": list(scheme or DEFAULT_SCHEMES),
@@ -170,7 +174,7 @@ def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
             return {"example": given}
         raise InputError(
             f"the {what} {given!r} is " + ("neither a file here nor an example" if examples else "no file here"),
-            hint=f"examples: {', '.join(examples)}" if examples else "a .npz with x and y, like the data",
+            hint=f"examples: {', '.join(examples)}" if examples else "give the path of a file",
             code="no_such_file",
         )
     try:

@@ -27,6 +27,7 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
             "scheme": None if recipe is None or key.variant == FLOAT_VARIANT else recipe.name,
             "options": {kind: options[kind].model_dump(mode="json") for kind in read if kind in options},
             "model": inspect.model.model_dump(mode="json", include={"sha256", "architecture"}),
+            "checkpoints": list(spec.model.checkpoints) if key.kind in ("line", "plane") else [],
             "architecture": {"source": inspect.architecture_source, "options": spec.model.options},
             "data": inspect.data.model_dump(
                 mode="json", include={"sha256", "samples", "batch_size", "calibration_sha256", "calibration_samples"}

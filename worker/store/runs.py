@@ -207,7 +207,8 @@ def new_run_id() -> str:
 def named_files(spec: Mapping[str, Any]) -> list[str]:
     """SHA-256 of every upload that a specification names."""
     calibration = spec["data"].get("calibration") or {}
-    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"))
+    further = spec["model"].get("checkpoints") or ()
+    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"), *further)
     return sorted({sha256 for sha256 in named if sha256})
 
 
