@@ -75,6 +75,10 @@ class Workbench:
             seed=spec.seed,
             progress=progress,
             hvp_plan=execution["hvp_plan"],
+            activations=spec.analyses.activations,
+            batchnorm=spec.analyses.batchnorm,
+            calibration=self._calibration,
+            overlap=subject.calibration is None or subject.calibration.overlap,
         )
 
     @classmethod
@@ -168,6 +172,10 @@ class Workbench:
             return self.measurement.curve(variant, str(key), checkpoint)
         if key.kind == "line":
             return self.measurement.walk(variant, str(key))
+        if key.kind == "activations":
+            return self.measurement.flow(variant, str(key))
+        if key.kind == "batchnorm":
+            return self.measurement.drift(variant, str(key))
         raise InternalFault(f"there is no stage {key}")
 
     def _judge(self, variant: str, known: Mapping[StageKey, Record]) -> VerdictPayload:

@@ -1,9 +1,24 @@
 """Torch-free records: what is asked for, what is answered, and what a run consists of."""
 
+from quant_lens_engine.schema.activations import (
+    Activations,
+    Histogram,
+    InputRange,
+    LayerActivation,
+    OutputStatistics,
+)
 from quant_lens_engine.schema.algorithms import AlgorithmFacts, OptionFacts
-from quant_lens_engine.schema.analyses import PRESET_DESCRIPTIONS, Analyses, CurvatureOptions, LineOptions
+from quant_lens_engine.schema.analyses import (
+    PRESET_DESCRIPTIONS,
+    ActivationOptions,
+    Analyses,
+    BatchNormOptions,
+    CurvatureOptions,
+    LineOptions,
+)
 from quant_lens_engine.schema.assemble import assemble, assemble_variants, compare_to_float, sharpness_ratio
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
+from quant_lens_engine.schema.batchnorm import BatchNormDrift, NormalizationDrift, Reestimation
 from quant_lens_engine.schema.capabilities import (
     ArchitectureFacts,
     Capabilities,
@@ -82,6 +97,8 @@ from quant_lens_engine.schema.stages import (
     ESSENTIAL_STAGES,
     PAYLOADS,
     VARIANT_STAGES,
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
@@ -103,12 +120,18 @@ __all__ = [
     "VARIANT_STAGES",
     "Activation",
     "ActivationFormat",
+    "ActivationOptions",
+    "Activations",
+    "ActivationsPayload",
     "AlgorithmFacts",
     "AlgorithmStep",
     "Analyses",
     "ArchitectureFacts",
     "ArchitectureMatch",
     "Band",
+    "BatchNormDrift",
+    "BatchNormOptions",
+    "BatchNormPayload",
     "Calibration",
     "Capabilities",
     "CheckpointInspection",
@@ -128,11 +151,14 @@ __all__ = [
     "Examples",
     "Execution",
     "FormatFacts",
+    "Histogram",
+    "InputRange",
     "InspectPayload",
     "Inspection",
     "KeyDifference",
     "Landscape",
     "Layer",
+    "LayerActivation",
     "LayerChoice",
     "LayerCurvature",
     "Line",
@@ -141,15 +167,18 @@ __all__ = [
     "MaybeFloat",
     "ModelFacts",
     "ModelSource",
+    "NormalizationDrift",
     "NumberFormat",
     "ObserverFacts",
     "OptionFacts",
+    "OutputStatistics",
     "Plane",
     "PlanePoint",
     "ProbeEstimate",
     "QuantizationScheme",
     "Recipe",
     "Record",
+    "Reestimation",
     "Request",
     "RunEvent",
     "RunProgress",

@@ -64,6 +64,33 @@ class LineOptions(Request):
         return self.steps + 1 - self.steps % 2
 
 
+class ActivationOptions(Request):
+    """What each layer gives: ranges, outliers, SQNR, histograms.
+
+    Attributes:
+        enabled: whether it is measured at all.
+        bins: of each histogram; a divisor of 2048.
+    """
+
+    enabled: bool = True
+    bins: Literal[16, 32, 64, 128, 256] = 64
+
+
+class BatchNormOptions(Request):
+    """Running statistics against the data's.
+
+    Attributes:
+        enabled: whether it is measured at all.
+        reestimate: whether the loss with the data's statistics is measured too: half a forward pass over the rows that
+            they come from for each normalisation, and two over the sample.
+        rows: how many rows new statistics come from, at most.
+    """
+
+    enabled: bool = True
+    reestimate: bool = True
+    rows: int = Field(default=512, ge=2, le=100_000)
+
+
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "curvature": {
@@ -78,8 +105,10 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "sharpness": False,
         },
         "line": {"directions": 1, "steps": 21},
+        "activations": {"bins": 32},
+        "batchnorm": {},
     },
-    "standard": {"curvature": {}, "line": {}},
+    "standard": {"curvature": {}, "line": {}, "activations": {}, "batchnorm": {}},
     "thorough": {
         "curvature": {
             "top": 10,
@@ -93,6 +122,8 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "layer_eigenvalues": "all",
         },
         "line": {"directions": 7, "steps": 51},
+        "activations": {"bins": 128},
+        "batchnorm": {},
     },
 }
 
@@ -114,6 +145,14 @@ class Analyses(Request):
     preset: PresetName = "standard"
     curvature: CurvatureOptions = CurvatureOptions()
     line: LineOptions = LineOptions()
+    activations: ActivationOptions = ActivationOptions()
+    batchnorm: BatchNormOptions = BatchNormOptions()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The stages that are switched off."""
+        switches = {"activations": self.activations.enabled, "batchnorm": self.batchnorm.enabled}
+        return frozenset(kind for kind, enabled in switches.items() if not enabled)
 
     @model_validator(mode="before")
     @classmethod

@@ -19,6 +19,8 @@ from quant_lens_engine.schema.run_result import (
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import (
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
@@ -115,6 +117,10 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         _add_layer_curvature(variant, curvature.curvature)
     if (line := _payload(stages, StageKey("line", name), LinePayload)) is not None:
         variant.lines = line.lines
+    if (flow := _payload(stages, StageKey("activations", name), ActivationsPayload)) is not None:
+        variant.activation_statistics = flow.activations
+    if (drift := _payload(stages, StageKey("batchnorm", name), BatchNormPayload)) is not None:
+        variant.batchnorm = drift.batchnorm
     return variant
 
 
