@@ -72,8 +72,9 @@ _TERMS = (
     (
         "Outliers, kurtosis, channels",
         "Outliers: the share of values further than 6 standard deviations of FP32's output from its mean, the same "
-        "ruler for every variant. Kurtosis: the mean of ((y − mean) / σ)⁴; 3 for a normal distribution. Channels: the widest "
-        "channel's range over the median one's; where it is large, one scale a tensor wastes codes on most channels.",
+        "ruler for every variant. Kurtosis: the mean of ((y − μ) / σ)⁴; 3 for a normal distribution. Channels: the "
+        "widest channel's range over the median channel's; where it is large, one scale a tensor wastes codes on "
+        "most channels.",
     ),
     (
         "Percentiles of activations",
