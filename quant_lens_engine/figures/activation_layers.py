@@ -3,7 +3,7 @@ which they run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,8 @@ def row_axis(mode: Mode, names: Sequence[str], **axis: Any) -> dict[str, Any]:
     """Layers downwards, the first that runs on top; data are given by their place."""
     return y_axis(
         mode, "", range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))),
-        ticktext=[short_name(name) for name in names], showgrid=False, ticksuffix=" ",
+        ticktext=[short_name(name) for name in names], showgrid=False, ticks="outside", ticklen=6,
+        tickcolor=GROUND[mode].surface,
         tickfont={"family": MONO, "size": 11, "color": GROUND[mode].second}, **axis,
     )  # fmt: skip
 
@@ -104,6 +105,19 @@ def row_lines(mode: Mode, names: Sequence[str]) -> list[dict[str, Any]]:
          "line": {"width": 1, "color": GROUND[mode].grid}}
         for place in range(len(names) - 1)
     ]  # fmt: skip
+
+
+def padded(values: Iterable[float | None], share: float = 0.03) -> list[float]:
+    """The range of an axis with a little room at both ends, zero included.
+
+    Example:
+        >>> padded([1.0, None, 10.0], 0.1)
+        [-1.0, 11.0]
+    """
+    known = [value for value in values if value is not None]
+    low, high = min([0.0, *known]), max([0.0, *known])
+    room = share * ((high - low) or 1.0)
+    return [low - room, high + room]
 
 
 def short_name(name: str) -> str:

@@ -10,6 +10,7 @@ from quant_lens_engine.figures.activation_layers import (
     known_layers,
     layer_rows,
     offsets,
+    padded,
     row_axis,
     row_lines,
     rows_height,
@@ -73,7 +74,7 @@ def draw_ranges(data: ActivationRanges, mode: Mode) -> FigureSpec:
         margin={"l": 60, "r": 20, "t": 28, "b": 42},
         showlegend=True,
         legend=key(mode),
-        xaxis=x_axis(mode, _TITLES[data.scale]),
+        xaxis=x_axis(mode, _TITLES[data.scale], range=_range(data)),
         yaxis=row_axis(mode, data.shown),
         shapes=[*row_lines(mode, data.shown), vertical_line(0, GROUND[mode].axis, 1)],
         uirevision=f"ranges-{data.scale}",
@@ -117,6 +118,16 @@ def _marks(data: ActivationRanges, variant: VariantLayers, offset: float, mode: 
             "hovertemplate": "%{customdata}<extra></extra>",
         },
     ]  # fmt: skip
+
+
+def _range(data: ActivationRanges) -> list[float]:
+    """All that is drawn, with some room."""
+    return padded(
+        data.place(name, end)
+        for variant in data.variants
+        for name in data.shown
+        for end in (_output(variant, name).minimum, _output(variant, name).maximum)
+    )
 
 
 def _output(variant: VariantLayers, name: str) -> OutputStatistics:

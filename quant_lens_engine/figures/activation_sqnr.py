@@ -9,6 +9,7 @@ from quant_lens_engine.figures.activation_layers import (
     VariantLayers,
     known_layers,
     layer_rows,
+    padded,
     row_axis,
     row_lines,
     rows_height,
@@ -19,7 +20,8 @@ from quant_lens_engine.figures.chart import Chart, DataTable, figure
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, vertical_line, x_axis
 from quant_lens_engine.figures.spectra import key
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
-from quant_lens_engine.schema import FLOAT_VARIANT, LayerActivation, RunResult, numbers
+from quant_lens_engine.schema import FLOAT_VARIANT, Activations, LayerActivation, RunResult, Variant, numbers
+from quant_lens_engine.schema.layer_notes import signal_sentence
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,6 @@ def draw_sqnr(data: SignalToNoise, mode: Mode) -> FigureSpec:
         "line": {"color": transparent(colour, 0.45), "width": 3},
     }  # fmt: skip
     known = [value for layer in layers for value in (layer.sqnr_db, layer.isolated_sqnr_db) if value is not None]
-    low, high = min(0.0, *known), max(0.0, *known)
     return framed(
         mode,
         [bar, _ends(data, mode, alone=True), _ends(data, mode, alone=False)],
@@ -66,7 +67,7 @@ def draw_sqnr(data: SignalToNoise, mode: Mode) -> FigureSpec:
         legend=key(mode),
         xaxis=x_axis(
             mode, "SQNR of the output against FP32  (dB; more is better)",
-            range=[low - 0.04 * (high - low), high + 0.06 * (high - low)],
+            range=padded(known, 0.05),
         ),
         yaxis=row_axis(mode, data.shown),
         shapes=[*row_lines(mode, data.shown), vertical_line(0, GROUND[mode].axis, 1)],
@@ -102,17 +103,9 @@ def _hover(layer: LayerActivation, variant: str) -> str:
 
 def describe_sqnr(data: SignalToNoise) -> str:
     """Which layer loses most by itself, and what arrives at the end."""
-    layers, name = list(data.variant.layers.values()), data.variant.style.name
-    alone = [layer for layer in layers if layer.isolated_sqnr_db is not None]
-    parts = []
-    if alone:
-        worst = min(alone, key=lambda layer: layer.isolated_sqnr_db or 0.0)
-        parts.append(f"{worst.name} loses most by itself ({numbers.number(worst.isolated_sqnr_db)} dB)")
-    reached = [layer for layer in layers if layer.sqnr_db is not None]
-    if reached:
-        last = reached[-1]
-        parts.append(f"{last.name}, the last, is left with {numbers.number(last.sqnr_db)} dB")
-    return f"{name}: {'; '.join(parts)}.{rows_left_out(len(data.shown), data.total)}"
+    layers = Activations(layers=list(data.variant.layers.values()))
+    said = signal_sentence(Variant(name=data.variant.style.name, activation_statistics=layers))
+    return f"{data.variant.style.name}: {said}.{rows_left_out(len(data.shown), data.total)}"
 
 
 def tabulate_sqnr(data: SignalToNoise) -> DataTable:

@@ -9,6 +9,7 @@ from typing import Any
 from quant_lens_engine.figures.activation_layers import (
     MOST_ROWS,
     offsets,
+    padded,
     row_axis,
     row_lines,
     rows_height,
@@ -67,7 +68,7 @@ def draw_drift(data: Drifts, mode: Mode) -> FigureSpec:
     span = _ratio_span(data)
     axes: dict[str, Any] = {
         "xaxis": x_axis(mode, "shift of the mean  |μ<sub>data</sub> − μ<sub>running</sub>| / σ<sub>running</sub>  (σ)",
-                        domain=list(_PANELS[0]), rangemode="tozero"),
+                        domain=list(_PANELS[0]), range=_shift_range(data)),
         "xaxis2": x_axis(mode, "ratio of the variances  σ²<sub>data</sub> / σ²<sub>running</sub>  (log)",
                          domain=list(_PANELS[1]), type="log", range=exponents(span), **lambda_ticks(*span)),
     }  # fmt: skip
@@ -156,6 +157,10 @@ def _hover(style: VariantStyle, item: NormalizationDrift) -> str:
             f"variance: × {numbers.number(item.variance_ratio)} ({low} to {high})",
         ]
     )
+
+
+def _shift_range(data: Drifts) -> list[float]:
+    return padded(layers[name].mean_shift_worst for _, layers in data.variants for name in data.shown if name in layers)
 
 
 def _ratio_span(data: Drifts) -> tuple[float, float]:
