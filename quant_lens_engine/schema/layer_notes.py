@@ -33,7 +33,7 @@ def reestimation_sentence(variant: Variant, task: str = "classification") -> str
     unit = "" if task == "regression" else " nats"
     change = numbers.with_error(effect.delta_loss, effect.delta_loss_standard_error, signed=True)
     rows = f"{numbers.count(effect.rows)} rows"
-    rows += ", some of them measured ones" if effect.overlap else " that are not measured"
+    rows += " (measured rows, or some of them)" if effect.overlap else " that are not measured"
     before, after = numbers.number(effect.loss_before), numbers.number(effect.loss_after)
     words = f"the loss goes from {before} to {after}{unit} ({change}) with statistics of {rows}"
     if effect.accuracy_before is not None and effect.accuracy_after is not None:

@@ -1,4 +1,4 @@
-"""The tab Activations & BatchNorm in a browser: charts, choices in the address, exports, and a model without BatchNorm."""
+"""The tab Activations & BatchNorm in a browser: charts, choices in the address, exports; a model without BatchNorm."""
 
 from __future__ import annotations
 
