@@ -28,6 +28,8 @@ _TITLES: dict[OutlierMeasure, str] = {
     "kurtosis": "kurtosis of the output  (3: normal distribution)",
     "channels": "widest channel's range / median channel's",
 }
+_LEAST_SHARE = 0.01
+"""Percent that the axis of shares shows at least."""
 _REFERENCE: dict[OutlierMeasure, float] = {"share": 0.0, "kurtosis": 3.0, "channels": 1.0}
 
 
@@ -99,9 +101,10 @@ def _bars(data: Outliers, variant: VariantLayers, mode: Mode) -> dict[str, Any]:
 
 
 def _range(data: Outliers) -> list[float]:
-    """From zero, with room for the numbers beside the bars; a chart of zeros has an axis all the same."""
+    """From zero, with room for the numbers beside the bars; a share of a few in a million does not fill the chart."""
     known = [data.value(variant.layers.get(name)) for variant in data.variants for name in data.shown]
-    return [0.0, 1.14 * max([value for value in known if value is not None] or [0.0], default=0.0) or 1.0]
+    least = _LEAST_SHARE if data.measure == "share" else 1.0
+    return [0.0, 1.14 * max([least, *(value for value in known if value is not None)])]
 
 
 def describe_outliers(data: Outliers) -> str:

@@ -212,7 +212,7 @@ def _said(known: Mapping[str, Reestimation], result: RunResult) -> str:
         if _better(effect.delta_loss, effect.delta_loss_standard_error, -1) == "better"
     ]  # fmt: skip
     if not clear:
-        return f"No variant gains more than its error. {how}"
+        return f"No variant gains more than twice its error. {how}"
     change, name = min((value, name) for value, name in clear if value is not None)
     return f"{name} gains most: its loss falls by {numbers.number(-change)} {loss_unit(result.task)}. {how}"
 

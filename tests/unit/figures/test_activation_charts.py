@@ -57,7 +57,7 @@ def test_no_outlier_is_said_and_drawn() -> None:
             layer.output.outlier_share = 0.0
     drawing = draw_both("activation-outliers", found)
     assert drawing.sentence == "No value of any layer is further than 6 σ from its mean."
-    assert drawing.light["layout"]["xaxis"]["range"] == [0.0, 1.0]
+    assert drawing.light["layout"]["xaxis"]["range"] == pytest.approx([0.0, 0.0114])
 
 
 def test_sqnr_is_a_dumbbell_of_the_variant() -> None:
