@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from quant_lens_engine.diagnosis import give_verdict
-from quant_lens_engine.errors import Cancelled, InternalFault, QuantLensError, SpecError
+from quant_lens_engine.errors import Cancelled, InputError, InternalFault, QuantLensError, SpecError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.intake import Rows
+from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement
+from quant_lens_engine.objective.function import Point
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import (
     QuantizedVariant,
@@ -31,6 +33,7 @@ from quant_lens_engine.schema import (
     DataFacts,
     InspectPayload,
     ModelFacts,
+    PlanePart,
     Recipe,
     Record,
     RunResult,
@@ -41,6 +44,7 @@ from quant_lens_engine.schema import (
     assemble,
     parse_run_spec,
     plan_units,
+    planned_planes,
     stage_fingerprint,
 )
 from quant_lens_engine.schema.baseline import BaselineCheck
@@ -50,6 +54,10 @@ _INSPECT = StageKey("inspect")
 
 _CLEARLY = 3.0
 """Standard errors above guessing from which an accuracy is no accident."""
+
+
+_KEPT_POINTS_BYTES = 2**28
+"""Parameters of variants that planes lead to are kept up to this size; beyond it they are made again."""
 
 
 class Workbench:
@@ -65,13 +73,23 @@ class Workbench:
         self._progress = progress
         self._reference: FloatOutputs | None = None
         self._variant: QuantizedVariant | None = None
+        self._points: dict[str, Point] = {}
         with computing(execution):
             objective = subject.objective(execution)
             self._calibration = subject.calibration_objective(objective, execution)
         self.measurement = VariantMeasurement(
             objective=objective,
             curvature=spec.analyses.curvature,
-            line=spec.analyses.line,
+            landscape=LandscapeMeasurement(
+                objective=objective,
+                line=spec.analyses.line,
+                plane=spec.analyses.plane,
+                curvature=spec.analyses.curvature,
+                seed=spec.seed,
+                progress=progress,
+                hvp_plan=execution["hvp_plan"],
+                point_of=self._point_of,
+            ),
             seed=spec.seed,
             progress=progress,
             hvp_plan=execution["hvp_plan"],
@@ -171,7 +189,12 @@ class Workbench:
         if key.kind == "curvature":
             return self.measurement.curve(variant, str(key), checkpoint)
         if key.kind == "line":
-            return self.measurement.walk(variant, str(key))
+            return self.measurement.landscape.walk(variant, self._float_outputs(), str(key))
+        if key.kind == "plane" and key.part is not None:
+            names = [recipe.name for recipe in self.spec.schemes]
+            part = PlanePart.parse(key.part)
+            plane = planned_planes(self.spec.analyses.plane, names)[part.plane]
+            return self.measurement.landscape.piece(variant, plane, part, [FLOAT_VARIANT, *names], str(key))
         if key.kind == "activations":
             return self.measurement.flow(variant, str(key))
         if key.kind == "batchnorm":
@@ -186,8 +209,9 @@ class Workbench:
         return VerdictPayload(verdict=give_verdict(result.variant(FLOAT_VARIANT), result.variant(variant), comparison))
 
     def _reference_for(self, variant: str) -> FloatOutputs | None:
-        if variant == FLOAT_VARIANT:
-            return None
+        return None if variant == FLOAT_VARIANT else self._float_outputs()
+
+    def _float_outputs(self) -> FloatOutputs:
         if self._reference is None:
             self._reference = float_outputs(self.measurement.objective, progress=self._progress)
         return self._reference
@@ -198,6 +222,18 @@ class Workbench:
             self._variant = None
             self._variant = self._make(name, stage)
         return self._variant
+
+    def _point_of(self, name: str) -> Point:
+        """The dequantized parameters of a variant, for directions and for marks; kept while they are small."""
+        if name in self._points:
+            return self._points[name]
+        point = self._make(name, "").point
+        if not point:
+            raise InputError(f"the variant {name!r} has no weights of the float model's names", code="unmapped_variant")
+        size = sum(tensor.numel() * tensor.element_size() for tensor in point.values())
+        if size * (len(self._points) + 1) <= _KEPT_POINTS_BYTES:
+            self._points[name] = point
+        return point
 
     def _make(self, name: str, stage: str) -> QuantizedVariant:
         objective = self.measurement.objective

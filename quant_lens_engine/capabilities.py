@@ -18,6 +18,7 @@ from quant_lens_engine.intake import (
     inspect_file,
     load_plugins,
 )
+from quant_lens_engine.landscape.directions import DIRECTIONS
 from quant_lens_engine.quantization.catalog import available_algorithms, available_observers, available_schemes
 from quant_lens_engine.schema import (
     PRESET_DESCRIPTIONS,
@@ -30,6 +31,7 @@ from quant_lens_engine.schema import (
     Examples,
     FormatFacts,
     LineOptions,
+    PlaneOptions,
 )
 from quant_lens_engine.subject import AVAILABLE_TASKS
 from quant_lens_engine.version import __version__
@@ -101,4 +103,6 @@ def _analyses() -> dict[str, Any]:
         "activations": ActivationOptions.model_json_schema(),
         "batchnorm": BatchNormOptions.model_json_schema(),
     }
+    options["plane"] = PlaneOptions.model_json_schema()
+    options["directions"] = {name: kind.description for name, kind in DIRECTIONS.items()}
     return {"presets": presets, "options": options}

@@ -21,7 +21,7 @@ from quant_lens_engine.diagnosis.activation_statistics import (
 from quant_lens_engine.diagnosis.batchnorm_drift import measure_batchnorm
 from quant_lens_engine.errors import Cancelled, QuantLensError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
-from quant_lens_engine.landscape import measure_lines
+from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import QuantizedVariant, calibrated_by
@@ -41,9 +41,6 @@ from quant_lens_engine.schema import (
     EvaluatePayload,
     Evaluation,
     InspectPayload,
-    Line,
-    LineOptions,
-    LinePayload,
     Record,
     RunResult,
     StageFailure,
@@ -61,7 +58,7 @@ class VariantMeasurement:
     Attributes:
         objective: at the float point; every variant is measured on its sample.
         curvature: accuracy and effort of λ and the trace.
-        line: the grid and the directions.
+        landscape: how lines and planes are measured, on the same objective.
         seed: of directions, start vectors and probes; the same for every variant.
         progress: told where the work is.
         objective_on: the same objective on another device, for a custom model that runs on one of its own.
@@ -75,7 +72,7 @@ class VariantMeasurement:
 
     objective: Objective
     curvature: CurvatureOptions
-    line: LineOptions
+    landscape: LandscapeMeasurement
     seed: int = 0
     progress: Progress = SILENT
     objective_on: Callable[[torch.device], Objective] | None = None
@@ -144,23 +141,6 @@ class VariantMeasurement:
             self._starts.append(measurement.taught(FLOAT_VARIANT))
         return self._starts[0]
 
-    def walk(self, variant: QuantizedVariant, stage: str) -> LinePayload:
-        """The loss along the shared directions, deployed and smooth."""
-        if variant.unmapped is not None:
-            return LinePayload(lines=[Line(landscape="smooth", reason=variant.unmapped)])
-        lines = measure_lines(
-            self.objective,
-            base_point=self.objective.point,
-            variant=None if variant.name == FLOAT_VARIANT else variant.live(self.objective),
-            smooth=variant.smooth(self.objective),
-            redeploy=variant.redeploy,
-            options=self.line,
-            seed=self.seed,
-            progress=self.progress,
-            stage=stage,
-        )
-        return LinePayload(lines=lines, elapsed_s=sum(line.elapsed_s for line in lines))
-
     def flow(self, variant: QuantizedVariant, stage: str) -> ActivationsPayload:
         """What each layer gives, and how far that is from the float model's."""
         if variant.unmapped is not None:
@@ -212,6 +192,7 @@ def measure_variants(
     """
     stages: dict[StageKey, Record] = {StageKey("inspect"): inspect}
     failures: list[StageFailure] = []
+    planes = measurement.landscape.planned([name for name in variants if name != FLOAT_VARIANT])
     recipes = {name: variant.recipe for name, variant in variants.items() if name != FLOAT_VARIANT}
     reference: FloatOutputs | None = None
     for name, variant in variants.items():
@@ -222,7 +203,10 @@ def measure_variants(
         with _listed(failures, curvature_key):
             stages[curvature_key] = measurement.curve(variant, str(curvature_key))
         with _listed(failures, line_key):
-            stages[line_key] = measurement.walk(variant, str(line_key))
+            stages[line_key] = measurement.landscape.walk(variant, reference, str(line_key))
+        for key, planned, part in planes.get(name, ()):
+            with _listed(failures, key):
+                stages[key] = measurement.landscape.piece(variant, planned, part, list(variants), str(key))
         if measurement.activations.enabled:
             with _listed(failures, flow_key):
                 stages[flow_key] = measurement.flow(variant, str(flow_key))

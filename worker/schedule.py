@@ -77,7 +77,7 @@ class Schedule:
 
     def report(self, claim: Claim, stage: StageProgress) -> None:
         """Say how far a stage is."""
-        name = str(StageKey(stage.stage, stage.variant))
+        name = str(stage.key)
         if not self._scripts.run(
             "report", claim.run_id, claim.unit.id, claim.token, name, stage.model_dump_json()
         ):  # fmt: skip
@@ -151,8 +151,8 @@ class Schedule:
         from_store: bool = False, note: str = "",
     ) -> StageProgress:  # fmt: skip
         return StageProgress(
-            stage=key.kind, variant=key.variant, state=state, done=1, total=1, note=note, from_store=from_store,
-            elapsed_s=elapsed_s, worker=self._worker_id,
+            stage=key.kind, variant=key.variant, part=key.part, state=state, done=1, total=1, note=note,
+            from_store=from_store, elapsed_s=elapsed_s, worker=self._worker_id,
         )  # fmt: skip
 
     def _settle(

@@ -17,6 +17,7 @@ from quant_lens_engine.schema import (
     RunSpec,
     StageKey,
     StageProgress,
+    plan_units,
     stage_fingerprint,
 )
 from worker.engine import Engine, EngineDied
@@ -159,7 +160,8 @@ class RunShare:
         """Now that the variants can be measured one by one, ask idle workers to join."""
         workers = self._store.capabilities.workers()
         idle = sum(w.state == "idle" and "runs" in w.queues and w.id != self._station.id for w in workers)
-        for _ in range(min(idle, len(claim.spec.schemes))):
+        others = len(plan_units(claim.spec)) - 2  # apart from this unit, and from the one that it goes on with
+        for _ in range(min(idle, others)):
             announce_run(self._store, self._run_id)
 
     def _is_stopped(self, claim: Claim) -> bool:
@@ -225,7 +227,8 @@ class _Commits:
         key = StageKey.parse(message["stage"])
         if key in self._left:
             self._news = StageProgress(
-                stage=key.kind, variant=key.variant, state="running", done=message["done"], total=message["total"],
+                stage=key.kind, variant=key.variant, part=key.part, state="running", done=message["done"],
+                total=message["total"],
                 note=str(message.get("note", ""))[:200], worker=self._worker,
                 elapsed_s=round(time.monotonic() - self._began, 3),
             )  # fmt: skip

@@ -15,8 +15,16 @@ from quant_lens_engine.schema.analyses import (
     BatchNormOptions,
     CurvatureOptions,
     LineOptions,
+    PlaneOptions,
+    line_points,
 )
-from quant_lens_engine.schema.assemble import assemble, assemble_variants, compare_to_float, sharpness_ratio
+from quant_lens_engine.schema.assemble import (
+    assemble,
+    assemble_variants,
+    compare_to_float,
+    join_pieces,
+    sharpness_ratio,
+)
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
 from quant_lens_engine.schema.batchnorm import BatchNormDrift, NormalizationDrift, Reestimation
 from quant_lens_engine.schema.capabilities import (
@@ -39,6 +47,7 @@ from quant_lens_engine.schema.curvature import (
     TraceEstimate,
     WorstCase,
 )
+from quant_lens_engine.schema.direction_name import DIRECTION_GRAMMAR, DirectionField, DirectionName
 from quant_lens_engine.schema.fingerprint import stage_fingerprint
 from quant_lens_engine.schema.inspection import (
     ArchitectureMatch,
@@ -48,7 +57,9 @@ from quant_lens_engine.schema.inspection import (
     KeyDifference,
     TensorFacts,
 )
+from quant_lens_engine.schema.landscape import Band, Landscape, Line, Plane, PlanePoint
 from quant_lens_engine.schema.number_format import ActivationFormat, NumberFormat
+from quant_lens_engine.schema.planes import PlanePart, PlannedPlane, plane_parts, planned_planes
 from quant_lens_engine.schema.recipe import AlgorithmStep, LayerChoice, Recipe, parse_recipe
 from quant_lens_engine.schema.run_record import (
     TERMINAL_STATES,
@@ -59,21 +70,17 @@ from quant_lens_engine.schema.run_record import (
     RunState,
     StageProgress,
     StageState,
+    whole_stages,
 )
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     SCHEMA_VERSION,
     Activation,
-    Band,
     Comparison,
     DataFacts,
     Evaluation,
-    Landscape,
     Layer,
-    Line,
     ModelFacts,
-    Plane,
-    PlanePoint,
     RunResult,
     SkippedLayer,
     StageFailure,
@@ -95,6 +102,7 @@ from quant_lens_engine.schema.run_spec import (
 from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme
 from quant_lens_engine.schema.stages import (
     ESSENTIAL_STAGES,
+    PARTED_STAGES,
     PAYLOADS,
     VARIANT_STAGES,
     ActivationsPayload,
@@ -103,6 +111,7 @@ from quant_lens_engine.schema.stages import (
     EvaluatePayload,
     InspectPayload,
     LinePayload,
+    PlanePayload,
     StageKey,
     Unit,
     VerdictPayload,
@@ -111,8 +120,10 @@ from quant_lens_engine.schema.stages import (
 )
 
 __all__ = [
+    "DIRECTION_GRAMMAR",
     "ESSENTIAL_STAGES",
     "FLOAT_VARIANT",
+    "PARTED_STAGES",
     "PAYLOADS",
     "PRESET_DESCRIPTIONS",
     "SCHEMA_VERSION",
@@ -144,6 +155,8 @@ __all__ = [
     "DataInspection",
     "DataSource",
     "Density",
+    "DirectionField",
+    "DirectionName",
     "Eigenvalue",
     "ErrorBody",
     "EvaluatePayload",
@@ -173,7 +186,11 @@ __all__ = [
     "OptionFacts",
     "OutputStatistics",
     "Plane",
+    "PlaneOptions",
+    "PlanePart",
+    "PlanePayload",
     "PlanePoint",
+    "PlannedPlane",
     "ProbeEstimate",
     "QuantizationScheme",
     "Recipe",
@@ -208,11 +225,16 @@ __all__ = [
     "canonical_json",
     "compare_to_float",
     "digest",
+    "join_pieces",
+    "line_points",
     "parse_recipe",
     "parse_run_spec",
     "parse_scheme",
     "plan_stages",
     "plan_units",
+    "plane_parts",
+    "planned_planes",
     "sharpness_ratio",
     "stage_fingerprint",
+    "whole_stages",
 ]  # fmt: skip

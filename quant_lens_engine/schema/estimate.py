@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 from quant_lens_engine.schema.algorithms import AlgorithmFacts
+from quant_lens_engine.schema.analyses import line_points
 from quant_lens_engine.schema.base import Record
+from quant_lens_engine.schema.planes import ROWS_PER_PIECE
 from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import plan_stages
@@ -62,7 +64,7 @@ def estimate(
         >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8", "int4"])
         >>> found = estimate(spec, 360, 1e-5)
         >>> found.stages, sorted(found.by_stage)
-        (18, ['activations', 'batchnorm', 'curvature', 'evaluate', 'inspect', 'line', 'verdict'])
+        (32, ['activations', 'batchnorm', 'curvature', 'evaluate', 'inspect', 'line', 'plane', 'verdict'])
     """
     once = samples * seconds_per_row
     curvature, line = spec.analyses.curvature, spec.analyses.line
@@ -71,12 +73,14 @@ def estimate(
     products = min(curvature.max_products, FIRST_PRODUCTS + PRODUCTS_PER_DIGIT * digits + values) + _SHARD_PRODUCTS
     products += curvature.density_runs * curvature.density_steps + min(curvature.trace_probes, USUAL_PROBES)
     products += _SHARPNESS_PRODUCTS if curvature.sharpness else 0.0
-    points = line.directions * (line.points - 1) + 1
+    points = line_points(line)
+    plane_points = spec.analyses.plane.points
     cost = {
         "inspect": _OPENING_S + once,
         "evaluate": once,
         "curvature": products * PRODUCT_COST * once,
         "line": 2 * points * once,
+        "plane": min(plane_points, ROWS_PER_PIECE) * plane_points * once,
         "activations": ACTIVATION_PASSES * once,
         "batchnorm": BATCHNORM_PASSES * once,
         "verdict": _VERDICT_S,

@@ -21,7 +21,9 @@ from pydantic_core import CoreSchema
 from quant_lens_engine.errors import QuantLensError, SpecError
 from quant_lens_engine.schema.analyses import Analyses
 from quant_lens_engine.schema.base import Request
+from quant_lens_engine.schema.direction_name import NAMES_A_VARIANT, DirectionName
 from quant_lens_engine.schema.recipe import RECIPE_GRAMMAR, Recipe, parse_recipe
+from quant_lens_engine.schema.run_result import FLOAT_VARIANT
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Task = Literal["classification", "causal-lm", "masked-lm", "regression", "self-distillation"]
@@ -156,6 +158,20 @@ class RunSpec(Request):
         if repeated:
             raise ValueError(f"schemes named twice: {', '.join(repeated)}")
         return schemes
+
+    @model_validator(mode="after")
+    def _landscapes_name_variants(self) -> RunSpec:
+        names = [scheme.name for scheme in self.schemes]
+        line, plane = self.analyses.line, self.analyses.plane
+        directions = [*line.kinds, *(name for pair in plane.pairs for name in pair)]
+        found = [DirectionName.parse(text) for text in directions]
+        asked = [name.argument for name in found if name.kind in NAMES_A_VARIANT] + list(plane.variants)
+        unknown = sorted(set(asked) - {FLOAT_VARIANT, *names})
+        if unknown:
+            raise ValueError(
+                f"analyses name a variant {unknown[0]!r}; the run has {', '.join([FLOAT_VARIANT, *names])}"
+            )
+        return self
 
 
 def parse_run_spec(value: Any) -> RunSpec:

@@ -13,39 +13,50 @@ from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
 from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
+from quant_lens_engine.schema.landscape import Line, Plane
+from quant_lens_engine.schema.planes import plane_parts, planned_planes
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     Activation,
     DataFacts,
     Evaluation,
     Layer,
-    Line,
     ModelFacts,
     SkippedLayer,
     Verdict,
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 
+PARTED_STAGES: frozenset[str] = frozenset({"plane"})
+"""Stages that are computed in pieces, by whoever is free."""
+
 
 class StageKey(NamedTuple):
-    """A stage's name; ``variant`` is None for a stage of the whole run.
+    """A stage's name; ``variant`` is None for a stage of the whole run, ``part`` for one that comes in one piece.
 
     Example:
         >>> str(StageKey("evaluate", "int8")), StageKey.parse("inspect")
-        ('evaluate/int8', StageKey(kind='inspect', variant=None))
+        ('evaluate/int8', StageKey(kind='inspect', variant=None, part=None))
+        >>> StageKey.parse("plane/FP32#0.07")
+        StageKey(kind='plane', variant='FP32', part='0.07')
     """
 
     kind: str
     variant: str | None = None
+    part: str | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.variant is None else f"{self.kind}/{self.variant}"
+        name = self.kind if self.variant is None else f"{self.kind}/{self.variant}"
+        return name if self.part is None else f"{name}#{self.part}"
 
     @classmethod
     def parse(cls, text: str) -> StageKey:
         """The inverse of ``str``."""
         kind, _, variant = text.partition("/")
-        return cls(kind, variant or None)
+        if kind not in PARTED_STAGES:
+            return cls(kind, variant or None)
+        variant, _, part = variant.rpartition("#")
+        return cls(kind, variant, part)
 
 
 class InspectPayload(Record):
@@ -86,9 +97,17 @@ class CurvaturePayload(Record):
 
 
 class LinePayload(Record):
-    """``line``: the deployed and the smooth landscape along the shared directions."""
+    """``line``: the deployed and the smooth landscape along the shared directions, and the path from FP32."""
 
     lines: list[Line]
+    path: Line | None = None
+    elapsed_s: float = 0.0
+
+
+class PlanePayload(Record):
+    """``plane``: some rows of a plane; the rest of its record is the same in every piece."""
+
+    plane: Plane
     elapsed_s: float = 0.0
 
 
@@ -118,6 +137,7 @@ PAYLOADS: dict[str, type[Record]] = {
     "evaluate": EvaluatePayload,
     "curvature": CurvaturePayload,
     "line": LinePayload,
+    "plane": PlanePayload,
     "activations": ActivationsPayload,
     "batchnorm": BatchNormPayload,
     "verdict": VerdictPayload,
@@ -143,16 +163,26 @@ def plan_units(spec: RunSpec) -> list[Unit]:
     """Every unit of a run, in the order in which a single worker takes them.
 
     Example:
-        >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"])
+        >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"],
+        ...                analyses={"plane": {"steps": 5}})
         >>> [unit.id for unit in plan_units(spec)]
-        ['inspect', 'FP32', 'int8', 'verdict:int8']
+        ['inspect', 'FP32', 'int8', 'verdict:int8', 'plane/FP32#0.00', 'plane/FP32#0.01']
     """
     units = [Unit("inspect", (StageKey("inspect"),), ()), _variant_unit(FLOAT_VARIANT, spec)]
     for scheme in spec.schemes:
         units.append(_variant_unit(scheme.name, spec))
         verdict = StageKey("verdict", scheme.name)
         units.append(Unit(f"verdict:{scheme.name}", (verdict,), (FLOAT_VARIANT, scheme.name)))
-    return units
+    return [*units, *_plane_units(spec)]
+
+
+def _plane_units(spec: RunSpec) -> Iterator[Unit]:
+    """A unit a piece: every worker that is free takes the next one."""
+    options = spec.analyses.plane
+    for plane in planned_planes(options, [scheme.name for scheme in spec.schemes]):
+        for part in plane_parts(plane, options):
+            key = StageKey("plane", plane.variant, str(part))
+            yield Unit(str(key), (key,), ("inspect",))
 
 
 def plan_stages(spec: RunSpec) -> Iterator[StageKey]:

@@ -15,6 +15,7 @@ from quant_lens_engine.schema import (
     RunSpec,
     RunState,
     StageFailure,
+    StageKey,
     StageProgress,
     plan_units,
 )
@@ -61,7 +62,7 @@ class Runs:
             "version": "1",
         }
         free = json.dumps({"state": "waiting", "token": "", "worker": "", "expires": 0, "attempts": 0})
-        stages = {str(key): _waiting(key.kind, key.variant) for unit in plan_units(spec) for key in unit.stages}
+        stages = {str(key): _waiting(key) for unit in plan_units(spec) for key in unit.stages}
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hset(keys.run(run_id), mapping=fields)
             pipe.hset(keys.units(run_id), mapping={unit["id"]: free for unit in plan})
@@ -240,8 +241,8 @@ def _record(run: Mapping[str, str], stages: Mapping[str, str], failures: Mapping
     )
 
 
-def _waiting(kind: str, variant: str | None) -> str:
-    return StageProgress(stage=kind, variant=variant).model_dump_json()
+def _waiting(key: StageKey) -> str:
+    return StageProgress(stage=key.kind, variant=key.variant, part=key.part).model_dump_json()
 
 
 def _clean_tags(tags: Sequence[str]) -> list[str]:

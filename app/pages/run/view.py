@@ -57,7 +57,7 @@ class RunView:
     @property
     def committed(self) -> str:
         """A key of what is finished: it changes with every stage that is committed or fails."""
-        states = [[item.stage, item.variant, item.state] for item in self.record.progress.stages]
+        states = [[item.stage, item.variant, item.part, item.state] for item in self.record.progress.stages]
         still = [state if state[2] in {"done", "failed"} else [*state[:2], ""] for state in states]
         return digest([self.record.state, still, len(self.record.failures)])[:16]
 

@@ -31,7 +31,7 @@ SPEC = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, sche
 
 def record(state: str = "RUNNING", stages: dict[str, dict[str, Any]] | None = None, **fields: Any) -> RunRecord:
     progress = [
-        StageProgress(stage=key.kind, variant=key.variant, **(stages or {}).get(str(key), {}))
+        StageProgress(stage=key.kind, variant=key.variant, part=key.part, **(stages or {}).get(str(key), {}))
         for key in plan_stages(SPEC)
     ]
     done = sum(stage.state == "done" for stage in progress)
