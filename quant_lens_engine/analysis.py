@@ -93,6 +93,10 @@ class Workbench:
             seed=spec.seed,
             progress=progress,
             hvp_plan=execution["hvp_plan"],
+            activations=spec.analyses.activations,
+            batchnorm=spec.analyses.batchnorm,
+            calibration=self._calibration,
+            overlap=subject.calibration is None or subject.calibration.overlap,
         )
 
     @classmethod
@@ -191,6 +195,10 @@ class Workbench:
             part = PlanePart.parse(key.part)
             plane = planned_planes(self.spec.analyses.plane, names)[part.plane]
             return self.measurement.landscape.piece(variant, plane, part, [FLOAT_VARIANT, *names], str(key))
+        if key.kind == "activations":
+            return self.measurement.flow(variant, str(key))
+        if key.kind == "batchnorm":
+            return self.measurement.drift(variant, str(key))
         raise InternalFault(f"there is no stage {key}")
 
     def _judge(self, variant: str, known: Mapping[StageKey, Record]) -> VerdictPayload:

@@ -23,6 +23,8 @@ from quant_lens_engine.schema.run_result import (
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import (
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
@@ -123,6 +125,10 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         _add_layer_curvature(variant, curvature.curvature)
     if (line := _payload(stages, StageKey("line", name), LinePayload)) is not None:
         variant.lines, variant.path = line.lines, line.path
+    if (flow := _payload(stages, StageKey("activations", name), ActivationsPayload)) is not None:
+        variant.activation_statistics = flow.activations
+    if (drift := _payload(stages, StageKey("batchnorm", name), BatchNormPayload)) is not None:
+        variant.batchnorm = drift.batchnorm
     variant.planes = _planes(name, stages)
     return variant
 

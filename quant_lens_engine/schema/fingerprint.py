@@ -17,7 +17,13 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
     Only what the stage reads is hashed: another preset of lines leaves a stored curvature valid, and the float
     model's stages serve every run on the same model and data.
     """
-    options = {"curvature": spec.analyses.curvature, "line": spec.analyses.line}
+    analyses = spec.analyses
+    options = {
+        "curvature": analyses.curvature,
+        "line": analyses.line,
+        "activations": analyses.activations,
+        "batchnorm": analyses.batchnorm,
+    }
     read = ("curvature",) if key.kind == "verdict" else (key.kind,)
     recipe = next((recipe for recipe in spec.schemes if recipe.name == key.variant), None)
     return digest(

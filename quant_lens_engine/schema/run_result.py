@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.landscape import Line, Plane
 
@@ -89,7 +91,8 @@ class Activation(Record):
 
 
 class Variant(Record):
-    """The model as one recipe says. ``evaluation`` and ``curvature`` are null until their stage is finished.
+    """The model as one recipe says. ``evaluation``, ``curvature``, ``activation_statistics`` and ``batchnorm`` are
+    null until their stage is finished.
 
     Attributes:
         scheme: the fields of the scheme, with its name; null for the float model and for a custom one.
@@ -102,6 +105,9 @@ class Variant(Record):
             null for the float model.
         unmapped: why a custom model's weights could not be laid onto the float model's. Its loss is measured; how many
             of its layers are quantized is then not known, and there is neither curvature nor a landscape.
+        activations: those that are rounded while the network runs.
+        activation_statistics: what each layer's output is like, rounded or not.
+        batchnorm: running statistics against the data's.
     """
 
     name: str
@@ -122,6 +128,8 @@ class Variant(Record):
     planes: list[Plane] = []
     layers: list[Layer] = []
     activations: list[Activation] = []
+    activation_statistics: Activations | None = None
+    batchnorm: BatchNormDrift | None = None
 
 
 class Verdict(Record):
