@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from quant_lens_engine.errors import DataError, DeviceError, InputError, is_out_of_memory
+from quant_lens_engine.errors import DataError, DeviceError, InputError, bad_argument, is_out_of_memory
 from quant_lens_engine.objective.categories import categories
 from quant_lens_engine.objective.criteria import Likelihood, Terms, as_criterion
 from quant_lens_engine.objective.evaluation_mode import evaluation_mode
@@ -72,8 +72,8 @@ class Objective:
         DataError: no rows, or NaN or infinity in them.
         CheckpointError: NaN or infinity in the weights.
         DeviceError: this machine does not have the device.
-        InputError: ``bad_argument``: no such dtype; ``no_such_parameter``; ``no_parameters``, ``quantized_model``:
-            there is no float weight to move.
+        InputError: ``bad_argument``: no such dtype, or micro-batch; ``no_such_parameter``; ``no_parameters``,
+            ``quantized_model``: there is no float weight to move.
 
     Example:
         >>> data = [(torch.eye(2), torch.tensor([0, 1]))]
@@ -196,11 +196,19 @@ class Objective:
         return moved
 
     def select(self, rows: Tensor) -> Objective:
-        """The same function on some rows, by index ``(n,)``."""
+        """The same function on some rows, by index ``(n,)``.
+
+        Raises:
+            InputError: ``bad_argument``: the sample has no such row, or none is given.
+        """
         return self._on(self.sample.select(rows))
 
     def regrouped(self, micro_batch: int) -> Objective:
-        """The same function, computed so many rows at a time."""
+        """The same function, computed so many rows at a time.
+
+        Raises:
+            InputError: ``bad_argument``: less than one row.
+        """
         return self._on(self.sample.regroup(micro_batch))
 
     def over(self, batches: Iterable[Any] | Sample, micro_batch: int | None = None) -> Objective:
@@ -469,10 +477,6 @@ def floating_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if found is None and dtype is None:
         return None
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(
-            f"dtype is {dtype!r}",
-            hint="it may be a floating-point type, such as 'float32' or 'float64', or None for the model's own",
-            code="bad_argument",
-            details={"argument": "dtype"},
-        )
+        words = "a floating-point type, such as 'float32' or 'float64', or None for the model's own"
+        raise bad_argument("dtype", dtype, words)
     return found
