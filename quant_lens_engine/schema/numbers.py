@@ -47,10 +47,9 @@ def measured(value: float | None, error: float | None, *, signed: bool = False) 
         return number(value, signed=signed), ""
     if error == 0:
         return number(value, signed=signed), "0"
+    scientific = not 1e-3 <= max(abs(value), error) < 1e6
     if not value:
-        return "0", number(error, digits=2)
-    larger = max(abs(value), error)
-    scientific = not 1e-3 <= larger < 1e6
+        return "0", _to_decimal(error, _decimals(error, 2), scientific)
     usual = _decimals(value, 3) if scientific else max(_decimals(value, 3), 0)
     most = max(usual, _decimals(value, _MOST_DIGITS))
     decimals = min(max(usual, _decimals(error, 1)), _decimals(error, 2), most)
