@@ -81,7 +81,7 @@ def add_density(
     """The density, and how many eigenvalues are clearly negative and positive."""
     if not runs:
         return
-    found = density_of(runs, products, confidence)
+    found = density_of(runs, dimension, products, confidence)
     curvature.density = Density(
         x=found.x.tolist(),
         y=found.y.tolist(),

@@ -41,7 +41,7 @@ def derivative_words(curvature: Curvature) -> str:
 
 
 def curvature_notes(curvature: Curvature) -> list[str]:
-    """Everything that is not as usual: convergence, derivative, start, memory.
+    """Everything that is not as usual: convergence, derivative, start, a density of one process, memory.
 
     Example:
         >>> curvature_notes(Curvature(converged=True, lowered=["graphs are not kept"]))
@@ -54,6 +54,8 @@ def curvature_notes(curvature: Curvature) -> list[str]:
         notes.append(f"derivative {words}" if words.startswith("by") else words)
     if curvature.started_from:
         notes.append(f"started from the eigenvectors of {curvature.started_from}")
+    if curvature.density is not None and not curvature.density.low:
+        notes.append("the density has no band: one process")
     if curvature.lowered:
         given_up = ", ".join(curvature.lowered)
         notes.append(f"for want of memory: {given_up} (the numbers are the same but for rounding)")

@@ -5,6 +5,8 @@ import pytest
 from quant_lens_engine import QuantDiagnostic
 from quant_lens_engine.report import WIDTH, written_report
 from quant_lens_engine.schema import Comparison, Curvature, Eigenvalue, RunResult, StageFailure, Variant, numbers
+from quant_lens_engine.schema.curvature import Density
+from quant_lens_engine.schema.curvature_notes import curvature_notes
 from tests.unit.figures.results import recipes
 
 
@@ -55,6 +57,13 @@ def test_what_was_given_up_for_want_of_memory_is_told() -> None:
     lowered = Curvature(lambda_max=Eigenvalue(value=1.0), converged=True, lowered=["graphs are not kept"])
     report = written_report(RunResult(variants=[Variant(name="FP32", curvature=lowered)]))
     assert "FP32: for want of memory: graphs are not kept" in report
+
+
+def test_a_density_of_one_process_is_said_to_have_no_band() -> None:
+    note = "the density has no band: one process"
+    one, several = Density(x=[0.0], y=[1.0], runs=1), Density(x=[0.0], y=[1.0], low=[0.5], high=[1.5], runs=5)
+    assert note in curvature_notes(Curvature(density=one))
+    assert note not in curvature_notes(Curvature(density=several)) + curvature_notes(Curvature())
 
 
 def test_it_fits_a_terminal_and_has_no_thin_space(diagnostic: QuantDiagnostic) -> None:
