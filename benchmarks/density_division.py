@@ -34,7 +34,8 @@ Wasserstein distance to the exact spectrum in units of the largest eigenvalue, m
 behind it the share of the exact density (seen through the same Gaussian, weighted by itself) that the 95 % band holds.
 *Alike*: every process counts the same. *Shares*: as `shares_of` says, longer processes count more. The first three rows
 are the former division (24 + 4 × 12) and neighbours of it; 36 + 3 × 12 is the default of `spectral_density`;
-60 + 4 × 12 is what a run has at its default options where its eigenvalues take 60 products. A single process has no band.
+60 + 4 × 12 is what a run has at its default options where its eigenvalues take 60 products. A single process has no
+band.
 
 `python -m benchmarks.density_division`
 

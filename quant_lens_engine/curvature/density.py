@@ -130,9 +130,7 @@ def stand_for(nodes: Array, known: Array) -> NDArray[np.bool_]:
     return near
 
 
-def density_of(
-    runs: Sequence[Quadrature], dimension: int, products: int, confidence: float = 0.95
-) -> SpectralDensity:
+def density_of(runs: Sequence[Quadrature], dimension: int, products: int, confidence: float = 0.95) -> SpectralDensity:
     """φ(x) ≈ Σ over runs of their share times Σ w g(x − θ), with a Gaussian g as narrow as the runs can resolve.
 
     The width is 2.5 times the mean distance between the neighbouring nodes of a run, weighted as they are: finer detail
