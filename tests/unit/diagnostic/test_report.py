@@ -41,15 +41,16 @@ def test_both_ends_of_the_spectrum_and_the_layers_are_told(diagnostic: QuantDiag
 
 
 def test_an_eigenvalue_without_an_interval_is_marked_and_no_note_speaks_of_one() -> None:
-    cut_off = "not within the tolerance; the interval says how far λ can be"
+    reason = "not within the tolerance"
     sure, open_ended = Eigenvalue(value=3.0, lower=3.0, upper=4.0, confidence=0.95), Eigenvalue(value=2.0)
     for first, second, marked in ((sure, open_ended, "3.000 [3.000 to 4.000], 2.000?"), (open_ended, sure, "2.000?")):
-        curvature = Curvature(lambda_max=first, lambda_min=sure, largest=[first, second], reason=cut_off)
+        curvature = Curvature(lambda_max=first, lambda_min=sure, largest=[first, second], reason=reason, cut_off=True)
         report = written_report(RunResult(variants=[Variant(name="FP32", curvature=curvature)]))
         said = " ".join(report.split())
         assert marked in said
         assert "? marks one without an interval" in said
         assert ("the interval says" in said) == (first is sure)
+        assert ("λmax or λmin has no interval" in said) == (first is not sure)
         assert max(map(len, report.splitlines())) <= WIDTH
 
 
