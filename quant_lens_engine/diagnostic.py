@@ -16,8 +16,8 @@ from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement, measure_variants
 from quant_lens_engine.objective import Objective
-from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.model_call import Forward
+from quant_lens_engine.objective.placement import available_device
 from quant_lens_engine.objective.sample import Sample
 from quant_lens_engine.objective.sample_weights import checked_weights
 from quant_lens_engine.objective.task_inference import count_classes, infer_task

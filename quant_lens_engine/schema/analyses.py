@@ -25,7 +25,7 @@ class CurvatureOptions(Request):
         trace_error: standard error of the trace to stop at, relative to it; ``trace_probes`` is the cap.
         trace_probes: random probes of the trace, at most.
         density_runs: random start vectors of the spectral density; 0: none apart from the first Lanczos process, so
-            no band.
+            no band, which the notes of the curvature say.
         density_steps: products of each.
         layer_eigenvalues: whose layers get a largest eigenvalue of their own: of the float model, of every variant.
         sharpness: whether the forms in norms of filters, and SAM's, are measured.

@@ -64,7 +64,7 @@ def test_each_rule_is_ordered_and_has_its_evidence():
 
 def test_the_sampling_error_is_in_the_reason():
     reason = judged(with_drop(0.8, error=0.5)).reasons[0].replace(THIN_SPACE, " ")
-    assert reason.startswith("accuracy falls by 0.800 ± 0.500 points on 1 000 rows (99.0 % → 98.2 %)")
+    assert reason.startswith("accuracy falls by 0.80 ± 0.50 points on 1 000 rows (99.0 % → 98.2 %)")
     assert "within its sampling error" in reason
     assert "at 95 % it could be 1.78 points (caution)" in reason
     clear = judged(with_drop(5.0, error=0.5)).reasons[0]
@@ -137,7 +137,7 @@ def test_the_sentence_of_a_whole_run():
         "INT4-g128 needs caution, INT3 is degraded, INT2 has collapsed.",
     )
     assert said.level == "safe"
-    assert "At INT8 accuracy falls by 0.200 ± 0.300 points, inside the noise, on 1" in said.evidence
+    assert "At INT8 accuracy falls by 0.20 ± 0.30 points, inside the noise, on 1" in said.evidence
     assert "At INT4-g128 accuracy falls by 2.00 ± 0.30 points" in said.evidence
 
 
