@@ -181,3 +181,46 @@ def test_names_in_a_sentence():
         "Int8",
         "my int8",
     ]
+
+
+def around(name, sharpness, widths, *, barrier=None, spread=0.01):
+    """A variant whose λmax has an interval, and whose basin was measured along several directions."""
+    sharp = Eigenvalue(value=sharpness, lower=sharpness * (1 - spread), upper=sharpness * (1 + spread))
+    line = Line(landscape="smooth", basin_widths=widths, basin_rise=0.1)
+    path = None if barrier is None else Line(landscape="smooth", direction="path", barrier=barrier)
+    return Variant(
+        name=name, evaluation=with_drop(0.5), curvature=Curvature(lambda_max=sharp), lines=[line], path=path
+    )  # fmt: skip
+
+
+def signals_of(baseline, variant):
+    return give_verdict(baseline, variant, compare_to_float(baseline, variant)).signals
+
+
+COIN = "the coin in the well: λmax falls to 0.400 × the float model's while the basin narrows to 0.498 × its width"
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        (around("int3", 4.0, [0.5, 0.62, 0.43]), True),
+        (around("int3", 4.0, [1.0, 1.25, 0.88]), False),  # flatter, and as wide
+        (around("int3", 12.0, [0.5, 0.62, 0.43]), False),  # sharper and narrower: no coin
+        (around("int3", 9.9, [0.5, 0.62, 0.43], spread=0.02), False),  # within the uncertainty of λ
+        (around("int3", 4.0, [0.2, 1.9, 0.6]), False),  # narrower on the mean, by chance
+        (around("int3", 4.0, [0.5, None, None]), False),  # one direction has no error
+    ],
+)
+def test_the_coin_in_the_well_is_said_where_it_is(variant, told):
+    found = signals_of(around("FP32", 10.0, [1.0, 1.2, 0.9]), variant)
+    assert any(signal.startswith("the coin in the well") for signal in found) is told
+    if told:
+        assert found[0] == COIN
+
+
+def test_a_barrier_higher_than_the_basin_is_named():
+    baseline = around("FP32", 10.0, [1.0, 1.2, 0.9])
+    assert "a barrier of 0.300 stands between FP32 and the variant" in signals_of(
+        baseline, around("int2", 10.0, [1.0, 1.2, 0.9], barrier=0.3)
+    )
+    assert not signals_of(baseline, around("int2", 10.0, [1.0, 1.2, 0.9], barrier=0.09))
