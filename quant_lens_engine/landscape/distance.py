@@ -55,8 +55,12 @@ def _widened(rises_at: Callable[[float], Rises], rise: float, start: float) -> R
             return Reach(distance, f"{distance:.3g}: farther out the loss is not finite")
         distance *= 2
         if rises.least >= rise:
-            return Reach(distance, f"widened from {start:.3g} to {distance:.3g}, where the loss has risen by {rise:.3g}")
-    return Reach(distance, f"widened from {start:.3g} to {distance:.3g}; the loss has not risen by {rise:.3g} even there")
+            return Reach(distance, f"{_widened_to(start, distance)}, where the loss has risen by {rise:.3g}")
+    return Reach(distance, f"{_widened_to(start, distance)}; the loss has not risen by {rise:.3g} even there")
+
+
+def _widened_to(start: float, distance: float) -> str:
+    return f"widened from {start:.3g} to {distance:.3g}"
 
 
 def _narrowed(
