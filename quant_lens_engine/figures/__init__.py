@@ -4,6 +4,11 @@ Knows the records and plotly; no torch, no dash.
 """
 
 from quant_lens_engine.figures import (  # each registers its chart
+    activation_histogram,
+    activation_outliers,
+    activation_ranges,
+    activation_sqnr,
+    batchnorm_drift,
     compare_density,
     compare_lines,
     compare_plane_difference,
@@ -18,6 +23,8 @@ from quant_lens_engine.figures import (  # each registers its chart
     plane_surface,
     sharpness,
 )
+from quant_lens_engine.figures.activation_outliers import OUTLIER_MEASURES
+from quant_lens_engine.figures.activation_ranges import RANGE_SCALES
 from quant_lens_engine.figures.chart import FIGURES, Chart, DataTable, Drawing, FigureError, draw, draw_both
 from quant_lens_engine.figures.compare_lines import ComparedResult
 from quant_lens_engine.figures.density import DENSITY_SCALES
@@ -33,49 +40,12 @@ from quant_lens_engine.figures.report_page import html_report
 from quant_lens_engine.figures.variant_style import VariantStyle, bit_class, scheme_styles, variant_styles
 
 __all__ = [
-    "COLOUR_RANGES",
-    "DENSITY_SCALES",
-    "FIGURES",
-    "LAMBDA_SCALES",
-    "LANDSCAPES",
-    "LAYER_MEASURES",
-    "LINE_BANDS",
-    "LOSS_SCALES",
-    "METRICS",
-    "QUANTITIES",
-    "SHOWN_ON_PLANE",
-    "Chart",
-    "ComparedResult",
-    "DataTable",
-    "Drawing",
-    "FigureError",
-    "Measurement",
-    "Metric",
-    "VariantStyle",
-    "bit_class",
-    "compare_density",
-    "compare_lines",
-    "compare_plane_difference",
-    "compare_planes",
-    "convergence",
-    "density",
-    "direction_words",
-    "draw",
-    "draw_both",
-    "eigenvalues",
-    "html_report",
-    "layer_curvature",
-    "line_kinds",
-    "lines",
-    "loss_unit",
-    "pair_words",
-    "path",
-    "plane",
-    "plane_pairs",
-    "plane_surface",
-    "plane_variants",
-    "scheme_styles",
-    "sharpness",
-    "variant_metrics",
-    "variant_styles",
+    "COLOUR_RANGES", "DENSITY_SCALES", "FIGURES", "LAMBDA_SCALES", "LANDSCAPES", "LAYER_MEASURES", "LINE_BANDS",
+    "LOSS_SCALES", "METRICS", "OUTLIER_MEASURES", "QUANTITIES", "RANGE_SCALES", "SHOWN_ON_PLANE", "Chart",
+    "ComparedResult", "DataTable", "Drawing", "FigureError", "Measurement", "Metric", "VariantStyle",
+    "activation_histogram", "activation_outliers", "activation_ranges", "activation_sqnr", "batchnorm_drift",
+    "bit_class", "compare_density", "compare_lines", "compare_plane_difference", "compare_planes", "convergence",
+    "density", "direction_words", "draw", "draw_both", "eigenvalues", "html_report", "layer_curvature", "line_kinds",
+    "lines", "loss_unit", "pair_words", "path", "plane", "plane_pairs", "plane_surface", "plane_variants",
+    "scheme_styles", "sharpness", "variant_metrics", "variant_styles",
 ]  # fmt: skip

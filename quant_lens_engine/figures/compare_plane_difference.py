@@ -68,6 +68,8 @@ def gather_differences(
 def why_not(run: ComparedResult, grid: PlaneGrid, base_run: ComparedResult, base: PlaneGrid) -> str:
     """Why two planes have no difference; empty where they have."""
     one, two = grid.plane, base.plane
+    if (grid.variant == run.variant) != (base.variant == base_run.variant):
+        return "one of the two is of the float model's network: the variant's was not measured"
     if one.directions != two.directions or one.origin != two.origin or one.units != two.units:
         return "its directions are others"
     if len(one.alphas) != len(two.alphas) or not _close(one.alphas, two.alphas) or not _close(one.betas, two.betas):
@@ -122,7 +124,8 @@ def draw_differences(data: PlaneDifferences, mode: Mode) -> FigureSpec:
         )  # fmt: skip
         layout[f"yaxis{suffix}"] = y_axis(
             mode, "β" if first else "", domain=list(upward), anchor=f"x{suffix}", showgrid=False, nticks=4,
-            range=[item.betas[0], item.betas[-1]], automargin=False, constrain="domain", scaleanchor=f"x{suffix}",
+            range=[item.betas[0], item.betas[-1]], automargin=False, constrain="domain",
+            constraintoward="top", scaleanchor=f"x{suffix}",
             **({} if first else {"matches": "y"}),
         )  # fmt: skip
         notes.append(_title(f"{item.run.letter} − {data.baseline.letter}", item.run.name, across[0], upward[1], mode))

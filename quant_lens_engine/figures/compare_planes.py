@@ -150,7 +150,7 @@ def _flat(data: ComparedPlanes, mode: Mode) -> FigureSpec:
             mode, "β" if first else "", domain=list(upward), anchor=f"x{suffix}", range=spans[1], showgrid=False,
             nticks=4, showticklabels=place % _IN_A_ROW == 0, automargin=False, constrain="domain",
             ticks="outside" if place % _IN_A_ROW == 0 else "", ticklen=4, tickcolor=GROUND[mode].axis,
-            scaleanchor=f"x{suffix}", **({} if first else {"matches": "y"}),
+            constraintoward="top", scaleanchor=f"x{suffix}", **({} if first else {"matches": "y"}),
         )  # fmt: skip
     return framed(
         mode, traces, left=56, right=70, height=_height(len(domains)), dragmode="pan",

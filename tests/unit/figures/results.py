@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from quant_lens_engine.schema import (
     Activation,
+    Activations,
     Band,
+    BatchNormDrift,
     ConvergenceStep,
     Curvature,
     DataFacts,
     Density,
     Eigenvalue,
     Evaluation,
+    Histogram,
+    InputRange,
     Landscape,
+    LayerActivation,
     LayerCurvature,
     Line,
     ModelFacts,
+    NormalizationDrift,
+    OutputStatistics,
+    Plane,
+    PlanePoint,
     ProbeEstimate,
+    Reestimation,
     RunResult,
     Sharpness,
     SkippedLayer,
@@ -39,6 +50,28 @@ def line(landscape: Landscape, lift: float, *, directions: int = 2) -> Line:
     return Line(landscape=landscape, directions=directions, alphas=ALPHAS, loss=list(loss), band=band, basin_width=0.4)
 
 
+def path(lift: float) -> Line:
+    """From FP32's loss to the variant's, straight up to a bump of 0.1 half way."""
+    alphas = [-0.5, 0.0, 0.5, 1.0, 1.5]
+    loss = [1.0 + alpha * lift + (0.1 if alpha == 0.5 else 0.0) for alpha in alphas]
+    return Line(landscape="smooth", direction="path", origin="FP32", unit="FP32 → variant", alphas=alphas,
+                loss=list(loss), barrier=0.1)  # fmt: skip
+
+
+def plane(landscape: Landscape, lift: float, *, rows: Sequence[int] = range(5), pair: str = "to:int8~to:int2") -> Plane:
+    """A bowl that is steeper along β, through FP32 and int8; int2 stands beside it."""
+    return Plane(
+        landscape=landscape, directions=pair.split("~"), origin="FP32", units=["‖w‖", "‖w‖"], isometric=True,
+        alphas=ALPHAS, betas=ALPHAS, distance=1.0, measured_rows=list(rows),
+        loss=[[1 + lift + a * a + 4 * b * b if i in rows else None for b in ALPHAS] for i, a in enumerate(ALPHAS)],
+        points=[
+            PlanePoint(name="FP32", alpha=0.0, beta=0.0, distance=0.0, shift=0.0, loss=1.0),
+            PlanePoint(name="int8", alpha=0.5, beta=0.0, distance=0.0, shift=0.5, loss=1.001),
+            PlanePoint(name="int2", alpha=0.1, beta=0.6, distance=0.3, shift=0.7),
+        ],
+    )  # fmt: skip
+
+
 def variant(name: str, lambda_max: float | None, lift: float = 0.0, converged: bool = True) -> Variant:
     scheme = None if name == "FP32" else {"name": name, **parse_scheme(name).model_dump()}
     return Variant(
@@ -57,7 +90,56 @@ def variant(name: str, lambda_max: float | None, lift: float = 0.0, converged: b
             **spectrum(lambda_max),
         ),
         lines=[line("deployed", lift), line("smooth", lift)],
+        path=None if scheme is None else path(lift),
+        planes=[plane("smooth", lift)] + ([] if scheme is None else [plane("deployed", lift)]),
+        activation_statistics=activations(lift, scheme is not None),
+        batchnorm=drifts(lift),
     )  # fmt: skip
+
+
+def activations(lift: float, quantized: bool) -> Activations:
+    """Two layers: fc1 with outliers, fc2; the wider, the larger ``lift`` is."""
+    layers = []
+    for place, name in enumerate(("fc1", "fc2")):
+        wide = (1 + place) * (1 + lift)
+        beyond = int(9 * lift)
+        output = OutputStatistics(
+            elements=1000, minimum=-3 * wide, maximum=4 * wide, mean=0.1, std=wide, kurtosis=3.5 - place + lift,
+            low_percentile=-2.5 * wide, high_percentile=3 * wide, outlier_share=0.01 * (1 - place) * (1 + lift),
+            channels=8, channel_range_ratio=1.5 + place + lift,
+            histogram=Histogram(
+                low=-3.0 * (1 + place), high=4.0 * (1 + place), counts=[10, 500, 0, 490 - beyond], below=beyond,
+            ),
+        )  # fmt: skip
+        given = InputRange(minimum=0.0, maximum=2.0, low=0.0, high=1.5, clipped_share=0.02) if quantized else None
+        layers.append(
+            LayerActivation(
+                name=name, kind="Linear", quantized=quantized, output=output, input=given,
+                sqnr_db=30.0 - 6 * place - 20 * lift if quantized else None,
+                isolated_sqnr_db=30.0 - 2 * place - 20 * lift if quantized else None,
+                reason=None if quantized else "the float model is what SQNR compares with",
+            )
+        )  # fmt: skip
+    layers.append(LayerActivation(name="unused", kind="Linear", reason="its module is not called"))
+    return Activations(layers=layers, samples=100)
+
+
+def drifts(lift: float) -> BatchNormDrift:
+    """Two normalisations that have drifted by ``lift``, and one that never runs."""
+    layers = [
+        NormalizationDrift(
+            name=name, kind="BatchNorm2d", channels=8, mean_shift_rms=size + lift, mean_shift_worst=2 * (size + lift),
+            worst_channel=3, variance_ratio=1 + lift, variance_ratio_min=0.9, variance_ratio_max=1.2 + 4 * lift,
+        )
+        for name, size in (("norm1", 0.01), ("norm2", 0.02))
+    ]  # fmt: skip
+    layers.append(NormalizationDrift(name="norm3", kind="BatchNorm2d", channels=8, reason="it is not called"))
+    effect = Reestimation(
+        layers=2, rows=100, overlap=True, loss_before=1.0 + lift, loss_after=1.0 + lift / 2, delta_loss=-lift / 2,
+        delta_loss_standard_error=0.001, accuracy_before=0.98 - lift, accuracy_after=0.98 - lift / 2,
+        delta_accuracy=lift / 2, delta_accuracy_standard_error=0.01,
+    )  # fmt: skip
+    return BatchNormDrift(layers=layers, samples=100, reestimation=effect)
 
 
 def spectrum(top: float) -> dict[str, Any]:
