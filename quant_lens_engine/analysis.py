@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +41,12 @@ from quant_lens_engine.schema import (
     VerdictPayload,
     assemble,
     parse_run_spec,
+    plan_stages,
     plan_units,
     planned_planes,
-    stage_fingerprint,
 )
 from quant_lens_engine.schema.baseline import BaselineCheck
+from quant_lens_engine.stage_folder import StageFolder
 from quant_lens_engine.subject import Files, Subject
 
 _INSPECT = StageKey("inspect")
@@ -89,10 +88,15 @@ class Workbench:
                 progress=progress,
                 hvp_plan=execution["hvp_plan"],
                 point_of=self._point_of,
+                checkpoints=subject.trajectory,
             ),
             seed=spec.seed,
             progress=progress,
             hvp_plan=execution["hvp_plan"],
+            activations=spec.analyses.activations,
+            batchnorm=spec.analyses.batchnorm,
+            calibration=self._calibration,
+            overlap=subject.calibration is None or subject.calibration.overlap,
         )
 
     @classmethod
@@ -191,6 +195,10 @@ class Workbench:
             part = PlanePart.parse(key.part)
             plane = planned_planes(self.spec.analyses.plane, names)[part.plane]
             return self.measurement.landscape.piece(variant, plane, part, [FLOAT_VARIANT, *names], str(key))
+        if key.kind == "activations":
+            return self.measurement.flow(variant, str(key))
+        if key.kind == "batchnorm":
+            return self.measurement.drift(variant, str(key))
         raise InternalFault(f"there is no stage {key}")
 
     def _judge(self, variant: str, known: Mapping[StageKey, Record]) -> VerdictPayload:
@@ -281,13 +289,15 @@ def analyze(
     stages: dict[StageKey, Record] = {}
     failures: list[StageFailure] = []
     lost: set[str | None] = set()
+    folder = None if checkpoints is None else StageFolder(checkpoints)
     for unit in plan_units(parsed):
+        if lost & set(unit.after):
+            continue
         for key in unit.stages:
             if key.variant in lost:
                 continue
             try:
-                with _checkpoint(parsed, stages.get(_INSPECT), key, checkpoints) as folder:
-                    stages[key] = bench.run(key, stages, folder)
+                stages[key] = _finished(bench, key, stages, folder)
             except Cancelled:
                 raise
             except QuantLensError as error:
@@ -298,20 +308,25 @@ def analyze(
                 failures.append(
                     StageFailure(stage=key.kind, variant=key.variant, code=error.code, message=error.message)
                 )
+    inspect = stages.get(_INSPECT)
+    if folder is not None and isinstance(inspect, InspectPayload):
+        folder.clear(parsed, inspect, plan_stages(parsed))
     return assemble(parsed, stages, failures)
 
 
-@contextmanager
-def _checkpoint(
-    spec: RunSpec, inspect: Record | None, key: StageKey, checkpoints: Path | None
-) -> Iterator[Path | None]:
-    """The folder of a stage; it is of no more use once the stage has its result."""
-    if checkpoints is None or not isinstance(inspect, InspectPayload):
-        yield None
-        return
-    folder = checkpoints / stage_fingerprint(spec, inspect, key)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def _finished(
+    bench: Workbench, key: StageKey, stages: Mapping[StageKey, Record], folder: StageFolder | None
+) -> Record:  # fmt: skip
+    """The result of a stage: from the folder where an earlier analysis has left it, computed otherwise."""
+    inspect = stages.get(_INSPECT)
+    if folder is None or not isinstance(inspect, InspectPayload) or key.kind == "verdict":
+        return bench.run(key, stages)
+    known = folder.find(bench.spec, inspect, key)
+    if known is None:
+        with folder.workplace(bench.spec, inspect, key) as place:
+            known = bench.run(key, stages, place)
+        folder.keep(bench.spec, inspect, key, known)
+    return known
 
 
 def check_baseline(

@@ -16,8 +16,8 @@ from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement, measure_variants
 from quant_lens_engine.objective import Objective
-from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.model_call import Forward
+from quant_lens_engine.objective.placement import available_device
 from quant_lens_engine.objective.sample import Sample
 from quant_lens_engine.objective.sample_weights import checked_weights
 from quant_lens_engine.objective.task_inference import count_classes, infer_task
@@ -35,6 +35,8 @@ from quant_lens_engine.quantization import (
 from quant_lens_engine.report import written_report
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
+    ActivationOptions,
+    BatchNormOptions,
     CurvatureOptions,
     DataFacts,
     Execution,
@@ -188,6 +190,8 @@ class QuantDiagnostic:
         curvature: dict[str, Any] | None = None,
         line: dict[str, Any] | None = None,
         plane: dict[str, Any] | None = None,
+        activations: bool = True,
+        batchnorm: bool = True,
         progress: Progress = SILENT,
     ) -> RunResult:
         """Measure the float model and every variant that was added.
@@ -209,6 +213,8 @@ class QuantDiagnostic:
                 ``{"kinds": ["random", "eigenvector:1"]}``.
             plane: options of :class:`~quant_lens_engine.schema.PlaneOptions`, such as ``{"steps": 21}``; None: no plane
                 is measured (41 × 41 points cost as many forward passes over the sample).
+            activations: whether ranges, outliers and SQNR of each layer's output are measured.
+            batchnorm: whether running statistics are compared with the data's, and estimated anew.
             progress: told where the work is; may stop it.
 
         Returns:
@@ -247,6 +253,10 @@ class QuantDiagnostic:
                 progress=progress,
                 objective_on=lambda device: self._objective(block | {"device": str(device)}),
                 hvp_plan=block["hvp_plan"],
+                activations=ActivationOptions(enabled=activations),
+                batchnorm=BatchNormOptions(enabled=batchnorm),
+                calibration=self._calibrating(objective),
+                overlap=self._calibration is None,
             )
             result = measure_variants(measurement, variants, self._inspect(block))
         self._measured, self._result = variants, result
@@ -357,10 +367,14 @@ class QuantDiagnostic:
 
     def _quantized(self, objective: Objective, recipe: Recipe, name: str) -> QuantizedVariant:
         """The variant, made on the calibration rows where it looks at any."""
-        largest = max(batch.rows for batch in objective.sample.batches)
-        rows = objective if self._calibration is None else objective.over(self._calibration, largest)
+        rows = self._calibrating(objective) or objective
         variant = quantize(objective.model, recipe, rows, overlap=self._calibration is None, seed=self.seed)
         return replace(variant, name=name)
+
+    def _calibrating(self, objective: Objective) -> Objective | None:
+        """The same loss on the calibration rows; None where there are none of their own."""
+        largest = max(batch.rows for batch in objective.sample.batches)
+        return None if self._calibration is None else objective.over(self._calibration, largest)
 
     def _execution(self) -> dict[str, Any]:
         """How it is computed: the caller's threads, the model's dtype, the loader's batches where they fit."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from quant_lens_engine.curvature import HvpPlan, gradient_of, leading_eigenvectors
-from quant_lens_engine.errors import InputError
+from quant_lens_engine.errors import Cancelled, InputError, QuantLensError
 from quant_lens_engine.evaluation import FloatDistance, FloatOutputs
 from quant_lens_engine.landscape import LineFrames, Surroundings, measure_lines, measure_path
 from quant_lens_engine.landscape.plane_frame import PlaneFrame, plane_frame
@@ -90,7 +90,8 @@ class LandscapeMeasurement:
         is_float = variant.name == FLOAT_VARIANT
         live = variant.live(self.objective)
         if not self._frames:
-            self._frames.append(LineFrames(self.around, self.line))
+            ranging = Reader(self.progress, stage, 0, _divergence(reference))
+            self._frames.append(LineFrames(self.around, self.line, ranging))
         lines = measure_lines(
             self.objective,
             base_point=self.objective.point,
@@ -164,7 +165,9 @@ class LandscapeMeasurement:
         for name in (*marked, *(self.checkpoints if marked else ())):
             try:
                 point = self._model(name)
-            except InputError:  # a variant that cannot be made has no place, and fails by itself
+            except Cancelled:
+                raise
+            except QuantLensError:  # a variant that cannot be made has no place, and fails by itself
                 continue
             steps = {key: point[key].to(origin[key].device).double() - origin[key].double() for key in base}
             yield frame.locate(name, steps, whole)

@@ -6,6 +6,7 @@ that was frozen, cut off or declared dead can never overwrite what its successor
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,13 @@ class Schedule:
         spec = RunSpec.model_validate_json(self._store.client.hget(keys.run(run_id), "spec"))
         unit = next(unit for unit in plan_units(spec) if unit.id == unit_id)
         return Claim(run_id, spec, unit, token)
+
+    def claimable(self, claim: Claim) -> int:
+        """How many further units of the run could be claimed now."""
+        units = {name: json.loads(text) for name, text in self._store.client.hgetall(keys.units(claim.run_id)).items()}
+        done = {name for name, unit in units.items() if unit["state"] == "done"}
+        waiting = {name for name, unit in units.items() if unit["state"] == "waiting"}
+        return sum(unit.id in waiting and done.issuperset(unit.after) for unit in plan_units(claim.spec))
 
     def renew(self, claim: Claim) -> None:
         """Keep the claim for another lease, or learn that it is over."""

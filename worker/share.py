@@ -17,7 +17,6 @@ from quant_lens_engine.schema import (
     RunSpec,
     StageKey,
     StageProgress,
-    plan_units,
     stage_fingerprint,
 )
 from worker.engine import Engine, EngineDied
@@ -53,6 +52,7 @@ class RunShare:
             while (claim := self._schedule.claim(self._run_id)) is not None:
                 with self._station.holding(claim):
                     self._complete(claim)
+                self._invite(claim)
         except Stopped:
             log.info("run %s: left (%s)", self._run_id, "worker ends" if self._station.stopping.is_set() else "over")
         finally:
@@ -126,8 +126,6 @@ class RunShare:
             if message is not None and message["type"] == "unit_done":
                 break
         commits.fail_the_rest()
-        if claim.unit.id == str(_INSPECT):
-            self._invite(claim)
 
     def _opened_engine(self, claim: Claim) -> Engine:
         if self._engine is None:
@@ -157,10 +155,13 @@ class RunShare:
             self._engine = None
 
     def _invite(self, claim: Claim) -> None:
-        """Now that the variants can be measured one by one, ask idle workers to join."""
+        """Ask idle workers to join for what has become free: the variants after ``inspect``, the pieces of a plane
+        after the variants that it goes through. A worker that comes for nothing goes again."""
+        others = self._schedule.claimable(claim) - 1  # this worker takes one itself
+        if others < 1:
+            return
         workers = self._store.capabilities.workers()
         idle = sum(w.state == "idle" and "runs" in w.queues and w.id != self._station.id for w in workers)
-        others = len(plan_units(claim.spec)) - 2  # apart from this unit, and from the one that it goes on with
         for _ in range(min(idle, others)):
             announce_run(self._store, self._run_id)
 

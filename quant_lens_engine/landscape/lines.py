@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import InputError, SpecError
+from quant_lens_engine.errors import InputError, bad_argument
 from quant_lens_engine.landscape.barrier import barrier
 from quant_lens_engine.landscape.basin import find_basin
 from quant_lens_engine.landscape.epsilon_sharpness import EPSILON, epsilon_sharpness
@@ -82,7 +82,7 @@ def measure_lines(
     """
     options = options or LineOptions()
     base = objective.at(base_point)
-    frames = frames or LineFrames(Surroundings(base, seed), options)
+    frames = frames or LineFrames(Surroundings(base, seed), options, Reader(progress, stage, 0, divergence))
     around = replace(frames.around, own=None if variant is None else variant.point)
     landscapes = 1 if redeploy is None else 2
     reader = Reader(progress, stage, landscapes * line_points(options), divergence)
@@ -158,9 +158,8 @@ def trace_1d_loss(
         ``(alphas, losses)``, both ``(points,)``; a loss that is not finite is NaN.
 
     Raises:
-        InputError: ``no_parameters``: the model has none to move (``quantize_dynamic`` hides them); a flat line would
-            say nothing.
-        SpecError: steps or distance out of range.
+        InputError: ``bad_argument``: steps or distance out of range; ``no_parameters``: the model has none to move
+            (``quantize_dynamic`` hides them); a flat line would say nothing.
 
     Example:
         >>> alphas, losses = trace_1d_loss(nn.Linear(2, 2), [(torch.eye(2), torch.tensor([0, 1]))], steps=4)
@@ -171,7 +170,8 @@ def trace_1d_loss(
         options = LineOptions(directions=1, steps=steps, distance=distance)
     except ValidationError as error:
         first = error.errors()[0]
-        raise SpecError(f"{first['loc'][0]}: {first['msg']}", hint="see help(trace_1d_loss)") from None
+        may_be = first["msg"].removeprefix("Input should be ")
+        raise bad_argument(str(first["loc"][0]), first["input"], may_be) from None
     function = Objective(model, loader, criterion, device=device, **objective)
     if not any(function.point[name].ndim >= 2 for name in function.free):
         raise InputError(

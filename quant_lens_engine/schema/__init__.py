@@ -1,9 +1,18 @@
 """Torch-free records: what is asked for, what is answered, and what a run consists of."""
 
+from quant_lens_engine.schema.activations import (
+    Activations,
+    Histogram,
+    InputRange,
+    LayerActivation,
+    OutputStatistics,
+)
 from quant_lens_engine.schema.algorithms import AlgorithmFacts, OptionFacts
 from quant_lens_engine.schema.analyses import (
     PRESET_DESCRIPTIONS,
+    ActivationOptions,
     Analyses,
+    BatchNormOptions,
     CurvatureOptions,
     LineOptions,
     PlaneOptions,
@@ -17,6 +26,7 @@ from quant_lens_engine.schema.assemble import (
     sharpness_ratio,
 )
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
+from quant_lens_engine.schema.batchnorm import BatchNormDrift, NormalizationDrift, Reestimation
 from quant_lens_engine.schema.capabilities import (
     ArchitectureFacts,
     Capabilities,
@@ -77,6 +87,7 @@ from quant_lens_engine.schema.run_result import (
     Variant,
     Verdict,
     VerdictLevel,
+    distinct_failures,
 )
 from quant_lens_engine.schema.run_spec import (
     Calibration,
@@ -95,6 +106,8 @@ from quant_lens_engine.schema.stages import (
     PARTED_STAGES,
     PAYLOADS,
     VARIANT_STAGES,
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
@@ -119,12 +132,18 @@ __all__ = [
     "VARIANT_STAGES",
     "Activation",
     "ActivationFormat",
+    "ActivationOptions",
+    "Activations",
+    "ActivationsPayload",
     "AlgorithmFacts",
     "AlgorithmStep",
     "Analyses",
     "ArchitectureFacts",
     "ArchitectureMatch",
     "Band",
+    "BatchNormDrift",
+    "BatchNormOptions",
+    "BatchNormPayload",
     "Calibration",
     "Capabilities",
     "CheckpointInspection",
@@ -146,11 +165,14 @@ __all__ = [
     "Examples",
     "Execution",
     "FormatFacts",
+    "Histogram",
+    "InputRange",
     "InspectPayload",
     "Inspection",
     "KeyDifference",
     "Landscape",
     "Layer",
+    "LayerActivation",
     "LayerChoice",
     "LayerCurvature",
     "Line",
@@ -159,9 +181,11 @@ __all__ = [
     "MaybeFloat",
     "ModelFacts",
     "ModelSource",
+    "NormalizationDrift",
     "NumberFormat",
     "ObserverFacts",
     "OptionFacts",
+    "OutputStatistics",
     "Plane",
     "PlaneOptions",
     "PlanePart",
@@ -172,6 +196,7 @@ __all__ = [
     "QuantizationScheme",
     "Recipe",
     "Record",
+    "Reestimation",
     "Request",
     "RunEvent",
     "RunProgress",
@@ -201,6 +226,7 @@ __all__ = [
     "canonical_json",
     "compare_to_float",
     "digest",
+    "distinct_failures",
     "join_pieces",
     "line_points",
     "parse_recipe",

@@ -25,7 +25,7 @@ class CurvatureOptions(Request):
         trace_error: standard error of the trace to stop at, relative to it; ``trace_probes`` is the cap.
         trace_probes: random probes of the trace, at most.
         density_runs: random start vectors of the spectral density; 0: none apart from the first Lanczos process, so
-            no band.
+            no band, which the notes of the curvature say.
         density_steps: products of each.
         layer_eigenvalues: whose layers get a largest eigenvalue of their own: of the float model, of every variant.
         sharpness: whether the forms in norms of filters, and SAM's, are measured.
@@ -118,6 +118,33 @@ class PlaneOptions(Request):
         return self.steps + 1 - self.steps % 2 if self.steps else 0
 
 
+class ActivationOptions(Request):
+    """What each layer gives: ranges, outliers, SQNR, histograms.
+
+    Attributes:
+        enabled: whether it is measured at all.
+        bins: of each histogram; a divisor of 2048.
+    """
+
+    enabled: bool = True
+    bins: Literal[16, 32, 64, 128, 256] = 64
+
+
+class BatchNormOptions(Request):
+    """Running statistics against the data's.
+
+    Attributes:
+        enabled: whether it is measured at all.
+        reestimate: whether the loss with the data's statistics is measured too: half a forward pass over the rows that
+            they come from for each normalisation, and two over the sample.
+        rows: how many rows new statistics come from, at most.
+    """
+
+    enabled: bool = True
+    reestimate: bool = True
+    rows: int = Field(default=512, ge=2, le=100_000)
+
+
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "curvature": {
@@ -133,8 +160,10 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "line": {"directions": 1, "steps": 21},
         "plane": {"steps": 21},
+        "activations": {"bins": 32},
+        "batchnorm": {},
     },
-    "standard": {"curvature": {}, "line": {}, "plane": {}},
+    "standard": {"curvature": {}, "line": {}, "plane": {}, "activations": {}, "batchnorm": {}},
     "thorough": {
         "curvature": {
             "top": 10,
@@ -149,6 +178,8 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "line": {"directions": 7, "steps": 51},
         "plane": {},
+        "activations": {"bins": 128},
+        "batchnorm": {},
     },
 }
 
@@ -173,6 +204,14 @@ class Analyses(Request):
     curvature: CurvatureOptions = CurvatureOptions()
     line: LineOptions = LineOptions()
     plane: PlaneOptions = PlaneOptions()
+    activations: ActivationOptions = ActivationOptions()
+    batchnorm: BatchNormOptions = BatchNormOptions()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The stages that are switched off."""
+        switches = {"activations": self.activations.enabled, "batchnorm": self.batchnorm.enabled}
+        return frozenset(kind for kind, enabled in switches.items() if not enabled)
 
     @model_validator(mode="before")
     @classmethod

@@ -19,9 +19,12 @@ from quant_lens_engine.schema.run_result import (
     RunResult,
     StageFailure,
     Variant,
+    distinct_failures,
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import (
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
@@ -63,7 +66,9 @@ def assemble_variants(
     variants = [_variant(FLOAT_VARIANT, None, stages)]
     variants += [_variant(name, recipe, stages) for name, recipe in recipes.items()]
     _mark_points(variants)
-    result = RunResult(engine_version=__version__, seed=seed, task=task, variants=variants, failures=list(failures))
+    result = RunResult(
+        engine_version=__version__, seed=seed, task=task, variants=variants, failures=distinct_failures(failures)
+    )
     if inspect is not None:
         result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
     result.comparisons = [compare_to_float(variants[0], variant) for variant in variants[1:]]
@@ -120,6 +125,10 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         _add_layer_curvature(variant, curvature.curvature)
     if (line := _payload(stages, StageKey("line", name), LinePayload)) is not None:
         variant.lines, variant.path = line.lines, line.path
+    if (flow := _payload(stages, StageKey("activations", name), ActivationsPayload)) is not None:
+        variant.activation_statistics = flow.activations
+    if (drift := _payload(stages, StageKey("batchnorm", name), BatchNormPayload)) is not None:
+        variant.batchnorm = drift.batchnorm
     variant.planes = _planes(name, stages)
     return variant
 

@@ -17,7 +17,13 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
     Only what the stage reads is hashed: another preset of lines leaves a stored curvature valid, and the float
     model's stages serve every run on the same model and data.
     """
-    options = {"curvature": spec.analyses.curvature, "line": spec.analyses.line}
+    analyses = spec.analyses
+    options = {
+        "curvature": analyses.curvature,
+        "line": analyses.line,
+        "activations": analyses.activations,
+        "batchnorm": analyses.batchnorm,
+    }
     read = ("curvature",) if key.kind == "verdict" else (key.kind,)
     recipe = next((recipe for recipe in spec.schemes if recipe.name == key.variant), None)
     return digest(
@@ -27,6 +33,7 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
             "scheme": None if recipe is None or key.variant == FLOAT_VARIANT else recipe.name,
             "options": {kind: options[kind].model_dump(mode="json") for kind in read if kind in options},
             "model": inspect.model.model_dump(mode="json", include={"sha256", "architecture"}),
+            "checkpoints": list(spec.model.checkpoints) if key.kind in ("line", "plane") else [],
             "architecture": {"source": inspect.architecture_source, "options": spec.model.options},
             "data": inspect.data.model_dump(
                 mode="json", include={"sha256", "samples", "batch_size", "calibration_sha256", "calibration_samples"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from quant_lens_engine.schema.analyses import PlaneOptions
+from quant_lens_engine.schema.direction_name import NAMES_A_VARIANT, DirectionName
 from quant_lens_engine.schema.landscape import Landscape
 from quant_lens_engine.schema.run_result import FLOAT_VARIANT
 
@@ -21,6 +22,16 @@ class PlannedPlane(NamedTuple):
     variant: str
     landscape: Landscape
     directions: tuple[str, str]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The variants that it needs, the float model first."""
+        named = (DirectionName.parse(text) for text in self.directions)
+        return tuple(
+            dict.fromkeys(
+                [FLOAT_VARIANT, self.variant, *(name.argument for name in named if name.kind in NAMES_A_VARIANT)]
+            )
+        )
 
 
 class PlanePart(NamedTuple):

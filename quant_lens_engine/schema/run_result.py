@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
+from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.landscape import Line, Plane
 
@@ -88,7 +91,8 @@ class Activation(Record):
 
 
 class Variant(Record):
-    """The model as one recipe says. ``evaluation`` and ``curvature`` are null until their stage is finished.
+    """The model as one recipe says. ``evaluation``, ``curvature``, ``activation_statistics`` and ``batchnorm`` are
+    null until their stage is finished.
 
     Attributes:
         scheme: the fields of the scheme, with its name; null for the float model and for a custom one.
@@ -101,6 +105,9 @@ class Variant(Record):
             null for the float model.
         unmapped: why a custom model's weights could not be laid onto the float model's. Its loss is measured; how many
             of its layers are quantized is then not known, and there is neither curvature nor a landscape.
+        activations: those that are rounded while the network runs.
+        activation_statistics: what each layer's output is like, rounded or not.
+        batchnorm: running statistics against the data's.
     """
 
     name: str
@@ -121,6 +128,8 @@ class Variant(Record):
     planes: list[Plane] = []
     layers: list[Layer] = []
     activations: list[Activation] = []
+    activation_statistics: Activations | None = None
+    batchnorm: BatchNormDrift | None = None
 
 
 class Verdict(Record):
@@ -184,6 +193,17 @@ class StageFailure(Record):
     variant: str | None = None
     code: str
     message: str
+
+
+def distinct_failures(failures: Iterable[StageFailure]) -> list[StageFailure]:
+    """Each once: the pieces of a stage often fail for one reason.
+
+    Example:
+        >>> failure = StageFailure(stage="plane", variant="FP32", code="bad_direction", message="nowhere")
+        >>> len(distinct_failures([failure, failure.model_copy()]))
+        1
+    """
+    return list({failure.model_dump_json(): failure for failure in failures}.values())
 
 
 class RunResult(Record):

@@ -53,13 +53,19 @@ RecipeField = Annotated[
 
 
 class ModelSource(Request):
-    """Where the checkpoint is: exactly one of an uploaded file, an example, or a path on an allow-list."""
+    """Where the checkpoint is: exactly one of an uploaded file, an example, or a path on an allow-list.
+
+    Attributes:
+        checkpoints: uploaded files of the same training, in order: what the directions ``checkpoint:N`` and ``pca:N``
+            lead to, and what is marked on planes. They are not measured otherwise.
+    """
 
     file: Sha256 | None = None
     example: str | None = None
     path: str | None = None
     architecture: str = "auto"
     options: dict[str, Any] = {}
+    checkpoints: tuple[Sha256, ...] = Field(default=(), max_length=64)
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSource:
@@ -200,6 +206,8 @@ def parse_run_spec(value: Any) -> RunSpec:
 
 _JSON_EXAMPLES = {
     "transform": '{"layout": "NHWC", "scale": 0.00392156862745098}',
+    "line": '{"kinds": ["random", "eigenvector:1"], "steps": 51}',
+    "plane": '{"pairs": [["random", "random"]], "steps": 21}',
     "curvature": '{"top": 10, "bottom": 10, "layer_eigenvalues": "all"}',
 }
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.landscape import Line, Plane
 from quant_lens_engine.schema.planes import plane_parts, planned_planes
@@ -109,6 +111,20 @@ class PlanePayload(Record):
     elapsed_s: float = 0.0
 
 
+class ActivationsPayload(Record):
+    """``activations``: ranges, outliers, histograms and SQNR of each layer."""
+
+    activations: Activations
+    elapsed_s: float = 0.0
+
+
+class BatchNormPayload(Record):
+    """``batchnorm``: running statistics against the data's, and the effect of re-estimating them."""
+
+    batchnorm: BatchNormDrift
+    elapsed_s: float = 0.0
+
+
 class VerdictPayload(Record):
     """``verdict``: the level of one variant, with its reasons."""
 
@@ -122,12 +138,14 @@ PAYLOADS: dict[str, type[Record]] = {
     "curvature": CurvaturePayload,
     "line": LinePayload,
     "plane": PlanePayload,
+    "activations": ActivationsPayload,
+    "batchnorm": BatchNormPayload,
     "verdict": VerdictPayload,
 }
 """What each kind of stage yields; a worker validates an engine process's answer against it."""
 
-VARIANT_STAGES: tuple[str, ...] = ("evaluate", "curvature", "line")
-"""What is computed for every variant, in this order."""
+VARIANT_STAGES: tuple[str, ...] = ("evaluate", "curvature", "line", "activations", "batchnorm")
+"""What is computed for every variant, in this order; the last two only where the run asks for them."""
 
 ESSENTIAL_STAGES: frozenset[str] = frozenset({"inspect", "evaluate"})
 """Without these a run has failed; any other stage that fails is listed and the run goes on."""
@@ -150,21 +168,21 @@ def plan_units(spec: RunSpec) -> list[Unit]:
         >>> [unit.id for unit in plan_units(spec)]
         ['inspect', 'FP32', 'int8', 'verdict:int8', 'plane/FP32#0.00', 'plane/FP32#0.01']
     """
-    units = [Unit("inspect", (StageKey("inspect"),), ()), _variant_unit(FLOAT_VARIANT)]
+    units = [Unit("inspect", (StageKey("inspect"),), ()), _variant_unit(FLOAT_VARIANT, spec)]
     for scheme in spec.schemes:
-        units.append(_variant_unit(scheme.name))
+        units.append(_variant_unit(scheme.name, spec))
         verdict = StageKey("verdict", scheme.name)
         units.append(Unit(f"verdict:{scheme.name}", (verdict,), (FLOAT_VARIANT, scheme.name)))
     return [*units, *_plane_units(spec)]
 
 
 def _plane_units(spec: RunSpec) -> Iterator[Unit]:
-    """A unit a piece: every worker that is free takes the next one."""
+    """A unit a piece: every worker that is free takes the next one, once the models that it needs could be made."""
     options = spec.analyses.plane
     for plane in planned_planes(options, [scheme.name for scheme in spec.schemes]):
         for part in plane_parts(plane, options):
             key = StageKey("plane", plane.variant, str(part))
-            yield Unit(str(key), (key,), ("inspect",))
+            yield Unit(str(key), (key,), ("inspect", *plane.models))
 
 
 def plan_stages(spec: RunSpec) -> Iterator[StageKey]:
@@ -173,5 +191,8 @@ def plan_stages(spec: RunSpec) -> Iterator[StageKey]:
         yield from unit.stages
 
 
-def _variant_unit(variant: str) -> Unit:
-    return Unit(variant, tuple(StageKey(kind, variant) for kind in VARIANT_STAGES), ("inspect",))
+def _variant_unit(variant: str, spec: RunSpec) -> Unit:
+    left_out = spec.analyses.left_out
+    return Unit(
+        variant, tuple(StageKey(kind, variant) for kind in VARIANT_STAGES if kind not in left_out), ("inspect",)
+    )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 
 from quant_lens_engine.schema import FLOAT_VARIANT, PlanePart, RunProgress, RunSpec, StageProgress, plan_stages
 from quant_lens_engine.schema.analyses import line_points
+from quant_lens_engine.schema.estimate import ACTIVATION_PASSES, BATCHNORM_PASSES
 
 _SETTLED = frozenset({"done", "failed", "skipped"})
 _LANCZOS_PRODUCTS = 50
@@ -31,7 +32,8 @@ def stage_weights(spec: RunSpec) -> dict[str, float]:
     curvature, line = spec.analyses.curvature, spec.analyses.line
     products = min(_LANCZOS_PRODUCTS, curvature.max_products) + curvature.density_runs * curvature.density_steps
     products += min(_PROBES, curvature.trace_probes)
-    costs = {"inspect": 1.0, "evaluate": 2.0, "curvature": products * _PRODUCT_COST, "verdict": 0.1}
+    costs = {"inspect": 1.0, "evaluate": 2.0, "curvature": products * _PRODUCT_COST, "verdict": 0.1,
+             "activations": ACTIVATION_PASSES, "batchnorm": BATCHNORM_PASSES}  # fmt: skip
     weights = {}
     points = spec.analyses.plane.points
     for key in plan_stages(spec):

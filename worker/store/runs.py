@@ -17,6 +17,7 @@ from quant_lens_engine.schema import (
     StageFailure,
     StageKey,
     StageProgress,
+    distinct_failures,
     plan_units,
 )
 from worker.store import keys
@@ -206,7 +207,8 @@ def new_run_id() -> str:
 def named_files(spec: Mapping[str, Any]) -> list[str]:
     """SHA-256 of every upload that a specification names."""
     calibration = spec["data"].get("calibration") or {}
-    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"))
+    further = spec["model"].get("checkpoints") or ()
+    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"), *further)
     return sorted({sha256 for sha256 in named if sha256})
 
 
@@ -236,7 +238,9 @@ def _record(run: Mapping[str, str], stages: Mapping[str, str], failures: Mapping
         tags=json.loads(run["tags"]),
         note=run["note"],
         archived=run["archived"] == "1",
-        failures=[StageFailure.model_validate_json(failures[name]) for name in order if name in failures],
+        failures=distinct_failures(
+            StageFailure.model_validate_json(failures[name]) for name in order if name in failures
+        ),
         version=int(run["version"]),
     )
 
