@@ -12,6 +12,9 @@ from quant_lens_engine.errors import InputError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
 
+_BLOCK = 2**18
+"""Numbers that are added up in float64 at once."""
+
 
 def _no_variant(name: str) -> Point:
     raise InputError(f"there is no variant {name!r} here", code="unknown_variant")
@@ -83,14 +86,31 @@ def moved(origin: Point, *steps: tuple[Point, float]) -> dict[str, Tensor]:
     """``origin + Σ coefficient · direction``, added in float64 and rounded once.
 
     Coefficients of 0 move nothing: the origin's own tensors come back. The order of evaluation is that of the steps,
-    so a point of a plane has the same digits whichever was measured before it.
+    so a point of a plane has the same digits whichever was measured before it. It takes the memory of one copy of the
+    parameters that move, and of a block in float64.
     """
     active = [(direction, coefficient) for direction, coefficient in steps if coefficient]
     place = dict(origin)
     for name in dict.fromkeys(name for direction, _ in active for name in direction):
-        total = origin[name].double()
-        for direction, coefficient in active:
-            if name in direction:
-                total = total.add(direction[name], alpha=coefficient)
-        place[name] = total.to(origin[name].dtype)
+        own = [(direction[name], coefficient) for direction, coefficient in active if name in direction]
+        place[name] = _sum(origin[name], own)
     return place
+
+
+def _sum(start: Tensor, steps: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """A block of rows at a time, so that a large tensor never stands in memory in float64."""
+    if start.ndim == 0:
+        return _block_sum(start, steps)
+    place = torch.empty_like(start)
+    rows = max(1, _BLOCK * len(start) // max(1, start.numel()))
+    for first in range(0, len(start), rows):
+        block = slice(first, first + rows)
+        place[block] = _block_sum(start[block], [(step[block], coefficient) for step, coefficient in steps])
+    return place
+
+
+def _block_sum(start: Tensor, steps: Sequence[tuple[Tensor, float]]) -> Tensor:
+    total = start.to(torch.float64, copy=True)
+    for step, coefficient in steps:
+        total.add_(step, alpha=coefficient)
+    return total.to(start.dtype)

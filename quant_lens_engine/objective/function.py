@@ -177,6 +177,18 @@ class Objective(Passes):
         moved.computation = computation
         return moved
 
+    def of(self, model: nn.Module) -> Objective:
+        """The same loss of another network, at that one's parameters, all of which are free.
+
+        Args:
+            model: in ``eval()`` mode, on the device; used as it is.
+        """
+        other = copy.copy(self)
+        other.call, other.computation = ModelCall(model, self.call.custom_forward), None
+        other.point = {name: tensor.detach() for name, tensor in model.named_parameters()}
+        other.free = tuple(other.point)
+        return other
+
     def select(self, rows: Tensor) -> Objective:
         """The same function on some rows, by index ``(n,)``.
 

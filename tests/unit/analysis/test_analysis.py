@@ -14,7 +14,7 @@ from torch import nn
 
 from quant_lens_engine.analysis import Workbench, analyze, check_baseline
 from quant_lens_engine.errors import Cancelled, DeviceError, InputError, QuantLensError, SchemeError, SpecError
-from quant_lens_engine.execution import MOST_THREADS, available_cores, computing, resolve_execution
+from quant_lens_engine.execution import FEWEST_IN_CACHE, MOST_THREADS, available_cores, computing, resolve_execution
 from quant_lens_engine.intake import ARCHITECTURES, architecture, example_path
 from quant_lens_engine.intake.datasets.digits import digits_split
 from quant_lens_engine.quantization.catalog import available_algorithms
@@ -348,6 +348,19 @@ def test_the_block_is_settled_by_shape_and_stays(monkeypatch):
         Execution(device="cpu", dtype="float64", threads=3, micro_batch=7, hvp_plan="fresh"), objective, batch_size=128
     )
     assert fixed == {"device": "cpu", "dtype": "float64", "threads": 3, "micro_batch": 7, "hvp_plan": "fresh"}
+
+
+def test_activations_of_a_micro_batch_stay_in_cache(monkeypatch):
+    subject = Subject.read(spec(), {})
+    monkeypatch.setattr("quant_lens_engine.execution.CACHE_BYTES", 20_000)
+    block = resolve_execution(Execution(), subject.objective, batch_size=128)
+    model = subject.objective(block).model
+    widest = max(layer.out_features for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+    assert block["micro_batch"] * widest * 4 <= 20_000 < 2 * block["micro_batch"] * max(widest, 64) * 4
+    assert not any(module._forward_hooks for module in model.modules())
+    monkeypatch.setattr("quant_lens_engine.execution.CACHE_BYTES", 1)
+    assert resolve_execution(Execution(), subject.objective, batch_size=128)["micro_batch"] == FEWEST_IN_CACHE
+    assert resolve_execution(Execution(), subject.objective, batch_size=4)["micro_batch"] == 4
 
 
 def test_micro_batches_do_not_decide_the_answer():
