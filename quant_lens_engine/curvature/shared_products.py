@@ -22,8 +22,9 @@ from quant_lens_engine.curvature.krylov import (
     step_together,
 )
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
+from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator, terms_of
 from quant_lens_engine.curvature.spectrum_end import error_of
-from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces
+from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces, still_needed
 from quant_lens_engine.objective.randomness import rademacher
 
 
@@ -83,7 +84,8 @@ def sampled_traces(
 ) -> BlockTraces:
     """Add the runs' first products, then probes, until the trace's standard error is ``relative_error`` of it.
 
-    A dimension up to ``probes`` is summed over unit vectors instead, exactly.
+    Where the fewest probes are not enough, nor twice as many would be, an operator that is a sum over groups of rows is
+    given probes of each group. A dimension up to ``probes`` is summed over unit vectors instead, exactly.
     """
     if traces.exact:
         return traces
@@ -93,15 +95,34 @@ def sampled_traces(
     for process in spectrum.searches:
         if not process.restarts and process.products and traces.holds(process.deflated):
             traces.add(*process.first_product())
-    enough, index, mean = min(FEWEST_PROBES, probes), 0, traces.whole
-    while index < probes:
-        missing = enough - len(mean.samples)
-        if missing <= 0 and mean.standard_error <= relative_error * abs(mean.value):
-            break
-        together = range(index, min(probes, index + max(1, min(missing, TOGETHER))))
+    index = 0
+    while needed := min(still_needed(traces.whole, relative_error), probes - index):
+        many = traces.probes >= FEWEST_PROBES and needed > FEWEST_PROBES
+        if many and isinstance(operator, SumOperator) and terms_of(operator) > 1:
+            return _swept(operator, traces, relative_error, probes - index, seed, on_product)
+        together = range(index, index + min(needed, TOGETHER))
         drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
         for probe, product in zip(drawn, products_with(operator, drawn), strict=True):
             traces.add(probe, product)
         index += len(drawn)
+        on_product()
+    return traces
+
+
+def _swept(
+    operator: SumOperator,
+    traces: BlockTraces,
+    relative_error: float,
+    most: int,
+    seed: int,
+    on_product: Callable[[], None],
+) -> BlockTraces:
+    """Sweeps with probes of each group of rows; none of the other probes is used for the traces any more."""
+    first, index = True, 0
+    while needed := min(FEWEST_PROBES if first else still_needed(traces.whole, relative_error), most - index):
+        sweeps = range(index, index + min(needed, TOGETHER))
+        for products in operator.sweep(GroupProbes(traces.basis, seed, sweeps)):
+            traces.add_sweep(products)
+        first, index = False, sweeps.stop
         on_product()
     return traces
