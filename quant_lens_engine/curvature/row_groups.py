@@ -1,8 +1,8 @@
 """The groups of rows that a sample's curvature is a sum over, and probes that are independent from group to group.
 
 For A = Σ_g A_g over groups of rows and independent z_g with E[z_g z_gᵀ] = I, Σ_g z_gᵀ A_g z_g has the mean Tr A, as
-zᵀAz has with one z for all, and costs the same gradients. Its variance is Σ_g Var(zᵀA_g z): the covariances between groups,
-positive where the A_g are alike, are gone, which divides the variance by up to the number of groups.
+zᵀAz has with one z for all, and costs the same gradients. Its variance is Σ_g Var(zᵀA_g z): the covariances between
+groups, positive where the A_g are alike, are gone, which divides the variance by up to the number of groups.
 """
 
 from __future__ import annotations

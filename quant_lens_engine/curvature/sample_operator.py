@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class SampleOperator(ABC, Generic[Graph]):
         self._leaves = [objective.point[name].detach().requires_grad_() for name in objective.free]
         self._graphs: list[Graph] = []
         self._weights: dict[int, float] = {}  # of micro-batches, where they take a pass of their own
-        self._by_groups: tuple[Self, list[int]] | None = None
+        self._by_groups: tuple[SampleOperator[Graph], list[int]] | None = None
 
     @abstractmethod
     def _linearised(self, batch: Batch, point: Point) -> tuple[Graph, float]:
@@ -161,7 +161,7 @@ class SampleOperator(ABC, Generic[Graph]):
         self.products += len(total)
         return self._averaged(total)
 
-    def _in_pieces(self) -> tuple[Self, list[int]]:
+    def _in_pieces(self) -> tuple[SampleOperator[Graph], list[int]]:
         """This operator over the micro-batches that the groups of rows consist of, and the group of each."""
         objective, groups = self._groups.pieces(self.room.rows)
         other = copy.copy(self)
