@@ -95,11 +95,16 @@ def sampled_traces(
     for process in spectrum.searches:
         if not process.restarts and process.products and traces.holds(process.deflated):
             traces.add(*process.first_product())
-    index = 0
+    index, tried = 0, False
     while needed := min(still_needed(traces.whole, relative_error), probes - index):
         many = traces.probes >= FEWEST_PROBES and needed > FEWEST_PROBES
-        if many and isinstance(operator, SumOperator) and terms_of(operator) > 1:
-            return _swept(operator, traces, relative_error, probes - index, seed, on_product)
+        if many and not tried and isinstance(operator, SumOperator) and terms_of(operator) > 1:
+            tried, swept = True, _swept(operator, traces, relative_error, probes - index, seed, on_product)
+            if traces.quieter_by_groups:
+                return traces
+            traces.leave_sweeps_out()
+            index += swept
+            continue
         together = range(index, index + min(needed, TOGETHER))
         drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
         for probe, product in zip(drawn, products_with(operator, drawn), strict=True):
@@ -116,13 +121,19 @@ def _swept(
     most: int,
     seed: int,
     on_product: Callable[[], None],
-) -> BlockTraces:
-    """Sweeps with probes of each group of rows; none of the other probes is used for the traces any more."""
+) -> int:
+    """Sweeps with probes of each group of rows, as long as their spread is the smaller one; how many they were.
+
+    None of the other probes is used for the traces any more.
+    """
     first, index = True, 0
-    while needed := min(FEWEST_PROBES if first else still_needed(traces.whole, relative_error), most - index):
+    while needed := min(FEWEST_PROBES - index if first else still_needed(traces.whole, relative_error), most - index):
         sweeps = range(index, index + min(needed, TOGETHER))
         for products in operator.sweep(GroupProbes(traces.basis, seed, sweeps)):
             traces.add_sweep(products)
-        first, index = False, sweeps.stop
+        index = sweeps.stop
+        first = first and index < FEWEST_PROBES
         on_product()
-    return traces
+        if index == FEWEST_PROBES and not traces.quieter_by_groups:
+            break
+    return index

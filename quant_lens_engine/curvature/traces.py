@@ -131,6 +131,7 @@ class BlockTraces:
         self.squares = SampleMean(squares)
         self.blocks = [SampleMean(self._sum(known, block)) for block in blocks]
         self.scaled = SampleMean(0.0 if scales is None else float(torch.dot(scales, known)))
+        self._before = self.blocks, self.scaled
         self.exact = krylov.size == krylov.operator.dimension
 
     @property
@@ -167,11 +168,25 @@ class BlockTraces:
     def add_sweep(self, products: Tensor) -> None:
         """Take Σ_g r_g ⊙ A_g r_g in, with r_g = (I − QQᵀ) z_g and independent z_g."""
         if self.whole is self._paired:
+            self._before = self.blocks, self.scaled
             known = known_diagonal(self._krylov) - self._krylov.outside_diagonal()
             self.whole = SampleMean(float(np.trace(self._krylov.projected)))
             self.blocks = [SampleMean(self._sum(known, block)) for block in self._blocks]
             self.scaled = SampleMean(0.0 if self._scales is None else float(torch.dot(self._scales, known)))
         self._take(products, [self.whole, *self.blocks, self.scaled])
+
+    @property
+    def quieter_by_groups(self) -> bool:
+        """Whether the sweeps' spread is no wider than that of the other probes.
+
+        It is wider where the terms cancel out in the sum, as the indefinite parts of a Hessian can, or where the basis
+        holds most of the sum, but not of each term.
+        """
+        return _spread(self.whole) <= _spread(self._paired)
+
+    def leave_sweeps_out(self) -> None:
+        """Go back to the other probes."""
+        self.whole, (self.blocks, self.scaled) = self._paired, self._before
 
     def settle(self, diagonal: Tensor, squares: float) -> None:
         """The whole diagonal and Tr A² are known: nothing is estimated."""
@@ -212,6 +227,10 @@ class BlockTraces:
     @staticmethod
     def _sum(values: Tensor, block: Sequence[slice]) -> float:
         return math.fsum(float(values[part].sum()) for part in block)
+
+
+def _spread(mean: SampleMean) -> float:
+    return mean.standard_error * math.sqrt(len(mean.samples))
 
 
 def known_diagonal(krylov: Process) -> Tensor:
