@@ -116,11 +116,25 @@ class LoggedProducts:
 
     def sweep(self, vectors: Callable[[int], Tensor]) -> Tensor:
         """The operator's, whose vectors are known by the first term's: the others follow from the same seed."""
-        operator = self._operator
-        if not isinstance(operator, SumOperator):
-            raise TypeError("the operator is no sum")
+        operator = self._sum()
         keys = [_hash(vector, b"sweep") for vector in vectors(0)]
         return self._read_or_taken(keys, lambda rows: operator.sweep(lambda term: vectors(term)[rows]))
+
+    def spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        """The operator's, kept in the place of one product: a vector that begins with them."""
+
+        def taken(_: list[int]) -> Tensor:
+            found = self._sum().spreads(probes, basis)
+            return torch.nn.functional.pad(found.to(self.device), (0, self.dimension - len(found)))[None]
+
+        found = self._read_or_taken([_hash(probes, b"spreads")], taken)
+        self.products += len(probes) - 1
+        return found[0, :3]
+
+    def _sum(self) -> SumOperator:
+        if not isinstance(self._operator, SumOperator):
+            raise TypeError("the operator is no sum")
+        return self._operator
 
     def _read_or_taken(self, keys: Sequence[bytes], take: Callable[[list[int]], Tensor]) -> Tensor:
         found = [self._replay(key) for key in keys]

@@ -23,6 +23,10 @@ from quant_lens_engine.objective.randomness import generator
 ENOUGH_GROUPS = 32
 """More of them are made only where a group would have more rows than :data:`MOST_ROWS`."""
 
+FEWEST_ROWS = 4
+"""Rows of a group at least, on a CPU: with fewer a sweep is dearer than it saves variance
+(``benchmarks/results/trace-by-group.md``)."""
+
 MOST_ROWS = 64
 """Rows of a group at most, on a CPU: from here on more rows at a time make a product no cheaper."""
 
@@ -44,6 +48,10 @@ class SumOperator(Protocol):
         ``vectors`` is called for each term once, in order (again from the first where memory runs out).
         """
 
+    def spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        """Trace and variances behind a basis, ``(3,)``, from k ``probes`` that are the same for all terms; it costs k
+        products. See :class:`~quant_lens_engine.curvature.probe_kind.TermSpreads`."""
+
 
 def terms_of(operator: SymmetricOperator) -> int:
     """How many terms an operator can be taken apart into."""
@@ -63,7 +71,7 @@ class RowGroups:
         >>> data = [(torch.zeros(24, 1), torch.zeros(24, 1)), (torch.zeros(20, 1), torch.zeros(20, 1))]
         >>> groups = RowGroups(Objective(torch.nn.Linear(1, 1), data, task="regression"))
         >>> groups.count, groups.pieces(None)[1][:3], groups.pieces(1)[1][:3]
-        (22, [0, 1, 2], [0, 0, 1])
+        (11, [0, 1, 2], [0, 0, 0])
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -118,7 +126,7 @@ def _signs(dimension: int, seed: int, sweep: int, group: int) -> Tensor:
 
 
 def _group_rows(objective: Objective) -> int:
-    fewest, most = (1, MOST_ROWS) if objective.device.type == "cpu" else ACCELERATOR_ROWS
+    fewest, most = (FEWEST_ROWS, MOST_ROWS) if objective.device.type == "cpu" else ACCELERATOR_ROWS
     wanted = -(-objective.samples // ENOUGH_GROUPS)
     return min(max(1 << (wanted - 1).bit_length(), fewest), most)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.plan import FORWARD_WIDTH, HvpPlan, choose_plan
+from quant_lens_engine.curvature.probe_kind import TermSpreads
 from quant_lens_engine.curvature.row_groups import RowGroups
 from quant_lens_engine.curvature.second_derivatives import AttentionWatch, twice_differentiable
 from quant_lens_engine.curvature.short_memory import Room, with_less
@@ -121,6 +122,10 @@ class SampleOperator(ABC, Generic[Graph]):
         """Σ_g v_g ⊙ A_g v_g over groups of rows g; see :class:`~quant_lens_engine.curvature.row_groups.SumOperator`."""
         return with_less(lambda: self._whole_sweep(vectors), self._lower)
 
+    def spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        """See :class:`~quant_lens_engine.curvature.row_groups.SumOperator`."""
+        return with_less(lambda: self._whole_spreads(probes, basis), self._lower)
+
     @cached_property
     def _groups(self) -> RowGroups:
         return RowGroups(self._given)
@@ -142,24 +147,40 @@ class SampleOperator(ABC, Generic[Graph]):
         return self._averaged(total)
 
     def _whole_sweep(self, vectors: Callable[[int], Tensor]) -> Tensor:
-        self._graphs.clear()
+        total = torch.zeros(0)
+        for probes, product in self._each_term(vectors):
+            product *= probes
+            total = total + product if len(total) else product
+        self.products += len(total)
+        return self._averaged(total)
+
+    def _whole_spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        sums = TermSpreads(probes, basis)
+        for _, product in self._each_term(lambda _: sums.vectors):
+            sums.add(product)
+        self.products += len(probes)
+        if not self.weight:
+            raise no_weight()
+        return self._finite(sums.spreads(self.weight))
+
+    def _each_term(self, vectors: Callable[[int], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The vectors of each group of rows, and their products with its part of the sum."""
+        self._graphs.clear()  # one set of graphs at a time
         if self._by_groups is None:
             self._by_groups = self._in_pieces()
         operator, groups = self._by_groups
-        total, current, probes = torch.zeros(0), -1, torch.zeros(0)
+        current, probes, product = -1, torch.zeros(0), torch.zeros(0)
         with twice_differentiable(self.objective.model):
             for group, graph in zip(groups, operator._each_graph(), strict=True):
                 self._check_cancelled()
                 if group != current:
+                    if current >= 0:
+                        yield probes, product
                     current, probes = group, vectors(group)
-                    directions = [operator._split(probe) for probe in probes]
-                part = torch.zeros_like(probes)
-                operator._add_products(part, graph, directions)
-                part *= probes
-                total = total + part if len(total) else part
+                    directions, product = [operator._split(probe) for probe in probes], torch.zeros_like(probes)
+                operator._add_products(product, graph, directions)
         self.weight, self.attention = operator.weight, operator.attention or self.attention
-        self.products += len(total)
-        return self._averaged(total)
+        yield probes, product
 
     def _in_pieces(self) -> tuple[SampleOperator[Graph], list[int]]:
         """This operator over the micro-batches that the groups of rows consist of, and the group of each."""
@@ -171,13 +192,17 @@ class SampleOperator(ABC, Generic[Graph]):
     def _averaged(self, total: Tensor) -> Tensor:
         if not self.weight:
             raise no_weight()
-        if not bool(torch.isfinite(total).all()):
+        return self._finite(total) / self.weight
+
+    @staticmethod
+    def _finite(found: Tensor) -> Tensor:
+        if not bool(torch.isfinite(found).all()):
             raise NumericalError(
                 "the product of the curvature with a vector is not finite",
                 hint="the loss or a gradient overflows at these weights",
                 code="non_finite_curvature",
             )
-        return total / self.weight
+        return found
 
     def _lower(self) -> bool:
         """Ask less of the memory; whether there was anything left to give up."""

@@ -22,7 +22,8 @@ from quant_lens_engine.curvature.krylov import (
     step_together,
 )
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
-from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator, terms_of
+from quant_lens_engine.curvature.probe_kind import PILOT, apart_pays, can_choose, spreads
+from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator
 from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces, still_needed
 from quant_lens_engine.objective.randomness import rademacher
@@ -85,7 +86,8 @@ def sampled_traces(
     """Add the runs' first products, then probes, until the trace's standard error is ``relative_error`` of it.
 
     Where the fewest probes are not enough, nor twice as many would be, an operator that is a sum over groups of rows is
-    given probes of each group. A dimension up to ``probes`` is summed over unit vectors instead, exactly.
+    given probes of each group, if these need fewer products. A dimension up to ``probes`` is summed over unit vectors
+    instead, exactly.
     """
     if traces.exact:
         return traces
@@ -95,15 +97,16 @@ def sampled_traces(
     for process in spectrum.searches:
         if not process.restarts and process.products and traces.holds(process.deflated):
             traces.add(*process.first_product())
-    index, tried = 0, False
-    while needed := min(still_needed(traces.whole, relative_error), probes - index):
+    index = pilot = 0
+    while needed := min(still_needed(traces.whole, relative_error), probes - pilot - index):
         many = traces.probes >= FEWEST_PROBES and needed > FEWEST_PROBES
-        if many and not tried and isinstance(operator, SumOperator) and terms_of(operator) > 1:
-            tried, swept = True, _swept(operator, traces, relative_error, probes - index, seed, on_product)
-            if traces.quieter_by_groups:
-                return traces
-            traces.leave_sweeps_out()
-            index += swept
+        if many and not pilot and isinstance(operator, SumOperator) and can_choose(operator, probes - index):
+            pilot = PILOT
+            found = spreads(operator, traces.basis, traces.whole.known, seed)
+            most, exact, taken = probes - pilot - index, operator.dimension - len(traces.basis), traces.probes
+            on_product()
+            if apart_pays(found, relative_error=relative_error, most=most, exact=exact, together=taken):
+                return _swept(operator, traces, relative_error, most, seed, on_product)
             continue
         together = range(index, index + min(needed, TOGETHER))
         drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
@@ -121,19 +124,13 @@ def _swept(
     most: int,
     seed: int,
     on_product: Callable[[], None],
-) -> int:
-    """Sweeps with probes of each group of rows, as long as their spread is the smaller one; how many they were.
-
-    None of the other probes is used for the traces any more.
-    """
-    first, index = True, 0
-    while needed := min(FEWEST_PROBES - index if first else still_needed(traces.whole, relative_error), most - index):
+) -> BlockTraces:
+    """Sweeps with probes of each group of rows; none of the other probes is used for the traces any more."""
+    index = 0
+    while needed := min(still_needed(traces.whole, relative_error) if index else FEWEST_PROBES, most - index):
         sweeps = range(index, index + min(needed, TOGETHER))
         for products in operator.sweep(GroupProbes(traces.basis, seed, sweeps)):
             traces.add_sweep(products)
         index = sweeps.stop
-        first = first and index < FEWEST_PROBES
         on_product()
-        if index == FEWEST_PROBES and not traces.quieter_by_groups:
-            break
-    return index
+    return traces

@@ -5,7 +5,7 @@ is known without a product, and B has lost the large eigenvalues, and with them 
 estimator E[zᵀBz] = Tr B (Hutchinson 1989; Meyer et al., Hutch++, 2021; with a Krylov basis: Chen and Hallman 2022,
 arXiv:2205.01736). z ⊙ Bz estimates the diagonal, and its sums over a layer's parameters the trace of the layer's block.
 
-Where A is a sum over groups of rows, probes of their own for each of them have less variance at the same cost
+Where A is a sum over groups of rows, probes of their own for each of them often have less variance at the same cost
 (:mod:`~quant_lens_engine.curvature.row_groups`): with r_g = (I − QQᵀ) z_g, Σ_g r_g ⊙ A_g r_g estimates the diagonal of
 A (I − QQᵀ), and that of A QQᵀ is known.
 """
@@ -131,7 +131,6 @@ class BlockTraces:
         self.squares = SampleMean(squares)
         self.blocks = [SampleMean(self._sum(known, block)) for block in blocks]
         self.scaled = SampleMean(0.0 if scales is None else float(torch.dot(scales, known)))
-        self._before = self.blocks, self.scaled
         self.exact = krylov.size == krylov.operator.dimension
 
     @property
@@ -141,8 +140,8 @@ class BlockTraces:
 
     @property
     def basis(self) -> Tensor:
-        """What is known without a probe, orthonormal ``(size, dimension)``."""
-        return self._krylov.basis
+        """What is known without a probe, ``beyond`` included, orthonormal ``(size, dimension)``."""
+        return torch.cat([self._krylov.basis, self._vectors]) if len(self._vectors) else self._krylov.basis
 
     def holds(self, vectors: Tensor | None) -> bool:
         """Whether basis and ``beyond`` span these unit vectors: a probe orthogonal to them then lacks nothing."""
@@ -168,25 +167,12 @@ class BlockTraces:
     def add_sweep(self, products: Tensor) -> None:
         """Take Σ_g r_g ⊙ A_g r_g in, with r_g = (I − QQᵀ) z_g and independent z_g."""
         if self.whole is self._paired:
-            self._before = self.blocks, self.scaled
             known = known_diagonal(self._krylov) - self._krylov.outside_diagonal()
-            self.whole = SampleMean(float(np.trace(self._krylov.projected)))
+            known += self._values @ self._vectors.square()
+            self.whole = SampleMean(self._paired.known)
             self.blocks = [SampleMean(self._sum(known, block)) for block in self._blocks]
             self.scaled = SampleMean(0.0 if self._scales is None else float(torch.dot(self._scales, known)))
         self._take(products, [self.whole, *self.blocks, self.scaled])
-
-    @property
-    def quieter_by_groups(self) -> bool:
-        """Whether the sweeps' spread is no wider than that of the other probes.
-
-        It is wider where the terms cancel out in the sum, as the indefinite parts of a Hessian can, or where the basis
-        holds most of the sum, but not of each term.
-        """
-        return _spread(self.whole) <= _spread(self._paired)
-
-    def leave_sweeps_out(self) -> None:
-        """Go back to the other probes."""
-        self.whole, (self.blocks, self.scaled) = self._paired, self._before
 
     def settle(self, diagonal: Tensor, squares: float) -> None:
         """The whole diagonal and Tr A² are known: nothing is estimated."""
@@ -227,10 +213,6 @@ class BlockTraces:
     @staticmethod
     def _sum(values: Tensor, block: Sequence[slice]) -> float:
         return math.fsum(float(values[part].sum()) for part in block)
-
-
-def _spread(mean: SampleMean) -> float:
-    return mean.standard_error * math.sqrt(len(mean.samples))
 
 
 def known_diagonal(krylov: Process) -> Tensor:
