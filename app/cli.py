@@ -122,6 +122,8 @@ def submit(
     scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
     preset: Annotated[Literal["quick", "standard", "thorough"], typer.Option(help="How hard to measure.")] = "standard",
     curvature: Annotated[str | None, typer.Option(help="JSON: options that change the preset's, such as top.")] = None,
+    line: Annotated[str | None, typer.Option(help="JSON: the same of lines, such as kinds, steps, distance.")] = None,
+    plane: Annotated[str | None, typer.Option(help="JSON: the same of planes, such as pairs, steps.")] = None,
     task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
     limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
@@ -144,7 +146,7 @@ def submit(
 
     request = submission.Request(
         model, data, architecture, options, transform, tuple(scheme or ()), preset, task, limit, batch_size,
-        calibration, calibration_limit, device, seed, name, curvature,
+        calibration, calibration_limit, device, seed, name, curvature, line, plane,
     )  # fmt: skip
     outcome = submission.Outcome(wait, json_path, html_path, fail_on)
     with Client(server, token) as client:

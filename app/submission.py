@@ -50,6 +50,8 @@ class Request(NamedTuple):
     seed: int = 0
     name: str = ""
     curvature: str | None = None
+    line: str | None = None
+    plane: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -124,7 +126,12 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
         "data": {"example": "checked before the upload", "transform": transform, **rows},
         "task": request.task,
         "schemes": list(schemes),
-        "analyses": {"preset": request.preset, "curvature": parse_json_option("curvature", request.curvature)},
+        "analyses": {
+            "preset": request.preset,
+            "curvature": parse_json_option("curvature", request.curvature),
+            "line": parse_json_option("line", request.line),
+            "plane": parse_json_option("plane", request.plane),
+        },
         "execution": {"device": request.device},
         "seed": request.seed,
     }

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quant_lens_engine.diagnosis import give_verdict
-from quant_lens_engine.errors import Cancelled, InternalFault, QuantLensError, SpecError
+from quant_lens_engine.errors import Cancelled, InputError, InternalFault, QuantLensError, SpecError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.intake import Rows
+from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement
+from quant_lens_engine.objective.function import Point
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import (
     QuantizedVariant,
@@ -31,6 +31,7 @@ from quant_lens_engine.schema import (
     DataFacts,
     InspectPayload,
     ModelFacts,
+    PlanePart,
     Recipe,
     Record,
     RunResult,
@@ -40,16 +41,22 @@ from quant_lens_engine.schema import (
     VerdictPayload,
     assemble,
     parse_run_spec,
+    plan_stages,
     plan_units,
-    stage_fingerprint,
+    planned_planes,
 )
 from quant_lens_engine.schema.baseline import BaselineCheck
+from quant_lens_engine.stage_folder import StageFolder
 from quant_lens_engine.subject import Files, Subject
 
 _INSPECT = StageKey("inspect")
 
 _CLEARLY = 3.0
 """Standard errors above guessing from which an accuracy is no accident."""
+
+
+_KEPT_POINTS_BYTES = 2**28
+"""Parameters of variants that planes lead to are kept up to this size; beyond it they are made again."""
 
 
 class Workbench:
@@ -65,16 +72,31 @@ class Workbench:
         self._progress = progress
         self._reference: FloatOutputs | None = None
         self._variant: QuantizedVariant | None = None
+        self._points: dict[str, Point] = {}
         with computing(execution):
             objective = subject.objective(execution)
             self._calibration = subject.calibration_objective(objective, execution)
         self.measurement = VariantMeasurement(
             objective=objective,
             curvature=spec.analyses.curvature,
-            line=spec.analyses.line,
+            landscape=LandscapeMeasurement(
+                objective=objective,
+                line=spec.analyses.line,
+                plane=spec.analyses.plane,
+                curvature=spec.analyses.curvature,
+                seed=spec.seed,
+                progress=progress,
+                hvp_plan=execution["hvp_plan"],
+                point_of=self._point_of,
+                checkpoints=subject.trajectory,
+            ),
             seed=spec.seed,
             progress=progress,
             hvp_plan=execution["hvp_plan"],
+            activations=spec.analyses.activations,
+            batchnorm=spec.analyses.batchnorm,
+            calibration=self._calibration,
+            overlap=subject.calibration is None or subject.calibration.overlap,
         )
 
     @classmethod
@@ -167,7 +189,16 @@ class Workbench:
         if key.kind == "curvature":
             return self.measurement.curve(variant, str(key), checkpoint)
         if key.kind == "line":
-            return self.measurement.walk(variant, str(key))
+            return self.measurement.landscape.walk(variant, self._float_outputs(), str(key))
+        if key.kind == "plane" and key.part is not None:
+            names = [recipe.name for recipe in self.spec.schemes]
+            part = PlanePart.parse(key.part)
+            plane = planned_planes(self.spec.analyses.plane, names)[part.plane]
+            return self.measurement.landscape.piece(variant, plane, part, [FLOAT_VARIANT, *names], str(key))
+        if key.kind == "activations":
+            return self.measurement.flow(variant, str(key))
+        if key.kind == "batchnorm":
+            return self.measurement.drift(variant, str(key))
         raise InternalFault(f"there is no stage {key}")
 
     def _judge(self, variant: str, known: Mapping[StageKey, Record]) -> VerdictPayload:
@@ -178,8 +209,9 @@ class Workbench:
         return VerdictPayload(verdict=give_verdict(result.variant(FLOAT_VARIANT), result.variant(variant), comparison))
 
     def _reference_for(self, variant: str) -> FloatOutputs | None:
-        if variant == FLOAT_VARIANT:
-            return None
+        return None if variant == FLOAT_VARIANT else self._float_outputs()
+
+    def _float_outputs(self) -> FloatOutputs:
         if self._reference is None:
             self._reference = float_outputs(self.measurement.objective, progress=self._progress)
         return self._reference
@@ -190,6 +222,18 @@ class Workbench:
             self._variant = None
             self._variant = self._make(name, stage)
         return self._variant
+
+    def _point_of(self, name: str) -> Point:
+        """The dequantized parameters of a variant, for directions and for marks; kept while they are small."""
+        if name in self._points:
+            return self._points[name]
+        point = self._make(name, "").point
+        if not point:
+            raise InputError(f"the variant {name!r} has no weights of the float model's names", code="unmapped_variant")
+        size = sum(tensor.numel() * tensor.element_size() for tensor in point.values())
+        if size * (len(self._points) + 1) <= _KEPT_POINTS_BYTES:
+            self._points[name] = point
+        return point
 
     def _make(self, name: str, stage: str) -> QuantizedVariant:
         objective = self.measurement.objective
@@ -245,13 +289,15 @@ def analyze(
     stages: dict[StageKey, Record] = {}
     failures: list[StageFailure] = []
     lost: set[str | None] = set()
+    folder = None if checkpoints is None else StageFolder(checkpoints)
     for unit in plan_units(parsed):
+        if lost & set(unit.after):
+            continue
         for key in unit.stages:
             if key.variant in lost:
                 continue
             try:
-                with _checkpoint(parsed, stages.get(_INSPECT), key, checkpoints) as folder:
-                    stages[key] = bench.run(key, stages, folder)
+                stages[key] = _finished(bench, key, stages, folder)
             except Cancelled:
                 raise
             except QuantLensError as error:
@@ -262,20 +308,25 @@ def analyze(
                 failures.append(
                     StageFailure(stage=key.kind, variant=key.variant, code=error.code, message=error.message)
                 )
+    inspect = stages.get(_INSPECT)
+    if folder is not None and isinstance(inspect, InspectPayload):
+        folder.clear(parsed, inspect, plan_stages(parsed))
     return assemble(parsed, stages, failures)
 
 
-@contextmanager
-def _checkpoint(
-    spec: RunSpec, inspect: Record | None, key: StageKey, checkpoints: Path | None
-) -> Iterator[Path | None]:
-    """The folder of a stage; it is of no more use once the stage has its result."""
-    if checkpoints is None or not isinstance(inspect, InspectPayload):
-        yield None
-        return
-    folder = checkpoints / stage_fingerprint(spec, inspect, key)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def _finished(
+    bench: Workbench, key: StageKey, stages: Mapping[StageKey, Record], folder: StageFolder | None
+) -> Record:  # fmt: skip
+    """The result of a stage: from the folder where an earlier analysis has left it, computed otherwise."""
+    inspect = stages.get(_INSPECT)
+    if folder is None or not isinstance(inspect, InspectPayload) or key.kind == "verdict":
+        return bench.run(key, stages)
+    known = folder.find(bench.spec, inspect, key)
+    if known is None:
+        with folder.workplace(bench.spec, inspect, key) as place:
+            known = bench.run(key, stages, place)
+        folder.keep(bench.spec, inspect, key, known)
+    return known
 
 
 def check_baseline(

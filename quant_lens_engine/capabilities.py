@@ -18,16 +18,20 @@ from quant_lens_engine.intake import (
     inspect_file,
     load_plugins,
 )
+from quant_lens_engine.landscape.directions import DIRECTIONS
 from quant_lens_engine.quantization.catalog import available_algorithms, available_observers, available_schemes
 from quant_lens_engine.schema import (
     PRESET_DESCRIPTIONS,
+    ActivationOptions,
     Analyses,
     ArchitectureFacts,
+    BatchNormOptions,
     Capabilities,
     CurvatureOptions,
     Examples,
     FormatFacts,
     LineOptions,
+    PlaneOptions,
 )
 from quant_lens_engine.subject import AVAILABLE_TASKS
 from quant_lens_engine.version import __version__
@@ -93,5 +97,12 @@ def _analyses() -> dict[str, Any]:
         name: {"description": text, **Analyses.model_validate({"preset": name}).model_dump(exclude={"preset"})}
         for name, text in PRESET_DESCRIPTIONS.items()
     }
-    options = {"curvature": CurvatureOptions.model_json_schema(), "line": LineOptions.model_json_schema()}
+    options = {
+        "curvature": CurvatureOptions.model_json_schema(),
+        "line": LineOptions.model_json_schema(),
+        "activations": ActivationOptions.model_json_schema(),
+        "batchnorm": BatchNormOptions.model_json_schema(),
+    }
+    options["plane"] = PlaneOptions.model_json_schema()
+    options["directions"] = {name: kind.description for name, kind in DIRECTIONS.items()}
     return {"presets": presets, "options": options}

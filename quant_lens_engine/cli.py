@@ -65,6 +65,8 @@ def analyze(
     scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
     preset: Annotated[Preset, typer.Option(help="How hard to measure.")] = Preset.STANDARD,
     curvature: Annotated[str | None, typer.Option(help="JSON: options that change the preset's, such as top.")] = None,
+    line: Annotated[str | None, typer.Option(help="JSON: the same of lines, such as kinds, steps, distance.")] = None,
+    plane: Annotated[str | None, typer.Option(help="JSON: the same of planes, such as pairs, steps.")] = None,
     task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
     limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
@@ -75,6 +77,9 @@ def analyze(
     name: Annotated[str, typer.Option(help="A name for the report.")] = "",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    trajectory: Annotated[
+        list[str] | None, typer.Option(help="A further checkpoint of the training, for landscapes; may be given again.")
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder for what a stopped analysis has; the same command goes on from it.")
     ] = None,
@@ -87,11 +92,17 @@ def analyze(
     given: dict[str, Any] = {
         "name": name or f"{Path(model).stem}, {', '.join(scheme or DEFAULT_SCHEMES)}",
         "model": _source(model, files, "model")
-        | {"architecture": architecture, "options": parse_json_option("options", options)},
+        | {"architecture": architecture, "options": parse_json_option("options", options)}
+        | {"checkpoints": [_source(file, files, "trajectory")["file"] for file in trajectory or ()]},
         "data": _source(data, files, "data") | {"transform": parse_json_option("transform", transform)},
         "task": task,
         "schemes": list(scheme or DEFAULT_SCHEMES),
-        "analyses": {"preset": preset.value, "curvature": parse_json_option("curvature", curvature)},
+        "analyses": {
+            "preset": preset.value,
+            "curvature": parse_json_option("curvature", curvature),
+            "line": parse_json_option("line", line),
+            "plane": parse_json_option("plane", plane),
+        },
         "execution": {"device": device},
         "seed": seed,
     }
@@ -163,7 +174,7 @@ def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
             return {"example": given}
         raise InputError(
             f"the {what} {given!r} is " + ("neither a file here nor an example" if examples else "no file here"),
-            hint=f"examples: {', '.join(examples)}" if examples else "a .npz with x and y, like the data",
+            hint=f"examples: {', '.join(examples)}" if examples else "give the path of a file",
             code="no_such_file",
         )
     try:

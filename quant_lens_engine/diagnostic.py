@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from quant_lens_engine.errors import InputError, SpecError
 from quant_lens_engine.execution import computing, resolve_execution
+from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement, measure_variants
 from quant_lens_engine.objective import Objective
-from quant_lens_engine.objective.function import available_device
 from quant_lens_engine.objective.model_call import Forward
+from quant_lens_engine.objective.placement import available_device
 from quant_lens_engine.objective.sample import Sample
 from quant_lens_engine.objective.sample_weights import checked_weights
 from quant_lens_engine.objective.task_inference import count_classes, infer_task
@@ -34,6 +35,8 @@ from quant_lens_engine.quantization import (
 from quant_lens_engine.report import written_report
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
+    ActivationOptions,
+    BatchNormOptions,
     CurvatureOptions,
     DataFacts,
     Execution,
@@ -41,6 +44,7 @@ from quant_lens_engine.schema import (
     Landscape,
     LineOptions,
     ModelFacts,
+    PlaneOptions,
     QuantizationScheme,
     Recipe,
     RunResult,
@@ -177,13 +181,17 @@ class QuantDiagnostic:
         landscape_steps: int = 50,
         hessian_iters: int | None = None,
         *,
-        distance: float = 1.0,
+        distance: float | None = None,
         directions: int = 3,
         trace_probes: int = 64,
         tolerance: float = 1e-4,
         top: int = 5,
         bottom: int = 5,
         curvature: dict[str, Any] | None = None,
+        line: dict[str, Any] | None = None,
+        plane: dict[str, Any] | None = None,
+        activations: bool = True,
+        batchnorm: bool = True,
         progress: Progress = SILENT,
     ) -> RunResult:
         """Measure the float model and every variant that was added.
@@ -192,7 +200,8 @@ class QuantDiagnostic:
             landscape_steps: points of a line; an even number becomes one more, so that α = 0 is sampled.
             hessian_iters: cap on Lanczos' Hessian-vector products; None for as many as λ to ``tolerance`` takes, at
                 most 150. What did not converge says so (``curvature.converged``, ``curvature.reason``).
-            distance: a line spans −distance to +distance, in units of ‖θ‖ per filter.
+            distance: a line spans −distance to +distance, in units of ‖θ‖ per filter; None: as far as the float loss
+                needs to double.
             directions: shared, filter-normalised random directions; several give a mean and a band.
             trace_probes: Rademacher probes of the trace.
             tolerance: relative accuracy aimed at for λmax and λmin.
@@ -200,6 +209,12 @@ class QuantDiagnostic:
             bottom: how many of the smallest.
             curvature: more options of :class:`~quant_lens_engine.schema.CurvatureOptions`, such as
                 ``{"layer_eigenvalues": "all", "density_runs": 8, "sharpness": False}``.
+            line: more options of :class:`~quant_lens_engine.schema.LineOptions`, such as
+                ``{"kinds": ["random", "eigenvector:1"]}``.
+            plane: options of :class:`~quant_lens_engine.schema.PlaneOptions`, such as ``{"steps": 21}``; None: no plane
+                is measured (41 × 41 points cost as many forward passes over the sample).
+            activations: whether ranges, outliers and SQNR of each layer's output are measured.
+            batchnorm: whether running statistics are compared with the data's, and estimated anew.
             progress: told where the work is; may stop it.
 
         Returns:
@@ -210,9 +225,11 @@ class QuantDiagnostic:
         """
         named = {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top,
                  "bottom": bottom}  # fmt: skip
-        spectrum, line = _options(
-            named | _mapping(curvature),
-            {"steps": landscape_steps, "distance": distance, "directions": directions},
+        walks = {"steps": landscape_steps, "distance": distance, "directions": directions}
+        spectrum, lines, planes = _options(
+            named | _mapping("curvature", curvature),
+            walks | _mapping("line", line),
+            {"steps": 0} if plane is None else _mapping("plane", plane),
         )
         block = self._execution()
         with computing(block):
@@ -222,11 +239,24 @@ class QuantDiagnostic:
             measurement = VariantMeasurement(
                 objective=objective,
                 curvature=spectrum,
-                line=line,
+                landscape=LandscapeMeasurement(
+                    objective=objective,
+                    line=lines,
+                    plane=planes,
+                    curvature=spectrum,
+                    seed=self.seed,
+                    progress=progress,
+                    hvp_plan=block["hvp_plan"],
+                    point_of=lambda name: variants[name].point,
+                ),
                 seed=self.seed,
                 progress=progress,
                 objective_on=lambda device: self._objective(block | {"device": str(device)}),
                 hvp_plan=block["hvp_plan"],
+                activations=ActivationOptions(enabled=activations),
+                batchnorm=BatchNormOptions(enabled=batchnorm),
+                calibration=self._calibrating(objective),
+                overlap=self._calibration is None,
             )
             result = measure_variants(measurement, variants, self._inspect(block))
         self._measured, self._result = variants, result
@@ -337,10 +367,14 @@ class QuantDiagnostic:
 
     def _quantized(self, objective: Objective, recipe: Recipe, name: str) -> QuantizedVariant:
         """The variant, made on the calibration rows where it looks at any."""
-        largest = max(batch.rows for batch in objective.sample.batches)
-        rows = objective if self._calibration is None else objective.over(self._calibration, largest)
+        rows = self._calibrating(objective) or objective
         variant = quantize(objective.model, recipe, rows, overlap=self._calibration is None, seed=self.seed)
         return replace(variant, name=name)
+
+    def _calibrating(self, objective: Objective) -> Objective | None:
+        """The same loss on the calibration rows; None where there are none of their own."""
+        largest = max(batch.rows for batch in objective.sample.batches)
+        return None if self._calibration is None else objective.over(self._calibration, largest)
 
     def _execution(self) -> dict[str, Any]:
         """How it is computed: the caller's threads, the model's dtype, the loader's batches where they fit."""
@@ -396,21 +430,23 @@ def _device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def _mapping(curvature: object) -> dict[str, Any]:
-    if curvature is None:
+def _mapping(argument: str, options: object) -> dict[str, Any]:
+    if options is None:
         return {}
-    if isinstance(curvature, Mapping) and all(isinstance(key, str) for key in curvature):
-        return dict(curvature)
+    if isinstance(options, Mapping) and all(isinstance(key, str) for key in options):
+        return dict(options)
     raise SpecError(
-        f"curvature is {curvature!r}",
+        f"{argument} is {options!r}",
         hint='a dict of options, such as {"layer_eigenvalues": "all"}; see help(QuantDiagnostic.run_analysis)',
     )
 
 
-def _options(curvature: dict[str, Any], line: dict[str, Any]) -> tuple[CurvatureOptions, LineOptions]:
+def _options(
+    curvature: dict[str, Any], line: dict[str, Any], plane: dict[str, Any]
+) -> tuple[CurvatureOptions, LineOptions, PlaneOptions]:
     try:
         given = {key: value for key, value in curvature.items() if value is not None}
-        return CurvatureOptions(**given), LineOptions(**line)
+        return CurvatureOptions(**given), LineOptions(**line), PlaneOptions(**plane)
     except ValidationError as error:
         public = {"max_products": "hessian_iters", "steps": "landscape_steps"}
         first = error.errors()[0]

@@ -115,6 +115,18 @@ class InternalFault(QuantLensError):  # noqa: N818  (a fault is the word of the 
     default_code = "internal_fault"
 
 
+def bad_argument(name: str, value: object, may_be: str) -> InputError:
+    """The error of an argument of a public function, by its public name, that means nothing.
+
+    Example:
+        >>> error = bad_argument("steps", 0, "a whole number, 1 or more")
+        >>> error.code, error.message, error.details["argument"]
+        ('bad_argument', 'steps is 0', 'steps')
+    """
+    details = {"argument": name, "may_be": may_be}
+    return InputError(f"{name} is {value!r}", hint=f"it may be {may_be}", code="bad_argument", details=details)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library ran out of memory, on the CPU or a device; torch says so in a ``RuntimeError`` of its own.
 

@@ -76,7 +76,7 @@ def evaluate(
         0.0
     """
     started = time.perf_counter()
-    distance = _Distance(reference)
+    distance = FloatDistance(reference)
     total = len(objective.sample.batches)
 
     def observe(index: int, scores: Categories | None) -> None:
@@ -98,8 +98,12 @@ def evaluate(
     return Evaluation.model_validate(evaluation.model_dump())
 
 
-class _Distance:
-    """KL(float ‖ variant) and agreement, added up over micro-batches."""
+class FloatDistance:
+    """KL(float ‖ variant) and agreement, added up over micro-batches.
+
+    Args:
+        reference: the float model's answers on the same rows; None: there is nothing to compare with.
+    """
 
     def __init__(self, reference: FloatOutputs | None) -> None:
         self._reference = reference
@@ -107,6 +111,7 @@ class _Distance:
         self._kl = self._agreed = self._positions = 0.0
 
     def add(self, index: int, scores: Categories | None) -> None:
+        """Micro-batch number ``index``."""
         if self._reference is None or scores is None:
             return
         reference = self._logits(index).to(scores.logits.device)
@@ -121,6 +126,7 @@ class _Distance:
         self._positions += float(scores.counted.sum())
 
     def means(self) -> tuple[float | None, float | None]:
+        """Mean KL in nats, and the share of equal answers; None where outputs name no class."""
         if not self._positions:
             return None, None
         return max(self._kl / self._positions, 0.0), self._agreed / self._positions

@@ -14,7 +14,7 @@ from quant_lens_engine.curvature import choose_plan
 from quant_lens_engine.curvature.plan import graph_bytes
 from quant_lens_engine.curvature.plan_timing import quickest_plan
 from quant_lens_engine.objective import Objective
-from quant_lens_engine.objective.function import available_device
+from quant_lens_engine.objective.placement import available_device
 from quant_lens_engine.objective.sample import Batch
 from quant_lens_engine.schema import Execution
 

@@ -11,6 +11,7 @@ from quant_lens_engine.figures.variant_style import short_labels
 from quant_lens_engine.report_spectrum import written_spectrum
 from quant_lens_engine.schema import FLOAT_VARIANT, Activation, Comparison, RunResult, Variant, numbers
 from quant_lens_engine.schema.curvature_notes import curvature_notes
+from quant_lens_engine.schema.layer_notes import reestimation_sentence, signal_sentence
 from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words
 from quant_lens_engine.schema.summary import verdict_sentence
 
@@ -45,6 +46,7 @@ def written_report(result: RunResult) -> str:
         sections += [
             *_ratios(result),
             *written_spectrum(result, _labels(result), WIDTH),
+            *_layers(result),
             *_makings(result),
             *_notes(result),
         ]
@@ -102,6 +104,21 @@ def _table(result: RunResult, title: str, metrics: Sequence[Metric]) -> Iterator
     names, units, *shown = [_line(row, widths) for row in [*heads, *rows]]
     rule = "─" * (len(names) - 2)
     yield "\n".join([title, names, *([units] if units.strip() else []), f"  {rule}", *shown])
+
+
+def _layers(result: RunResult) -> Iterator[str]:
+    """What each variant's layers are left with, and what new running statistics would give back."""
+    for title, words in (
+        ("Outputs of layers", {item.name: signal_sentence(item) for item in result.variants}),
+        ("Re-estimating BatchNorm", {item.name: reestimation_sentence(item, result.task) for item in result.variants}),
+    ):
+        lines = [
+            textwrap.fill(said, WIDTH, initial_indent=f"  {name}: ", subsequent_indent="    ")
+            for name, said in words.items()
+            if said
+        ]
+        if lines:
+            yield "\n".join([title, *lines])
 
 
 def _labels(result: RunResult) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from quant_lens_engine.intake import (
     load_plugins,
     open_checkpoint,
     read_arrays,
+    read_trajectory,
     select_rows,
 )
 from quant_lens_engine.objective import Objective
@@ -73,6 +74,7 @@ class Subject:
         outputs: width of the model's answer; None where it has none.
         notes: sentences on what was recognised.
         calibration: rows for ranges and algorithms; None where no scheme of the run needs them.
+        trajectory: the parameters of further checkpoints of the same training, by name.
     """
 
     spec: RunSpec
@@ -85,6 +87,7 @@ class Subject:
     outputs: int | None = None
     notes: tuple[str, ...] = ()
     calibration: CalibrationRows | None = None
+    trajectory: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, spec: RunSpec, files: Files, plugins: Path | None = None, progress: Progress = SILENT) -> Subject:
@@ -124,7 +127,7 @@ class Subject:
             shown=shown,
         )
         found = cls(spec, checkpoint, architecture, model, rows, model_sha256, data_sha256, notes=arrays.notes)
-        found = found._tried(shown)
+        found = replace(found._tried(shown), trajectory=_open_trajectory(spec.model, files, architecture))
         return replace(found, calibration=found._calibration(arrays, shown, files)) if calibrated else found
 
     def objective(self, block: Mapping[str, Any]) -> Objective:
@@ -236,6 +239,13 @@ def _open_model(source: ModelSource, files: Files) -> tuple[Checkpoint, str]:
         return open_checkpoint(path), file_sha256(path)
     path, shown, known = _place(source, files, "model")
     return open_checkpoint(path, shown), known or file_sha256(path)
+
+
+def _open_trajectory(
+    source: ModelSource, files: Files, architecture: Architecture
+) -> dict[str, dict[str, Tensor]]:  # fmt: skip
+    places = [_find(sha256, None, files, f"checkpoint {number}") for number, sha256 in enumerate(source.checkpoints, 1)]
+    return read_trajectory([(path, shown) for path, shown, _ in places], architecture, source.options)
 
 
 def _open_data(source: DataSource, files: Files) -> tuple[str, Arrays, str]:

@@ -6,6 +6,7 @@ that was frozen, cut off or declared dead can never overwrite what its successor
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,13 @@ class Schedule:
         unit = next(unit for unit in plan_units(spec) if unit.id == unit_id)
         return Claim(run_id, spec, unit, token)
 
+    def claimable(self, claim: Claim) -> int:
+        """How many further units of the run could be claimed now."""
+        units = {name: json.loads(text) for name, text in self._store.client.hgetall(keys.units(claim.run_id)).items()}
+        done = {name for name, unit in units.items() if unit["state"] == "done"}
+        waiting = {name for name, unit in units.items() if unit["state"] == "waiting"}
+        return sum(unit.id in waiting and done.issuperset(unit.after) for unit in plan_units(claim.spec))
+
     def renew(self, claim: Claim) -> None:
         """Keep the claim for another lease, or learn that it is over."""
         answer = self._scripts.run("renew", claim.run_id, claim.unit.id, claim.token, self._lease_s)
@@ -77,7 +85,7 @@ class Schedule:
 
     def report(self, claim: Claim, stage: StageProgress) -> None:
         """Say how far a stage is."""
-        name = str(StageKey(stage.stage, stage.variant))
+        name = str(stage.key)
         if not self._scripts.run(
             "report", claim.run_id, claim.unit.id, claim.token, name, stage.model_dump_json()
         ):  # fmt: skip
@@ -151,8 +159,8 @@ class Schedule:
         from_store: bool = False, note: str = "",
     ) -> StageProgress:  # fmt: skip
         return StageProgress(
-            stage=key.kind, variant=key.variant, state=state, done=1, total=1, note=note, from_store=from_store,
-            elapsed_s=elapsed_s, worker=self._worker_id,
+            stage=key.kind, variant=key.variant, part=key.part, state=state, done=1, total=1, note=note,
+            from_store=from_store, elapsed_s=elapsed_s, worker=self._worker_id,
         )  # fmt: skip
 
     def _settle(

@@ -52,6 +52,7 @@ class RunShare:
             while (claim := self._schedule.claim(self._run_id)) is not None:
                 with self._station.holding(claim):
                     self._complete(claim)
+                self._invite(claim)
         except Stopped:
             log.info("run %s: left (%s)", self._run_id, "worker ends" if self._station.stopping.is_set() else "over")
         finally:
@@ -125,8 +126,6 @@ class RunShare:
             if message is not None and message["type"] == "unit_done":
                 break
         commits.fail_the_rest()
-        if claim.unit.id == str(_INSPECT):
-            self._invite(claim)
 
     def _opened_engine(self, claim: Claim) -> Engine:
         if self._engine is None:
@@ -156,10 +155,14 @@ class RunShare:
             self._engine = None
 
     def _invite(self, claim: Claim) -> None:
-        """Now that the variants can be measured one by one, ask idle workers to join."""
+        """Ask idle workers to join for what has become free: the variants after ``inspect``, the pieces of a plane
+        after the variants that it goes through. A worker that comes for nothing goes again."""
+        others = self._schedule.claimable(claim) - 1  # this worker takes one itself
+        if others < 1:
+            return
         workers = self._store.capabilities.workers()
         idle = sum(w.state == "idle" and "runs" in w.queues and w.id != self._station.id for w in workers)
-        for _ in range(min(idle, len(claim.spec.schemes))):
+        for _ in range(min(idle, others)):
             announce_run(self._store, self._run_id)
 
     def _is_stopped(self, claim: Claim) -> bool:
@@ -225,7 +228,8 @@ class _Commits:
         key = StageKey.parse(message["stage"])
         if key in self._left:
             self._news = StageProgress(
-                stage=key.kind, variant=key.variant, state="running", done=message["done"], total=message["total"],
+                stage=key.kind, variant=key.variant, part=key.part, state="running", done=message["done"],
+                total=message["total"],
                 note=str(message.get("note", ""))[:200], worker=self._worker,
                 elapsed_s=round(time.monotonic() - self._began, 3),
             )  # fmt: skip

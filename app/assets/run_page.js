@@ -2,15 +2,20 @@
 (function () {
     "use strict";
 
-    const DEFAULTS = { tab: "overview", landscape: "smooth", density: "log", lambda: "linear", layers: "trace" };
+    const DEFAULTS = {
+        tab: "overview", landscape: "smooth", density: "log", lambda: "linear", layers: "trace",
+        outliers: "share", range: "value", layer: "",
+    };
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         quantLensRun: {
-            remember(tab, landscape, density, lambda, layers) {
+            remember(tab, landscape, density, lambda, layers, variant, outliers, range, layer, variants) {
                 if (window.location.pathname.startsWith("/runs/")) {
                     const query = new URLSearchParams(window.location.search);
-                    for (const [key, value] of Object.entries({ tab, landscape, density, lambda, layers })) {
-                        if (value && value !== DEFAULTS[key]) query.set(key, value);
+                    const chosen = { tab, landscape, density, lambda, layers, variant, outliers, range, layer };
+                    const usual = { ...DEFAULTS, variant: (variants || [])[0] };
+                    for (const [key, value] of Object.entries(chosen)) {
+                        if (value && value !== usual[key]) query.set(key, value);
                         else query.delete(key);
                     }
                     const search = query.toString() ? `?${query}` : "";

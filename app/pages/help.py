@@ -64,6 +64,35 @@ _TERMS = (
         "measured rows are looked at too: the numbers then come out better than they would on new rows.",
     ),
     (
+        "SQNR of a layer's output",
+        "10·log₁₀ of Σy² / Σ(y − ŷ)² in dB, with the float model's output y and the variant's ŷ on the same rows. 20 "
+        "dB: the error is a tenth of the signal. Alone: only this layer is quantized, its input is the float model's. "
+        "With all before it: the network as it is deployed, so errors of earlier layers have arrived.",
+    ),
+    (
+        "Outliers, kurtosis, channels",
+        "Outliers: the share of values further than 6 standard deviations of FP32's output from its mean, the same "
+        "ruler for every variant. Kurtosis: the mean of ((y − μ) / σ)⁴; 3 for a normal distribution. Channels: the "
+        "widest channel's range over the median channel's; where it is large, one scale a tensor wastes codes on "
+        "most channels.",
+    ),
+    (
+        "Percentiles of activations",
+        "0.1 % and 99.9 % of a layer's values lie below. From a histogram of 2048 bins over FP32's range, so exact to "
+        "the width of one bin.",
+    ),
+    (
+        "BatchNorm drift",
+        "BatchNorm stores a running mean and variance from training. Quantized weights give its input others: the "
+        "shift of the mean is in running standard deviations, the ratio of the variances is 1 where they agree.",
+    ),
+    (
+        "Re-estimating BatchNorm",
+        "Running statistics are replaced by the data's, layer by layer in the order of running, so that each sees what "
+        "those before it now give; weights stay. What the loss gains can be had without any training. On rows that are "
+        "also measured the gain comes out too large.",
+    ),
+    (
         "Baseline within its error",
         "A ratio is left out where λmax(FP32) is within its own uncertainty of zero: it would be a number without "
         "meaning.",

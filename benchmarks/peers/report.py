@@ -39,7 +39,7 @@ def ours(workload: Workload, truth: Truth) -> tuple[Row, Curvature, float | None
     def noted(*given: Any, **named: Any) -> list[Quadrature]:
         runs = density_runs(*given, **named)
         if truth.spectrum is not None:
-            found = density_of(runs, 0)
+            found = density_of(runs, workload.dimension, 0)
             distances.append(truth.wasserstein(found.nodes, found.weights))
         return runs
 

@@ -10,6 +10,8 @@ from quant_lens_engine.curvature.functions import (
     top_eigenvalues,
     trace,
 )
+from quant_lens_engine.curvature.gradient import gradient_of
+from quant_lens_engine.curvature.leading import leading_eigenvectors
 from quant_lens_engine.curvature.measurement import CurvatureMeasurement, measure_curvature, start_pays
 from quant_lens_engine.curvature.operators.hessian import HessianOperator
 from quant_lens_engine.curvature.plan import HvpPlan, choose_plan
@@ -24,6 +26,8 @@ __all__ = [
     "TraceOfHessian",
     "choose_plan",
     "diagonal",
+    "gradient_of",
+    "leading_eigenvectors",
     "measure_curvature",
     "power_iteration",
     "spectral_density",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from numbers import Integral, Real
 
-from quant_lens_engine.errors import InputError
+from quant_lens_engine.errors import bad_argument
 
 
 def _whole(least: int) -> tuple[str, Callable[[object], bool]]:
@@ -39,6 +39,7 @@ def check_arguments(**given: object) -> None:
         InputError: ``bad_argument``, with the argument's name and what it may be.
 
     Example:
+        >>> from quant_lens_engine.errors import InputError
         >>> try:
         ...     check_arguments(tol=1e-3, k=0)
         ... except InputError as error:
@@ -48,9 +49,4 @@ def check_arguments(**given: object) -> None:
     for name, value in given.items():
         words, allowed = _MAY_BE[name]
         if isinstance(value, bool) or not allowed(value):
-            raise InputError(
-                f"{name} is {value!r}",
-                hint=f"it may be {words}",
-                code="bad_argument",
-                details={"argument": name, "may_be": words},
-            )
+            raise bad_argument(name, value, words)

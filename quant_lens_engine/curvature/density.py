@@ -130,50 +130,93 @@ def stand_for(nodes: Array, known: Array) -> NDArray[np.bool_]:
     return near
 
 
-def density_of(runs: Sequence[Quadrature], products: int, confidence: float = 0.95) -> SpectralDensity:
-    """φ(x) ≈ mean over runs of Σ w g(x − θ), with a Gaussian g as narrow as the runs can resolve.
+def density_of(runs: Sequence[Quadrature], dimension: int, products: int, confidence: float = 0.95) -> SpectralDensity:
+    """φ(x) ≈ Σ over runs of their share times Σ w g(x − θ), with a Gaussian g as narrow as the runs can resolve.
 
     The width is 2.5 times the mean distance between the neighbouring nodes of a run, weighted as they are: finer detail
     would be that of the nodes, not of the spectrum.
     """
-    nodes, weights = np.concatenate([run.nodes for run in runs]), np.concatenate([run.weights for run in runs])
-    width = resolution(runs)
+    shares = shares_of(runs, dimension)
+    nodes = np.concatenate([run.nodes for run in runs])
+    weights = np.concatenate([share * run.weights for share, run in zip(shares, runs, strict=True)])
+    width = resolution(runs, shares)
     x = _grid(nodes, width)
     each = np.stack([_smoothed(run, x, width) for run in runs])
-    low, high = _band(each, confidence)
-    return SpectralDensity(x, each.mean(0), products, nodes, weights / len(runs), low, high, width)
+    low, high = _band(each, shares, confidence)
+    return SpectralDensity(x, shares @ each, products, nodes, weights, low, high, width)
 
 
-def resolution(runs: Sequence[Quadrature]) -> float:
+def shares_of(runs: Sequence[Quadrature], dimension: int) -> Array:
+    """How much each run counts in the mean, ``(runs,)``; they add up to one.
+
+    Two errors make up that of a run's distribution function. It is a staircase of m steps, within 1/m of what its start
+    vector sees: a variance of 1/12m², much the same one for every run of m steps, so that a mean of them keeps it. And
+    its start vector is one sample of n eigenvalues: a variance of 1/2n at most, which a mean of r runs divides by r. So
+    runs of equal length count 1/(1/12m² + 1/2nr) together.
+
+    Example:
+        >>> import torch
+        >>> from quant_lens_engine.curvature.dense import DenseOperator
+        >>> process = Krylov(DenseOperator(torch.diag(torch.linspace(-1, 3, 400))), seed=0)
+        >>> for _ in range(6):
+        ...     process.step()
+        >>> short = quadrature(process, np.array([]))
+        >>> for _ in range(18):
+        ...     process.step()
+        >>> shares_of([quadrature(process, np.array([])), short, short], 400).round(2).tolist()
+        [0.68, 0.16, 0.16]
+    """
+    steps = np.array([run.steps for run in runs])
+    shares = np.zeros(len(runs))
+    for count in np.unique(steps):
+        alike = steps == count
+        group = [run for run, one in zip(runs, alike, strict=True) if one]
+        # a process that came to its end has the eigenvalues themselves for nodes
+        ended = all(run.tridiagonal is None or not run.tridiagonal[1] for run in group)
+        staircase = 0.0 if ended else 1 / (12 * count**2)
+        shares[alike] = 1 / (staircase + 1 / (2 * dimension * len(group))) / len(group)
+    found: Array = shares / shares.sum()
+    return found
+
+
+def resolution(runs: Sequence[Quadrature], shares: Array) -> float:
     """Two and a half times the mean distance between neighbouring nodes, where the weight is."""
-    widths = []
-    for run in runs:
+    width = counted = 0.0
+    for run, share in zip(runs, shares, strict=True):
         order = np.argsort(run.nodes)
         nodes, weights = run.nodes[order], run.weights[order]
         if len(nodes) > 1:
             gaps = np.diff(nodes)
             around = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
-            widths.append(float(weights @ around))
+            width += float(share * (weights @ around))
+            counted += float(share)
     span = float(np.ptp(np.concatenate([run.nodes for run in runs])))
     magnitude = max(float(np.abs(run.nodes).max()) for run in runs)
-    width = 2.5 * sum(widths) / len(widths) if widths else 0.0
-    return max(width, span / 1000, 1e-3 * magnitude) or 1e-12
+    return max(2.5 * width / counted if counted else 0.0, span / 1000, 1e-3 * magnitude) or 1e-12
 
 
 def lanczos_density(
-    operator: SymmetricOperator, *, runs: int = 4, steps: int = 12, seed: int = 0, confidence: float = 0.95
+    operator: SymmetricOperator,
+    *,
+    runs: int = 3,
+    steps: int = 12,
+    first_steps: int | None = None,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> SpectralDensity:
-    """The density from one process of twice as many steps, whose settled eigenvalues the others leave out.
+    """The density from one long process, whose settled eigenvalues the others leave out.
 
     Args:
         operator: symmetric.
         runs: random start vectors, the first one apart.
         steps: products of each.
+        first_steps: products of the first process; None for three times ``steps``: the longest run resolves most,
+            the others see other samples of the eigenvalues, and give the band.
         seed: of the start vectors.
         confidence: of the band.
     """
-    first = Krylov(operator, seed)
-    while first.products < 2 * steps and not first.full:
+    first, first_steps = Krylov(operator, seed), first_steps or 3 * steps
+    while first.products < first_steps and not first.full:
         first.step()
     settled = settled_indices(first)
     known = first.ritz().values[settled]
@@ -184,7 +227,7 @@ def lanczos_density(
         step_together(growing)
     products += sum(krylov.products for krylov in others)
     found = [quadrature(krylov, known) for krylov in others]
-    return density_of([first_quadrature(first, settled, found), *found], products, confidence)
+    return density_of([first_quadrature(first, settled, found), *found], operator.dimension, products, confidence)
 
 
 def settled_indices(krylov: Krylov) -> list[int]:
@@ -211,11 +254,13 @@ def _smoothed(run: Quadrature, x: Array, width: float) -> Array:
     return smoothed
 
 
-def _band(each: Array, confidence: float) -> tuple[Array, Array]:
+def _band(each: Array, shares: Array, confidence: float) -> tuple[Array, Array]:
+    """Of a mean with these shares, by how much the runs differ; a short one more than a long one: that is allowed."""
     if len(each) < 2:
         return np.array([]), np.array([])
-    error = each.std(0, ddof=1) / math.sqrt(len(each)) * student_factor(len(each), confidence)
-    return np.maximum(each.mean(0) - error, 0.0), each.mean(0) + error
+    mean = shares @ each
+    error = each.std(0, ddof=1) * math.sqrt(shares @ shares) * student_factor(len(each), confidence)
+    return np.maximum(mean - error, 0.0), mean + error
 
 
 def _grid(nodes: Array, width: float) -> Array:

@@ -182,7 +182,7 @@ def spectral_density(
     criterion: Loss = None,
     seed: int = 0,
     *,
-    runs: int = 4,
+    runs: int = 3,
     steps: int = 12,
     confidence: float = 0.95,
     operator: str = "hessian",
@@ -199,7 +199,7 @@ def spectral_density(
         criterion: None for cross-entropy.
         seed: of the start vectors.
         runs: random start vectors, the first one apart.
-        steps: products of each; the first takes twice as many.
+        steps: products of each; the first takes three times as many.
         confidence: of the band ``low`` to ``high``, pointwise.
         operator: one of :data:`~quant_lens_engine.curvature.operators.OPERATORS`, such as ``gauss-newton``.
         objective: as of :func:`top_eigenvalues`.

@@ -16,7 +16,6 @@ from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum
 from quant_lens_engine.curvature.traces import SampleMean
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from quant_lens_engine.schema.curvature import Curvature, Density, Eigenvalue, ProbeEstimate, TraceEstimate
-from quant_lens_engine.schema.curvature_notes import OF_THE_INTERVAL
 
 GROSS_ASYMMETRY = 0.02
 """Rounding, even in bfloat16, leaves products more symmetric than this, relative to the largest eigenvalue."""
@@ -72,6 +71,7 @@ def eigenvalues(spectrum: Spectrum, spread: SpreadOverShards, options: Curvature
         converged=spectrum.ends_settled,
         complete=spectrum.converged,
         reason=None if spectrum.ends_settled else _why_not_converged(spectrum, options),
+        cut_off=not spectrum.ends_settled and _is_cut_off(spectrum, options),
     )
 
 
@@ -81,7 +81,7 @@ def add_density(
     """The density, and how many eigenvalues are clearly negative and positive."""
     if not runs:
         return
-    found = density_of(runs, products, confidence)
+    found = density_of(runs, dimension, products, confidence)
     curvature.density = Density(
         x=found.x.tolist(),
         y=found.y.tolist(),
@@ -142,12 +142,13 @@ def rounding_of(spectrum: Spectrum, precision: float) -> float:
     return spectrum.asymmetry + precision * max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
 
 
+def _is_cut_off(spectrum: Spectrum, options: CurvatureOptions) -> bool:
+    return spectrum.products >= options.max_products
+
+
 def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
-    if spectrum.products >= options.max_products:
-        return (
-            f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products"
-            f"{OF_THE_INTERVAL}"
-        )
+    if _is_cut_off(spectrum, options):
+        return f"not within the tolerance of {options.tolerance:g} after {spectrum.products} Hessian-vector products"
     if spectrum.first.full and not spectrum.first.exhausted:
         return f"the Lanczos basis reached its memory limit after {spectrum.first.size} products"
     if product_error(spectrum.first.operator):

@@ -14,8 +14,9 @@ from quant_lens_engine.figures.lines import LANDSCAPES
 from quant_lens_engine.figures.metrics import METRICS, Metric, variant_metrics
 from quant_lens_engine.figures.tokens import FONT, GROUND, MODES, MONO, VERDICTS, Mode
 from quant_lens_engine.figures.variant_style import variant_styles
-from quant_lens_engine.schema import RunResult, Variant, numbers
+from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, Variant, numbers
 from quant_lens_engine.schema.curvature_notes import curvature_notes
+from quant_lens_engine.schema.layer_notes import reestimation_sentence
 from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_sentence, quantized_words, unmapped_note
 from quant_lens_engine.schema.summary import verdict_sentence
 
@@ -27,6 +28,9 @@ COLUMNS = (
 
 SPECTRUM = ("density", "eigenvalues", "convergence", "layer-curvature")
 """The charts of the spectrum; one that has nothing to draw is left out."""
+
+LAYERS = ("activation-sqnr", "activation-outliers", "activation-ranges", "batchnorm-drift")
+"""The charts of layers, each for every variant beside the float model."""
 
 
 def html_report(results: RunResult | Sequence[tuple[str, RunResult]], *, title: str = "Quant Lens report") -> str:
@@ -71,12 +75,19 @@ def _section(name: str, result: RunResult, place: int, drawings: dict[str, Drawi
         for kind, words in LANDSCAPES.items()
     ]
     charts += [(key, "", draw_both(key, result)) for key in SPECTRUM]
+    charts += [
+        (f"{key}-{number}", f": {variant.name}", draw_both(key, result, variant=variant.name))
+        for number, variant in enumerate(result.variants)
+        for key in LAYERS
+        if variant.name != FLOAT_VARIANT
+    ]
     for key, which, drawing in charts:
         if drawing.light is None:
             continue
         drawings[f"{key}-{place}"] = drawing
         words = f"<h2>{escape(drawing.title + which)}</h2><p class='muted'>{escape(drawing.sentence)}</p>"
         parts.append(f'{words}<div class="chart" id="{key}-{place}"></div>')
+    parts.append(_reestimations(result))
     parts.append(_curvature_notes(result) + _failures(result) + f"<h2>Data and settings</h2>{_settings(result)}")
     return "<section>" + "".join(parts) + "</section>"
 
@@ -177,6 +188,12 @@ def _curvature_notes(result: RunResult) -> str:
         if variant.curvature is not None and (notes := curvature_notes(variant.curvature))
     ]
     return f"<h2>How curvature was taken</h2>{_pairs(rows, wrap=True)}" if rows else ""
+
+
+def _reestimations(result: RunResult) -> str:
+    """What new running statistics do to each variant."""
+    rows = [(item.name, words) for item in result.variants if (words := reestimation_sentence(item, result.task))]
+    return f"<h2>Re-estimating BatchNorm</h2>{_pairs(rows, wrap=True)}" if rows else ""
 
 
 def _failures(result: RunResult) -> str:

@@ -9,6 +9,7 @@ from quant_lens_engine.intake.inspection import describe_arrays, inspect_file
 from quant_lens_engine.intake.matching import build_model, choose_architecture, match_architecture, rank_architectures
 from quant_lens_engine.intake.plugins import PluginFile, load_plugins
 from quant_lens_engine.intake.rows import Rows, apply_transform, draw_calibration, draw_indices, select_rows
+from quant_lens_engine.intake.trajectory import read_trajectory
 
 __all__ = [
     "ARCHITECTURES",
@@ -36,5 +37,6 @@ __all__ = [
     "open_checkpoint",
     "rank_architectures",
     "read_arrays",
+    "read_trajectory",
     "select_rows",
 ]

@@ -46,3 +46,18 @@ def _scaled(direction: Tensor, parameter: Tensor, layout: FilterLayout) -> Tenso
     drawn = torch.linalg.vector_norm(filters, dim=1)
     factors = torch.where(drawn > 0, own / drawn, torch.zeros_like(own))
     return layout.restore(filters * factors[:, None], direction.shape)
+
+
+def layer_normalized(direction: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``direction`` scaled so that each weight tensor is as long as the parameter's own; vectors get zero.
+
+    Example:
+        >>> float(layer_normalized({"w": torch.ones(2, 2)}, {"w": torch.full((2, 2), 3.0)})["w"].norm())
+        6.0
+    """
+    scaled = {}
+    for name, tensor in direction.items():
+        own, drawn = (torch.linalg.vector_norm(values.double()) for values in (point[name], tensor))
+        moves = tensor.ndim >= 2 and bool(drawn)
+        scaled[name] = tensor.double() * (own / drawn) if moves else torch.zeros_like(tensor, dtype=torch.float64)
+    return scaled

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,21 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import InputError, SpecError
-from quant_lens_engine.landscape.basin import basin_rise, basin_width
-from quant_lens_engine.landscape.directions import moved, random_directions
+from quant_lens_engine.errors import InputError, bad_argument
+from quant_lens_engine.landscape.barrier import barrier
+from quant_lens_engine.landscape.basin import find_basin
+from quant_lens_engine.landscape.epsilon_sharpness import EPSILON, epsilon_sharpness
+from quant_lens_engine.landscape.line_frame import OWN, LineFrame, LineFrames
+from quant_lens_engine.landscape.readings import Divergence, Reader, Reading, gaps, losses_of, mean_of
+from quant_lens_engine.landscape.roughness import roughness
+from quant_lens_engine.landscape.surroundings import Surroundings
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
 from quant_lens_engine.objective.model_call import Computation
 from quant_lens_engine.progress import SILENT, Progress
-from quant_lens_engine.schema.analyses import LineOptions
-from quant_lens_engine.schema.run_result import Band, Landscape, Line
+from quant_lens_engine.schema import DirectionName
+from quant_lens_engine.schema.analyses import LineOptions, line_points
+from quant_lens_engine.schema.landscape import Band, Landscape, Line
 
 Redeploy = Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Computation | None]]
 """w ↦ the network as it is deployed at w: the rounded parameters, and how activations are rounded there."""
@@ -36,10 +43,12 @@ def measure_lines(
     redeploy: Redeploy | None = None,
     options: LineOptions | None = None,
     seed: int = 0,
+    frames: LineFrames | None = None,
+    divergence: Callable[[], Divergence] | None = None,
     progress: Progress = SILENT,
     stage: str = "",
 ) -> list[Line]:
-    """The loss of a variant along shared random directions d, filter-normalised at the float parameters w.
+    """The loss of a variant along shared directions d.
 
     *Smooth* is L(Q(w) + αd), the landscape that curvature describes. *Deployed* is L(Q(w + αd)), the staircase that
     quantization makes; ranges are observed anew at each α. At α = 0 both are the variant's evaluated loss, digit for
@@ -55,41 +64,72 @@ def measure_lines(
             again (smooth only).
         options: grid and directions.
         seed: of the run.
+        frames: directions and grids that other variants have used already; None: made here.
+        divergence: makes a sum of KL(float ‖ here) for each point; None: no KL.
         progress: told after each point.
         stage: the stage's key.
 
     Returns:
-        the deployed line first, if there is one; a loss that is not finite is null, with the reason.
+        for each kind of direction the deployed line first, if there is one; a loss that is not finite is null, with
+        the reason.
 
     Example:
         >>> data = [(torch.eye(2), torch.zeros(2, 1))]
         >>> objective = Objective(nn.Linear(2, 1, bias=False), data, task="regression")
         >>> lines = measure_lines(objective, base_point=objective.point, options=LineOptions(steps=3, directions=1))
-        >>> [line.landscape for line in lines], lines[0].alphas, lines[0].loss[1] == objective.loss()
-        (['deployed', 'smooth'], [-1.0, 0.0, 1.0], True)
+        >>> [line.landscape for line in lines], lines[0].alphas[1], lines[0].loss[1] == objective.loss()
+        (['deployed', 'smooth'], 0.0, True)
     """
     options = options or LineOptions()
     base = objective.at(base_point)
-    directions = random_directions(objective, base.point, options.directions, seed)
-    rise = basin_rise(base.loss())
-    walk = _Walk(variant or base, options, directions, progress, stage, 1 if redeploy is None else 2)
-    smooth_line = walk.line("smooth", rise, _smooth_function(smooth or variant or base))
-    if redeploy is not None:
-        return [walk.line("deployed", rise, _deployed_function(base, redeploy)), smooth_line]
-    if variant is None:
-        return [smooth_line.model_copy(deep=True, update={"landscape": "deployed"}), smooth_line]
-    return [smooth_line]
+    frames = frames or LineFrames(Surroundings(base, seed), options, Reader(progress, stage, 0, divergence))
+    around = replace(frames.around, own=None if variant is None else variant.point)
+    landscapes = 1 if redeploy is None else 2
+    reader = Reader(progress, stage, landscapes * line_points(options), divergence)
+    walk = _Walk(base, variant, smooth or variant or base, redeploy, frames.rise, reader)
+    kinds = [kind for kind in options.kinds if variant is not None or DirectionName.parse(kind).kind not in OWN]
+    return [line for kind in kinds for line in walk.along(frames.frame(kind, around))]
 
 
-def symmetric_grid(points: int, distance: float) -> list[float]:
-    """An odd number of points from −distance to +distance, with exactly 0 in the middle.
+def measure_path(
+    objective: Objective,
+    variant: Objective,
+    *,
+    points: int = 31,
+    divergence: Callable[[], Divergence] | None = None,
+    progress: Progress = SILENT,
+    stage: str = "",
+) -> Line:
+    """The loss on the straight line from the float parameters to a variant's: L(w + α(Q(w) − w)).
+
+    Activations are rounded as the variant rounds them, all the way: α = 1 is the variant's evaluated loss, digit for
+    digit, and α = 0 the float weights' in that network.
+
+    Args:
+        objective: of the float model, at w.
+        variant: the variant's loss, at its own point.
+        points: of the grid, odd.
+        divergence: makes a sum of KL(float ‖ here) for each point; None: no KL.
+        progress: told after each point.
+        stage: the stage's key.
 
     Example:
-        >>> symmetric_grid(5, 1.0)
-        [-1.0, -0.5, 0.0, 0.5, 1.0]
+        >>> data = [(torch.eye(2), torch.zeros(2, 1))]
+        >>> objective = Objective(nn.Linear(2, 1, bias=False), data, task="regression")
+        >>> variant = objective.at({"weight": torch.ones(1, 2)})
+        >>> path = measure_path(objective, variant, points=7)
+        >>> path.loss[path.alphas.index(1.0)] == variant.loss(), path.barrier
+        (True, 0.0)
     """
-    half = (points - 1) // 2
-    return [distance * step / half for step in range(-half, half + 1)]
+    started = time.perf_counter()
+    reader = Reader(progress, stage, points, divergence)
+    around = Surroundings(objective, own=variant.point)
+    frame = LineFrames(around, LineOptions(steps=points)).frame("path", around)
+    readings = [reader.read(variant.at(frame.place(objective.point, 0, alpha)), "path") for alpha in frame.alphas]
+    line = _summarised(frame, "smooth", [readings])
+    line.barrier = barrier(line.alphas, line.loss)
+    line.elapsed_s = time.perf_counter() - started
+    return line
 
 
 def trace_1d_loss(
@@ -118,9 +158,8 @@ def trace_1d_loss(
         ``(alphas, losses)``, both ``(points,)``; a loss that is not finite is NaN.
 
     Raises:
-        InputError: ``no_parameters``: the model has none to move (``quantize_dynamic`` hides them); a flat line would
-            say nothing.
-        SpecError: steps or distance out of range.
+        InputError: ``bad_argument``: steps or distance out of range; ``no_parameters``: the model has none to move
+            (``quantize_dynamic`` hides them); a flat line would say nothing.
 
     Example:
         >>> alphas, losses = trace_1d_loss(nn.Linear(2, 2), [(torch.eye(2), torch.tensor([0, 1]))], steps=4)
@@ -131,7 +170,8 @@ def trace_1d_loss(
         options = LineOptions(directions=1, steps=steps, distance=distance)
     except ValidationError as error:
         first = error.errors()[0]
-        raise SpecError(f"{first['loc'][0]}: {first['msg']}", hint="see help(trace_1d_loss)") from None
+        may_be = first["msg"].removeprefix("Input should be ")
+        raise bad_argument(str(first["loc"][0]), first["input"], may_be) from None
     function = Objective(model, loader, criterion, device=device, **objective)
     if not any(function.point[name].ndim >= 2 for name in function.free):
         raise InputError(
@@ -144,98 +184,108 @@ def trace_1d_loss(
     return np.array(line.alphas), np.array(losses)
 
 
-class _Reading(NamedTuple):
-    loss: float
-    accuracy: float | None
-
-
-LossAlong = Callable[[Point, float], Objective]
-"""``(direction, α) -> the objective at that place``"""
-
-
-def _smooth_function(function: Objective) -> LossAlong:
-    return lambda direction, alpha: function.at(moved(function.point, direction, alpha))
-
-
-def _deployed_function(base: Objective, redeploy: Redeploy) -> LossAlong:
-    def at(direction: Point, alpha: float) -> Objective:
-        point, computation = redeploy(moved(base.point, direction, alpha))
-        return base.through(computation).at(point)
-
-    return at
-
-
+@dataclass
 class _Walk:
-    """Steps along the directions, and tells how far it is."""
+    """The lines of one variant."""
 
-    def __init__(
-        self,
-        origin: Objective,
-        options: LineOptions,
-        directions: Sequence[Point],
-        progress: Progress,
-        stage: str,
-        landscapes: int,
-    ) -> None:
-        self.origin, self.directions = origin, directions
-        self.alphas = symmetric_grid(options.points, options.distance)
-        self.progress, self.stage = progress, stage
-        self.done = 0
-        # α = 0 lies on every direction of both landscapes, and is measured once.
-        self.total = landscapes * len(directions) * (len(self.alphas) - 1) + 1
-        self.centre: _Reading | None = None
+    base: Objective
+    variant: Objective | None
+    smooth: Objective
+    redeploy: Redeploy | None
+    rise: float
+    reader: Reader
+    _centre: Reading | None = None
 
-    def line(self, landscape: Landscape, rise: float, along: LossAlong) -> Line:
-        """One landscape along all directions."""
+    def along(self, frame: LineFrame) -> list[Line]:
+        """The landscapes along one kind of direction."""
+        smooth_line, readings = self._line(frame, "smooth", self._smooth_at)
+        if self.variant is None:
+            return [smooth_line.model_copy(deep=True, update={"landscape": "deployed"}), smooth_line]
+        if self.redeploy is None:
+            return [smooth_line]
+        deployed_line, staircase = self._line(frame, "deployed", self._deployed_at(self.redeploy))
+        deployed_line.roughness = roughness(list(map(losses_of, staircase)), list(map(losses_of, readings)))
+        return [deployed_line, smooth_line]
+
+    def _smooth_at(self, frame: LineFrame, number: int, alpha: float) -> Objective:
+        return self.smooth.at(frame.place(self.smooth.point, number, alpha))
+
+    def _deployed_at(self, redeploy: Redeploy) -> Callable[[LineFrame, int, float], Objective]:
+        def at(frame: LineFrame, number: int, alpha: float) -> Objective:
+            point, computation = redeploy(frame.place(self.base.point, number, alpha))
+            return self.base.through(computation).at(point)
+
+        return at
+
+    def _line(
+        self, frame: LineFrame, landscape: Landscape, at: Callable[[LineFrame, int, float], Objective]
+    ) -> tuple[Line, list[list[Reading]]]:
         started = time.perf_counter()
-        self.centre = centre = self.centre or self._read(self.origin, landscape)
-        readings = [
-            [centre if alpha == 0 else self._read(along(direction, alpha), landscape) for alpha in self.alphas]
-            for direction in self.directions
-        ]
-        line = _summarised(landscape, self.alphas, readings)
-        line.basin_width = basin_width(line.alphas, line.loss, rise)
-        line.basin_rise = rise
+        centre = self._read_centre()
+        known = frame.known if self.variant is None else {}
+        readings = []
+        for number in range(len(frame.directions)):
+            row = []
+            for alpha in frame.alphas:
+                there = centre if alpha == 0 else known.get((number, alpha))
+                if there is None:
+                    there = self.reader.read(at(frame, number, alpha), f"{frame.kind} · {landscape}")
+                else:
+                    self.reader.skip(1)
+                row.append(there)
+            readings.append(row)
+        line = _summarised(frame, landscape, readings)
+        _add_basin(line, self.rise)
         line.elapsed_s = time.perf_counter() - started
-        return line
+        return line, readings
 
-    def _read(self, objective: Objective, landscape: Landscape) -> _Reading:
-        terms = objective.measure(check_cancelled=self.progress.check_cancelled)
-        self.done += 1
-        self.progress.report(self.stage, self.done, self.total, landscape)
-        accuracy = terms.accuracy
-        return _Reading(terms.loss.value, None if accuracy is None else accuracy.value)
+    def _read_centre(self) -> Reading:
+        """α = 0 lies on every direction of both landscapes, and is measured once."""
+        if self._centre is None:
+            self._centre = self.reader.read(self.variant or self.base)
+        return self._centre
 
 
-def _summarised(landscape: Landscape, alphas: list[float], readings: list[list[_Reading]]) -> Line:
+def _summarised(frame: LineFrame, landscape: Landscape, readings: list[list[Reading]]) -> Line:
     """Mean and band over the directions; a point that is missing on one direction is missing in the mean."""
-    losses = np.array([[reading.loss for reading in row] for row in readings])
-    finite = np.isfinite(losses)
-    complete = finite.all(0)
-    with np.errstate(invalid="ignore"):  # ∞ − ∞ at a point that becomes a gap
-        mean = _with_gaps(losses.mean(0), complete)
+    per_direction = list(map(losses_of, readings))
+    columns = list(zip(*per_direction, strict=True))
+    mean = [mean_of(column) for column in columns]
     band = None
     if len(readings) > 1:
-        band = Band(low=_with_gaps(losses.min(0), complete), high=_with_gaps(losses.max(0), complete))
-    missing = int((~finite).sum())
+        complete = [None if None in column else [value for value in column if value is not None] for column in columns]
+        band = Band(
+            low=[min(column) if column else None for column in complete],
+            high=[max(column) if column else None for column in complete],
+        )
     return Line(
         landscape=landscape,
+        direction=str(frame.kind),
         directions=len(readings),
-        alphas=alphas,
+        origin="FP32" if frame.is_path else "own",
+        unit=frame.directions[0].unit,
+        alphas=frame.alphas,
+        distance=frame.reach.distance,
+        distance_choice=frame.reach.sentence,
         loss=mean,
         band=band,
-        per_direction=[_with_gaps(row, mask) for row, mask in zip(losses, finite, strict=True)],
-        accuracy=_mean_accuracy(readings),
-        reason=f"the loss is not finite at {missing} of {losses.size} points" if missing else None,
+        per_direction=per_direction,
+        accuracy=_means([[reading.accuracy for reading in row] for row in readings]),
+        kl=_means([[reading.kl for reading in row] for row in readings]),
+        reason=gaps([reading for row in readings for reading in row]),
     )
 
 
-def _mean_accuracy(readings: list[list[_Reading]]) -> list[float | None] | None:
-    columns = [[reading.accuracy for reading in column] for column in zip(*readings, strict=True)]
-    if any(value is None for column in columns for value in column):
-        return None
-    return [math.fsum(value for value in column if value is not None) / len(column) for column in columns]
+def _means(rows: list[list[float | None]]) -> list[float | None] | None:
+    """Over the directions; None where they have no meaning."""
+    means = [mean_of([None if value is None or not math.isfinite(value) else value for value in column])
+             for column in zip(*rows, strict=True)]  # fmt: skip
+    return None if all(mean is None for mean in means) else means
 
 
-def _with_gaps(values: NDArray[np.float64], present: NDArray[np.bool_]) -> list[float | None]:
-    return [float(value) if there else None for value, there in zip(values, present, strict=True)]
+def _add_basin(line: Line, rise: float) -> None:
+    basin = find_basin(line.alphas, line.loss, rise)
+    line.basin_width, line.basin_asymmetry, line.basin_rise = basin.width, basin.asymmetry, rise
+    line.basin_widths = [find_basin(line.alphas, losses, rise).width for losses in line.per_direction]
+    line.epsilon = EPSILON * line.alphas[-1]
+    line.epsilon_sharpness = epsilon_sharpness(line.alphas, line.per_direction, line.epsilon)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from quant_lens_engine.errors import DataError
+from quant_lens_engine.errors import DataError, bad_argument
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 """Where a batch that is a mapping keeps what the criterion compares with."""
@@ -103,9 +104,16 @@ class Sample:
         return Sample([replace(batch, weights=part) for batch, part in zip(self.batches, parts, strict=True)])
 
     def regroup(self, micro_batch: int | None) -> Sample:
-        """The same rows in batches of at most ``micro_batch``; None leaves them as the loader gave them."""
+        """The same rows in batches of at most ``micro_batch``; None leaves them as the loader gave them.
+
+        Raises:
+            InputError: ``bad_argument``: less than one row.
+        """
         if micro_batch is None:
             return self
+        given: object = micro_batch
+        if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < 1:
+            raise bad_argument("micro_batch", given, "a whole number, 1 or more, or None")
         whole = self._joined() or self
         pieces = [
             batch.select(slice(start, min(start + micro_batch, batch.rows)))
@@ -115,7 +123,14 @@ class Sample:
         return Sample(pieces)
 
     def select(self, rows: Tensor) -> Sample:
-        """Some rows, by their index in the sample ``(n,)``, in batches no larger than now."""
+        """Some rows, by their index in the sample ``(n,)``, in batches no larger than now.
+
+        Raises:
+            InputError: ``bad_argument``: the sample has no such row, or none is given.
+        """
+        if not rows.numel() or int(rows.min()) < 0 or int(rows.max()) >= self.rows:
+            wrong = rows[(rows < 0) | (rows >= self.rows)].tolist()
+            raise bad_argument("rows", wrong[:5], f"one index or more, from 0 to {self.rows - 1}")
         largest = max(batch.rows for batch in self.batches)
         whole = self._joined()
         if whole is not None:

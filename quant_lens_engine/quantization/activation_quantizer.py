@@ -125,7 +125,7 @@ class ActivationQuantizer:
         if not bool(torch.isfinite(values).all()):
             raise non_finite_activations(f"input of {self.place.name} is")
         self._watched = True
-        self._observer.update(self._rows_first(self._smoothed(values)))
+        self._observer.update(self._rows_first(self.smoothed(values)))
 
     def _next(self, values: Tensor) -> tuple[Tensor, Tensor]:
         tape = self.control.tape
@@ -140,7 +140,7 @@ class ActivationQuantizer:
 
     def _rounded(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Q(values), and where they were rounded rather than clipped."""
-        smoothed = self._rows_first(working(self._smoothed(values)))
+        smoothed = self._rows_first(working(self.smoothed(values)))
         blocks, spans, whole = self._blocks(smoothed)
         parts = [self._round_block(block, span, whole) for block, span in zip(blocks, spans, strict=True)]
         if self.fmt.granularity == "group":
@@ -198,7 +198,8 @@ class ActivationQuantizer:
     def _batch_axis(self, values: Tensor) -> int:
         return self.place.batch_axis if values.dim() > 2 else 0
 
-    def _smoothed(self, values: Tensor) -> Tensor:
+    def smoothed(self, values: Tensor) -> Tensor:
+        """What is rounded: the values, or where smoothing has moved features into the weight, what is left of them."""
         return values if self.smoothing is None else values / self._factors(values)
 
     def _unsmoothed(self, values: Tensor) -> Tensor:

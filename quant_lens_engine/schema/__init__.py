@@ -1,9 +1,32 @@
 """Torch-free records: what is asked for, what is answered, and what a run consists of."""
 
+from quant_lens_engine.schema.activations import (
+    Activations,
+    Histogram,
+    InputRange,
+    LayerActivation,
+    OutputStatistics,
+)
 from quant_lens_engine.schema.algorithms import AlgorithmFacts, OptionFacts
-from quant_lens_engine.schema.analyses import PRESET_DESCRIPTIONS, Analyses, CurvatureOptions, LineOptions
-from quant_lens_engine.schema.assemble import assemble, assemble_variants, compare_to_float, sharpness_ratio
+from quant_lens_engine.schema.analyses import (
+    PRESET_DESCRIPTIONS,
+    ActivationOptions,
+    Analyses,
+    BatchNormOptions,
+    CurvatureOptions,
+    LineOptions,
+    PlaneOptions,
+    line_points,
+)
+from quant_lens_engine.schema.assemble import (
+    assemble,
+    assemble_variants,
+    compare_to_float,
+    join_pieces,
+    sharpness_ratio,
+)
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
+from quant_lens_engine.schema.batchnorm import BatchNormDrift, NormalizationDrift, Reestimation
 from quant_lens_engine.schema.capabilities import (
     ArchitectureFacts,
     Capabilities,
@@ -24,6 +47,7 @@ from quant_lens_engine.schema.curvature import (
     TraceEstimate,
     WorstCase,
 )
+from quant_lens_engine.schema.direction_name import DIRECTION_GRAMMAR, DirectionField, DirectionName
 from quant_lens_engine.schema.fingerprint import stage_fingerprint
 from quant_lens_engine.schema.inspection import (
     ArchitectureMatch,
@@ -33,7 +57,9 @@ from quant_lens_engine.schema.inspection import (
     KeyDifference,
     TensorFacts,
 )
+from quant_lens_engine.schema.landscape import Band, Landscape, Line, Plane, PlanePoint
 from quant_lens_engine.schema.number_format import ActivationFormat, NumberFormat
+from quant_lens_engine.schema.planes import PlanePart, PlannedPlane, plane_parts, planned_planes
 from quant_lens_engine.schema.recipe import AlgorithmStep, LayerChoice, Recipe, parse_recipe
 from quant_lens_engine.schema.run_record import (
     TERMINAL_STATES,
@@ -44,27 +70,24 @@ from quant_lens_engine.schema.run_record import (
     RunState,
     StageProgress,
     StageState,
+    whole_stages,
 )
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     SCHEMA_VERSION,
     Activation,
-    Band,
     Comparison,
     DataFacts,
     Evaluation,
-    Landscape,
     Layer,
-    Line,
     ModelFacts,
-    Plane,
-    PlanePoint,
     RunResult,
     SkippedLayer,
     StageFailure,
     Variant,
     Verdict,
     VerdictLevel,
+    distinct_failures,
 )
 from quant_lens_engine.schema.run_spec import (
     Calibration,
@@ -80,12 +103,16 @@ from quant_lens_engine.schema.run_spec import (
 from quant_lens_engine.schema.scheme import QuantizationScheme, parse_scheme
 from quant_lens_engine.schema.stages import (
     ESSENTIAL_STAGES,
+    PARTED_STAGES,
     PAYLOADS,
     VARIANT_STAGES,
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
     LinePayload,
+    PlanePayload,
     StageKey,
     Unit,
     VerdictPayload,
@@ -94,8 +121,10 @@ from quant_lens_engine.schema.stages import (
 )
 
 __all__ = [
+    "DIRECTION_GRAMMAR",
     "ESSENTIAL_STAGES",
     "FLOAT_VARIANT",
+    "PARTED_STAGES",
     "PAYLOADS",
     "PRESET_DESCRIPTIONS",
     "SCHEMA_VERSION",
@@ -103,12 +132,18 @@ __all__ = [
     "VARIANT_STAGES",
     "Activation",
     "ActivationFormat",
+    "ActivationOptions",
+    "Activations",
+    "ActivationsPayload",
     "AlgorithmFacts",
     "AlgorithmStep",
     "Analyses",
     "ArchitectureFacts",
     "ArchitectureMatch",
     "Band",
+    "BatchNormDrift",
+    "BatchNormOptions",
+    "BatchNormPayload",
     "Calibration",
     "Capabilities",
     "CheckpointInspection",
@@ -121,6 +156,8 @@ __all__ = [
     "DataInspection",
     "DataSource",
     "Density",
+    "DirectionField",
+    "DirectionName",
     "Eigenvalue",
     "ErrorBody",
     "EvaluatePayload",
@@ -128,11 +165,14 @@ __all__ = [
     "Examples",
     "Execution",
     "FormatFacts",
+    "Histogram",
+    "InputRange",
     "InspectPayload",
     "Inspection",
     "KeyDifference",
     "Landscape",
     "Layer",
+    "LayerActivation",
     "LayerChoice",
     "LayerCurvature",
     "Line",
@@ -141,15 +181,22 @@ __all__ = [
     "MaybeFloat",
     "ModelFacts",
     "ModelSource",
+    "NormalizationDrift",
     "NumberFormat",
     "ObserverFacts",
     "OptionFacts",
+    "OutputStatistics",
     "Plane",
+    "PlaneOptions",
+    "PlanePart",
+    "PlanePayload",
     "PlanePoint",
+    "PlannedPlane",
     "ProbeEstimate",
     "QuantizationScheme",
     "Recipe",
     "Record",
+    "Reestimation",
     "Request",
     "RunEvent",
     "RunProgress",
@@ -179,11 +226,17 @@ __all__ = [
     "canonical_json",
     "compare_to_float",
     "digest",
+    "distinct_failures",
+    "join_pieces",
+    "line_points",
     "parse_recipe",
     "parse_run_spec",
     "parse_scheme",
     "plan_stages",
     "plan_units",
+    "plane_parts",
+    "planned_planes",
     "sharpness_ratio",
     "stage_fingerprint",
+    "whole_stages",
 ]  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from quant_lens_engine.schema.base import Request
+from quant_lens_engine.schema.direction_name import DRAWN, DirectionField, DirectionName
+from quant_lens_engine.schema.landscape import Landscape
 
 PresetName = Literal["quick", "standard", "thorough"]
 LayerEigenvalues = Literal["none", "float", "all"]
@@ -23,7 +25,7 @@ class CurvatureOptions(Request):
         trace_error: standard error of the trace to stop at, relative to it; ``trace_probes`` is the cap.
         trace_probes: random probes of the trace, at most.
         density_runs: random start vectors of the spectral density; 0: none apart from the first Lanczos process, so
-            no band.
+            no band, which the notes of the curvature say.
         density_steps: products of each.
         layer_eigenvalues: whose layers get a largest eigenvalue of their own: of the float model, of every variant.
         sharpness: whether the forms in norms of filters, and SAM's, are measured.
@@ -46,22 +48,101 @@ class CurvatureOptions(Request):
 
 
 class LineOptions(Request):
-    """The loss along shared, filter-normalised random directions.
+    """The loss along shared directions.
 
     Attributes:
-        directions: how many; several give a mean and a band.
+        kinds: of directions: ``random`` (filter-normalised), ``random-layer``, ``random-raw``, ``error`` (of the
+            variant's quantization), ``eigenvector:N``, ``gradient``, ``to:VARIANT``, ``checkpoint:N``, ``pca:N``.
+        path: whether the line from FP32 to each variant is measured too.
+        directions: how many random ones; several give a mean and a band.
         steps: points on the grid; an even number becomes one more, so that α = 0 is always sampled.
-        distance: the grid spans −distance to +distance, in units of ‖θ‖ per filter.
+        distance: the grid spans −distance to +distance, in units of the direction (‖θ‖ per filter for random ones);
+            null: as far as the float loss needs to double, the same for every variant.
     """
 
+    kinds: tuple[DirectionField, ...] = Field(default=("random",), min_length=1, max_length=16)
+    path: bool = True
     directions: int = Field(default=3, ge=1, le=64)
     steps: int = Field(default=31, ge=3, le=1001)
-    distance: float = Field(default=1.0, gt=0, le=100)
+    distance: float | None = Field(default=None, gt=0, le=1e6)
 
     @property
     def points(self) -> int:
         """The odd number of grid points."""
         return self.steps + 1 - self.steps % 2
+
+
+def line_points(options: LineOptions) -> int:
+    """Points of one landscape along every direction of every kind; all share the one at α = 0.
+
+    Example:
+        >>> line_points(LineOptions(kinds=["random", "gradient"], directions=3, steps=11))
+        41
+    """
+    directions = sum(options.directions if DirectionName.parse(kind).kind in DRAWN else 1 for kind in options.kinds)
+    return directions * (options.points - 1) + 1
+
+
+class PlaneOptions(Request):
+    """The loss over pairs of directions.
+
+    Attributes:
+        pairs: of directions, by the names that ``line.kinds`` has; empty: the plane through FP32 and the first two
+            variants (or the only one, and a random direction).
+        variants: whose network is measured on each; empty: every variant's. The float model's by default.
+        landscapes: ``smooth``, ``deployed`` or both; the float model's two are one.
+        steps: points along each direction; an even number becomes one more; 0: no plane.
+        distance: both axes span −distance to +distance, in units of the directions; null: far enough for the points it
+            is laid through, and for the float loss to double.
+    """
+
+    pairs: tuple[tuple[DirectionField, DirectionField], ...] = Field(default=(), max_length=8)
+    variants: tuple[str, ...] = Field(default=("FP32",), max_length=65)
+    landscapes: tuple[Landscape, ...] = Field(default=("smooth",), min_length=1, max_length=2)
+    steps: int = Field(default=41, ge=0, le=201)
+    distance: float | None = Field(default=None, gt=0, le=1e6)
+
+    @field_validator("pairs")
+    @classmethod
+    def _two_of_a_kind_differ(cls, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """A kind named twice means its first and its second."""
+        named = [(one, f"{two}:2") if one == two and ":" not in one else (one, two) for one, two in pairs]
+        for one, two in named:
+            if one == two:
+                raise ValueError(f"a plane needs two different directions, not {one!r} twice")
+        return tuple(named)
+
+    @property
+    def points(self) -> int:
+        """The odd number of grid points along each direction; 0: no plane."""
+        return self.steps + 1 - self.steps % 2 if self.steps else 0
+
+
+class ActivationOptions(Request):
+    """What each layer gives: ranges, outliers, SQNR, histograms.
+
+    Attributes:
+        enabled: whether it is measured at all.
+        bins: of each histogram; a divisor of 2048.
+    """
+
+    enabled: bool = True
+    bins: Literal[16, 32, 64, 128, 256] = 64
+
+
+class BatchNormOptions(Request):
+    """Running statistics against the data's.
+
+    Attributes:
+        enabled: whether it is measured at all.
+        reestimate: whether the loss with the data's statistics is measured too: half a forward pass over the rows that
+            they come from for each normalisation, and two over the sample.
+        rows: how many rows new statistics come from, at most.
+    """
+
+    enabled: bool = True
+    reestimate: bool = True
+    rows: int = Field(default=512, ge=2, le=100_000)
 
 
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -78,8 +159,11 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "sharpness": False,
         },
         "line": {"directions": 1, "steps": 21},
+        "plane": {"steps": 21},
+        "activations": {"bins": 32},
+        "batchnorm": {},
     },
-    "standard": {"curvature": {}, "line": {}},
+    "standard": {"curvature": {}, "line": {}, "plane": {}, "activations": {}, "batchnorm": {}},
     "thorough": {
         "curvature": {
             "top": 10,
@@ -93,13 +177,18 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "layer_eigenvalues": "all",
         },
         "line": {"directions": 7, "steps": 51},
+        "plane": {},
+        "activations": {"bins": 128},
+        "batchnorm": {},
     },
 }
 
 PRESET_DESCRIPTIONS: dict[str, str] = {
-    "quick": "loss and accuracy, λmax, λmin, a rough trace and density, one direction",
-    "standard": "five eigenvalues of each end, trace to 2 %, density, layers, sharpness, three directions",
-    "thorough": "ten eigenvalues of each end, trace to 1 %, a finer density, layers of every variant, seven directions",
+    "quick": "loss and accuracy, λmax, λmin, a rough trace and density, one direction, a plane of 21 × 21",
+    "standard": "five eigenvalues of each end, trace to 2 %, density, layers, sharpness, three directions, "
+    "a plane of 41 × 41",
+    "thorough": "ten eigenvalues of each end, trace to 1 %, a finer density, layers of every variant, "
+    "seven directions, a plane of 41 × 41",
 }
 
 
@@ -114,6 +203,15 @@ class Analyses(Request):
     preset: PresetName = "standard"
     curvature: CurvatureOptions = CurvatureOptions()
     line: LineOptions = LineOptions()
+    plane: PlaneOptions = PlaneOptions()
+    activations: ActivationOptions = ActivationOptions()
+    batchnorm: BatchNormOptions = BatchNormOptions()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The stages that are switched off."""
+        switches = {"activations": self.activations.enabled, "batchnorm": self.batchnorm.enabled}
+        return frozenset(kind for kind, enabled in switches.items() if not enabled)
 
     @model_validator(mode="before")
     @classmethod

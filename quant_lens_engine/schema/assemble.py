@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from quant_lens_engine.schema.base import Record
 from quant_lens_engine.schema.curvature import Curvature
+from quant_lens_engine.schema.landscape import Plane
+from quant_lens_engine.schema.planes import PlanePart
 from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
@@ -16,13 +19,17 @@ from quant_lens_engine.schema.run_result import (
     RunResult,
     StageFailure,
     Variant,
+    distinct_failures,
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import (
+    ActivationsPayload,
+    BatchNormPayload,
     CurvaturePayload,
     EvaluatePayload,
     InspectPayload,
     LinePayload,
+    PlanePayload,
     StageKey,
     VerdictPayload,
 )
@@ -58,7 +65,10 @@ def assemble_variants(
     inspect = _payload(stages, StageKey("inspect"), InspectPayload)
     variants = [_variant(FLOAT_VARIANT, None, stages)]
     variants += [_variant(name, recipe, stages) for name, recipe in recipes.items()]
-    result = RunResult(engine_version=__version__, seed=seed, task=task, variants=variants, failures=list(failures))
+    _mark_points(variants)
+    result = RunResult(
+        engine_version=__version__, seed=seed, task=task, variants=variants, failures=distinct_failures(failures)
+    )
     if inspect is not None:
         result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
     result.comparisons = [compare_to_float(variants[0], variant) for variant in variants[1:]]
@@ -114,8 +124,59 @@ def _variant(name: str, recipe: Recipe | None, stages: Mapping[StageKey, Record]
         variant.curvature = curvature.curvature
         _add_layer_curvature(variant, curvature.curvature)
     if (line := _payload(stages, StageKey("line", name), LinePayload)) is not None:
-        variant.lines = line.lines
+        variant.lines, variant.path = line.lines, line.path
+    if (flow := _payload(stages, StageKey("activations", name), ActivationsPayload)) is not None:
+        variant.activation_statistics = flow.activations
+    if (drift := _payload(stages, StageKey("batchnorm", name), BatchNormPayload)) is not None:
+        variant.batchnorm = drift.batchnorm
+    variant.planes = _planes(name, stages)
     return variant
+
+
+def _planes(variant: str, stages: Mapping[StageKey, Record]) -> list[Plane]:
+    """The planes of a variant's network, each from the pieces that are there."""
+    pieces: dict[int, list[Plane]] = {}
+    for key in sorted((key for key in stages if key.kind == "plane" and key.variant == variant), key=str):
+        payload = _payload(stages, key, PlanePayload)
+        if payload is not None and key.part is not None:
+            pieces.setdefault(PlanePart.parse(key.part).plane, []).append(payload.plane)
+    return [join_pieces(found) for found in pieces.values()]
+
+
+def join_pieces(pieces: Sequence[Plane]) -> Plane:
+    """One plane from some of its rows; rows that are not there are null.
+
+    Example:
+        >>> pieces = [Plane(landscape="smooth", alphas=[0, 1], betas=[0], loss=[[5.0]], measured_rows=[1])]
+        >>> join_pieces(pieces).loss
+        [[None], [5.0]]
+    """
+    whole = pieces[0].model_copy(deep=True)
+    rows: dict[int, tuple[list[float | None], list[float | None] | None]] = {}
+    for piece in pieces:
+        for number, row in enumerate(piece.measured_rows):
+            rows[row] = piece.loss[number], None if piece.accuracy is None else piece.accuracy[number]
+    none: list[float | None] = list(itertools.repeat(None, len(whole.betas)))
+    grid = [rows.get(row, (none, none)) for row in range(len(whole.alphas))]
+    whole.measured_rows = sorted(rows)
+    whole.loss = [loss for loss, _ in grid]
+    known = any(accuracy is not None for _, accuracy in rows.values())
+    whole.accuracy = [accuracy or none for _, accuracy in grid] if known else None
+    whole.points = next((piece.points for piece in pieces if piece.points), [])
+    whole.reason = next((piece.reason for piece in pieces if piece.reason), None)
+    whole.elapsed_s = math.fsum(piece.elapsed_s for piece in pieces)
+    return whole
+
+
+def _mark_points(variants: Sequence[Variant]) -> None:
+    """The evaluated loss of every model that stands on a plane."""
+    evaluations = {variant.name: variant.evaluation for variant in variants}
+    for variant in variants:
+        for plane in variant.planes:
+            for point in plane.points:
+                measured = evaluations.get(point.name)
+                if measured is not None:
+                    point.loss, point.accuracy = measured.loss, measured.accuracy
 
 
 def _add_layer_curvature(variant: Variant, curvature: Curvature) -> None:

@@ -160,6 +160,8 @@ class Curvature(Record):
         started_from: the variant whose eigenvectors the first process started from.
         weights: the float model's, or a variant's dequantized ones.
         reason: why a number is missing or has not converged.
+        cut_off: the cap on products came before the tolerance: the intervals of λmax and λmin say how far they can be,
+            and one without an interval may lie further out.
     """
 
     lambda_max: Eigenvalue = Eigenvalue()
@@ -189,3 +191,4 @@ class Curvature(Record):
     started_from: str | None = None
     weights: Literal["float", "dequantized"] = "dequantized"
     reason: str | None = None
+    cut_off: bool = False

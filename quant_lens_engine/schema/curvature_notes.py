@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from quant_lens_engine.schema.curvature import Curvature
 
-OF_THE_INTERVAL = "; the interval says how far λ can be"
-"""The end of a reason, which is true only where there is an interval."""
-
 
 def reason_words(curvature: Curvature) -> str:
-    """Why a number is missing or has not converged, without a word of an interval where λmax or λmin has none.
+    """Why a number is missing or has not converged; where products were cut off, what the intervals say of it.
 
     Example:
-        >>> reason_words(Curvature(reason="not within the tolerance; the interval says how far λ can be"))
+        >>> reason_words(Curvature(reason="not within the tolerance", cut_off=True))
         'not within the tolerance; λmax or λmin has no interval: it may lie further out'
     """
     reason = curvature.reason or ""
-    bounded = all(item.lower is not None for item in (curvature.lambda_max, curvature.lambda_min))
-    if bounded or not reason.endswith(OF_THE_INTERVAL):
+    if not curvature.cut_off:
         return reason
-    return f"{reason.removesuffix(OF_THE_INTERVAL)}; λmax or λmin has no interval: it may lie further out"
+    if all(item.lower is not None for item in (curvature.lambda_max, curvature.lambda_min)):
+        return f"{reason}; the interval says how far λ can be"
+    return f"{reason}; λmax or λmin has no interval: it may lie further out"
 
 
 def derivative_words(curvature: Curvature) -> str:
@@ -41,7 +39,7 @@ def derivative_words(curvature: Curvature) -> str:
 
 
 def curvature_notes(curvature: Curvature) -> list[str]:
-    """Everything that is not as usual: convergence, derivative, start, memory.
+    """Everything that is not as usual: convergence, derivative, start, a density of one process, memory.
 
     Example:
         >>> curvature_notes(Curvature(converged=True, lowered=["graphs are not kept"]))
@@ -54,6 +52,8 @@ def curvature_notes(curvature: Curvature) -> list[str]:
         notes.append(f"derivative {words}" if words.startswith("by") else words)
     if curvature.started_from:
         notes.append(f"started from the eigenvectors of {curvature.started_from}")
+    if curvature.density is not None and not curvature.density.low:
+        notes.append("the density has no band: one process")
     if curvature.lowered:
         given_up = ", ".join(curvature.lowered)
         notes.append(f"for want of memory: {given_up} (the numbers are the same but for rounding)")

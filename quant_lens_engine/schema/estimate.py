@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 from quant_lens_engine.schema.algorithms import AlgorithmFacts
+from quant_lens_engine.schema.analyses import line_points
 from quant_lens_engine.schema.base import Record
+from quant_lens_engine.schema.planes import ROWS_PER_PIECE
 from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import plan_stages
@@ -23,6 +25,10 @@ USUAL_PROBES = 12.0
 """The eigenvalues' basis takes most of the variance out of the trace: the fewest probes are nearly always enough."""
 ROUNDED_ACTIVATIONS = 2.0
 """A forward pass that rounds activations too, in float ones: 1.5 to 2 were measured on small networks, on the CPU."""
+ACTIVATION_PASSES = 8.0
+"""What ``activations`` takes, in forward passes: two or three, and statistics in float64 of all that comes by."""
+BATCHNORM_PASSES = 4.0
+"""What ``batchnorm`` takes: the data's statistics, two losses, and some passes over few rows."""
 _SHARD_PRODUCTS = 2
 _SHARPNESS_PRODUCTS = 12.0
 _OPENING_S = 1.5
@@ -58,7 +64,7 @@ def estimate(
         >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8", "int4"])
         >>> found = estimate(spec, 360, 1e-5)
         >>> found.stages, sorted(found.by_stage)
-        (12, ['curvature', 'evaluate', 'inspect', 'line', 'verdict'])
+        (32, ['activations', 'batchnorm', 'curvature', 'evaluate', 'inspect', 'line', 'plane', 'verdict'])
     """
     once = samples * seconds_per_row
     curvature, line = spec.analyses.curvature, spec.analyses.line
@@ -67,12 +73,16 @@ def estimate(
     products = min(curvature.max_products, FIRST_PRODUCTS + PRODUCTS_PER_DIGIT * digits + values) + _SHARD_PRODUCTS
     products += curvature.density_runs * curvature.density_steps + min(curvature.trace_probes, USUAL_PROBES)
     products += _SHARPNESS_PRODUCTS if curvature.sharpness else 0.0
-    points = line.directions * (line.points - 1) + 1
+    points = line_points(line)
+    plane_points = spec.analyses.plane.points
     cost = {
         "inspect": _OPENING_S + once,
         "evaluate": once,
         "curvature": products * PRODUCT_COST * once,
         "line": 2 * points * once,
+        "plane": min(plane_points, ROWS_PER_PIECE) * plane_points * once,
+        "activations": ACTIVATION_PASSES * once,
+        "batchnorm": BATCHNORM_PASSES * once,
         "verdict": _VERDICT_S,
     }
     by_stage: dict[str, float] = {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from quant_lens_engine.schema.planes import PlanePart, planned_planes
 from quant_lens_engine.schema.run_result import FLOAT_VARIANT
 from quant_lens_engine.schema.run_spec import RunSpec, digest
 from quant_lens_engine.schema.stages import InspectPayload, StageKey
@@ -14,15 +17,23 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
     Only what the stage reads is hashed: another preset of lines leaves a stored curvature valid, and the float
     model's stages serve every run on the same model and data.
     """
-    options = {"curvature": spec.analyses.curvature, "line": spec.analyses.line}
+    analyses = spec.analyses
+    options = {
+        "curvature": analyses.curvature,
+        "line": analyses.line,
+        "activations": analyses.activations,
+        "batchnorm": analyses.batchnorm,
+    }
     read = ("curvature",) if key.kind == "verdict" else (key.kind,)
     recipe = next((recipe for recipe in spec.schemes if recipe.name == key.variant), None)
     return digest(
-        {
+        _piece(spec, key)
+        | {
             "stage": key.kind,
             "scheme": None if recipe is None or key.variant == FLOAT_VARIANT else recipe.name,
             "options": {kind: options[kind].model_dump(mode="json") for kind in read if kind in options},
             "model": inspect.model.model_dump(mode="json", include={"sha256", "architecture"}),
+            "checkpoints": list(spec.model.checkpoints) if key.kind in ("line", "plane") else [],
             "architecture": {"source": inspect.architecture_source, "options": spec.model.options},
             "data": inspect.data.model_dump(
                 mode="json", include={"sha256", "samples", "batch_size", "calibration_sha256", "calibration_samples"}
@@ -36,3 +47,18 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
             "engine": {"version": __version__, "source": source_hash()},
         }
     )
+
+
+def _piece(spec: RunSpec, key: StageKey) -> dict[str, Any]:
+    """Of a piece of a plane: which one, and the variants that are marked on it."""
+    if key.part is None:
+        return {}
+    options, part = spec.analyses.plane, PlanePart.parse(key.part)
+    schemes = [recipe.name for recipe in spec.schemes]
+    plane = planned_planes(options, schemes)[part.plane]
+    return {
+        "plane": {"landscape": plane.landscape, "directions": plane.directions, "rows": part.rows(options.points)},
+        "grid": {"points": options.points, "distance": options.distance},
+        "schemes": schemes,
+        "curvature": spec.analyses.curvature.model_dump(mode="json"),  # eigenvectors are its
+    }

@@ -32,9 +32,14 @@ def number(value: float | None, *, digits: int = 3, signed: bool = False) -> str
 def measured(value: float | None, error: float | None, *, signed: bool = False) -> tuple[str, str]:
     """``value`` and its error, written to the same decimal; the error is ``""`` where there is none.
 
+    The error has two significant digits, or one where two would give the value more than three; the value none that
+    the error makes meaningless.
+
     Example:
         >>> measured(0.0711, 0.01382), measured(18.52, 1.06), measured(3.15415, 0.0021)
-        (('0.0711', '0.0138'), ('18.5', '1.1'), ('3.154', '0.002'))
+        (('0.071', '0.014'), ('18.5', '1.1'), ('3.154', '0.002'))
+        >>> measured(0.00307, 0.06001), measured(0.0000314, 0.00021)
+        (('0.003', '0.060'), ('3e−5', '2.1e−4'))
     """
     if value is None or not math.isfinite(value):
         return ABSENT, ""
@@ -42,14 +47,15 @@ def measured(value: float | None, error: float | None, *, signed: bool = False) 
         return number(value, signed=signed), ""
     if error == 0:
         return number(value, signed=signed), "0"
-    decimals = max(_decimals(value, 3) if value else 0, -_exponent(error))
-    if value:
-        decimals = min(decimals, _decimals(value, _MOST_DIGITS))
-    if not value or abs(value) < 1e-3 or abs(value) >= 1e6:
-        return number(value, signed=signed), number(error, digits=2)
-    shown = _written(value, decimals, 3, signed)
-    small = error < 10.0 ** -max(decimals, 0)
-    return shown, number(error, digits=2) if small else _grouped(error, max(decimals, 0))
+    scientific = not 1e-3 <= max(abs(value), error) < 1e6
+    if not value:
+        return "0", _to_decimal(error, _decimals(error, 2), scientific)
+    usual = _decimals(value, 3) if scientific else max(_decimals(value, 3), 0)
+    most = max(usual, _decimals(value, _MOST_DIGITS))
+    decimals = min(max(usual, _decimals(error, 1)), _decimals(error, 2), most)
+    shown = _to_decimal(value, decimals, scientific, signed)
+    small = error < 10.0**-decimals
+    return shown, number(error, digits=2) if small else _to_decimal(error, decimals, scientific)
 
 
 def with_error(value: float | None, error: float | None, *, signed: bool = False) -> str:
@@ -159,12 +165,27 @@ def _decimals(value: float, digits: int) -> int:
 
 def _written(value: float, decimals: int, digits: int, signed: bool) -> str:
     if abs(value) < 1e-3 or abs(value) >= 1e6:
-        mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
-        power = int(exponent)
-        text = f"{mantissa}e{MINUS if power < 0 else ''}{abs(power)}"
+        text = _scientific(abs(value), digits)
     else:
         text = _grouped(abs(value), max(decimals, 0))
     return f"{MINUS if value < 0 else '+' if signed else ''}{text}"
+
+
+def _scientific(value: float, digits: int) -> str:
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    return f"{mantissa}e{MINUS if power < 0 else ''}{abs(power)}"
+
+
+def _to_decimal(value: float, decimals: int, scientific: bool, signed: bool = False) -> str:
+    """``value`` rounded to ``10**-decimals``, which may be tens or thousands; one that rounds to zero has no sign."""
+    rounded = round(value, decimals)
+    if scientific:
+        text = _scientific(abs(rounded), max(_exponent(rounded) + decimals, 0) + 1) if rounded else "0"
+    else:
+        text = _grouped(abs(rounded), max(decimals, 0))
+    sign = MINUS if rounded < 0 else "+" if signed and rounded else ""
+    return f"{sign}{text}"
 
 
 def _grouped(value: float, decimals: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from quant_lens_engine.schema.base import MaybeFloat, Record
 from quant_lens_engine.schema.run_result import StageFailure
+from quant_lens_engine.schema.stages import StageKey
 
 RunState = Literal["QUEUED", "RUNNING", "DONE", "FAILED", "CANCELLED", "LOST"]
 StageState = Literal["waiting", "running", "done", "failed", "skipped"]
@@ -22,11 +24,18 @@ class ErrorBody(Record):
     details: dict[str, Any] = {}
 
 
+_WORST_FIRST: tuple[StageState, ...] = ("failed", "skipped")
+
+
 class StageProgress(Record):
-    """One stage of a run as it stands: ``done`` of ``total`` units of work, and what it is at."""
+    """One stage of a run as it stands: ``done`` of ``total`` units of work, and what it is at.
+
+    ``part`` says which piece of a stage that comes in pieces (rows of a plane).
+    """
 
     stage: str
     variant: str | None = None
+    part: str | None = None
     state: StageState = "waiting"
     done: int = 0
     total: int = 0
@@ -34,6 +43,42 @@ class StageProgress(Record):
     from_store: bool = False
     elapsed_s: MaybeFloat = None
     worker: str | None = None
+
+    @property
+    def key(self) -> StageKey:
+        """The stage's name."""
+        return StageKey(self.stage, self.variant, self.part)
+
+
+def whole_stages(stages: Sequence[StageProgress]) -> list[StageProgress]:
+    """Stages as a reader thinks of them: the pieces of one are one, at the place of the first.
+
+    Example:
+        >>> pieces = [StageProgress(stage="plane", variant="FP32", part="0.00", state="done", done=1, total=1),
+        ...           StageProgress(stage="plane", variant="FP32", part="0.01")]
+        >>> [(stage.state, stage.done, stage.total) for stage in whole_stages(pieces)]
+        [('running', 1, 2)]
+    """
+    found: dict[tuple[str, str | None], list[StageProgress]] = {}
+    for stage in stages:
+        found.setdefault((stage.stage, stage.variant), []).append(stage)
+    return [pieces[0] if pieces[0].part is None else _joined(pieces) for pieces in found.values()]
+
+
+def _joined(pieces: Sequence[StageProgress]) -> StageProgress:
+    ended = [piece for piece in pieces if piece.state in ("done", "failed", "skipped")]
+    running = [piece for piece in pieces if piece.state == "running"]
+    state: StageState = "running" if running or ended else "waiting"
+    if len(ended) == len(pieces):
+        worst = {piece.state for piece in ended}
+        state = next((state for state in _WORST_FIRST if state in worst), "done")
+    spent = [piece.elapsed_s for piece in pieces if piece.elapsed_s is not None]
+    speaker = max(running or ended or pieces, key=lambda piece: piece.done)
+    return StageProgress(
+        stage=pieces[0].stage, variant=pieces[0].variant, state=state, done=len(ended), total=len(pieces),
+        note=speaker.note, from_store=bool(ended) and all(piece.from_store for piece in ended),
+        elapsed_s=sum(spent) if spent else None, worker=speaker.worker,
+    )  # fmt: skip
 
 
 class RunProgress(Record):

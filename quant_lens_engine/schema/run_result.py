@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
+from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
+from quant_lens_engine.schema.landscape import Line, Plane
 
 SCHEMA_VERSION = 1
 FLOAT_VARIANT = "FP32"
 
 VerdictLevel = Literal["safe", "caution", "degraded", "collapsed"]
-Landscape = Literal["deployed", "smooth"]
 
 
 class SkippedLayer(Record):
@@ -56,64 +59,6 @@ class Evaluation(Record):
     elapsed_s: float = 0.0
 
 
-class Band(Record):
-    """Lowest and highest loss over the directions, at each α."""
-
-    low: list[MaybeFloat] = []
-    high: list[MaybeFloat] = []
-
-
-class Line(Record):
-    """The loss along shared, filter-normalised directions.
-
-    Attributes:
-        landscape: ``deployed`` is L(Q(w + αd)), ``smooth`` is L(Q(w) + αd).
-        direction: what the directions are: ``"random"``, or another registered name.
-        alphas: the grid; α = 0 is in it. In units of ‖θ‖ per filter.
-        loss: mean over the directions.
-        band: over the directions; null for a single one.
-        per_direction: the loss along each direction, ``[direction][alpha]``.
-        accuracy: mean accuracy over the directions, 0 to 1; null where there are no classes.
-        basin_width: width in α over which the mean loss stays below its value at α = 0 plus the rise; null where
-            the line does not leave the basin.
-        basin_rise: the rise that ends the basin: the float model's loss again, or 0.1 nats where that is below 0.01.
-        reason: why losses are missing.
-    """
-
-    landscape: Landscape
-    direction: str = "random"
-    directions: int = 1
-    alphas: list[float] = []
-    loss: list[MaybeFloat] = []
-    band: Band | None = None
-    per_direction: list[list[MaybeFloat]] = []
-    accuracy: list[MaybeFloat] | None = None
-    basin_width: MaybeFloat = None
-    basin_rise: MaybeFloat = None
-    reason: str | None = None
-    elapsed_s: float = 0.0
-
-
-class PlanePoint(Record):
-    """A model that lies on, or beside, a plane: its coordinates and its distance out of it (in ‖w‖)."""
-
-    name: str
-    alpha: float
-    beta: float
-    distance: float
-
-
-class Plane(Record):
-    """The loss over two directions, ``loss[alpha][beta]``."""
-
-    landscape: Landscape
-    directions: list[str] = []
-    alphas: list[float] = []
-    betas: list[float] = []
-    loss: list[list[MaybeFloat]] = []
-    points: list[PlanePoint] = []
-
-
 class Layer(Record):
     """One quantized layer."""
 
@@ -146,7 +91,8 @@ class Activation(Record):
 
 
 class Variant(Record):
-    """The model as one recipe says. ``evaluation`` and ``curvature`` are null until their stage is finished.
+    """The model as one recipe says. ``evaluation``, ``curvature``, ``activation_statistics`` and ``batchnorm`` are
+    null until their stage is finished.
 
     Attributes:
         scheme: the fields of the scheme, with its name; null for the float model and for a custom one.
@@ -154,8 +100,14 @@ class Variant(Record):
         layer_choice: which layers were left in float on request.
         calibrated_by: what of the recipe looked at calibration rows; empty: nothing did.
         notes: what a reader should know of how the variant was made.
+        lines: around the variant's own point: α = 0 is its evaluated loss.
+        path: from the float parameters (α = 0) to the variant's (α = 1), with activations as the variant rounds them;
+            null for the float model.
         unmapped: why a custom model's weights could not be laid onto the float model's. Its loss is measured; how many
             of its layers are quantized is then not known, and there is neither curvature nor a landscape.
+        activations: those that are rounded while the network runs.
+        activation_statistics: what each layer's output is like, rounded or not.
+        batchnorm: running statistics against the data's.
     """
 
     name: str
@@ -172,9 +124,12 @@ class Variant(Record):
     evaluation: Evaluation | None = None
     curvature: Curvature | None = None
     lines: list[Line] = []
+    path: Line | None = None
     planes: list[Plane] = []
     layers: list[Layer] = []
     activations: list[Activation] = []
+    activation_statistics: Activations | None = None
+    batchnorm: BatchNormDrift | None = None
 
 
 class Verdict(Record):
@@ -238,6 +193,17 @@ class StageFailure(Record):
     variant: str | None = None
     code: str
     message: str
+
+
+def distinct_failures(failures: Iterable[StageFailure]) -> list[StageFailure]:
+    """Each once: the pieces of a stage often fail for one reason.
+
+    Example:
+        >>> failure = StageFailure(stage="plane", variant="FP32", code="bad_direction", message="nowhere")
+        >>> len(distinct_failures([failure, failure.model_copy()]))
+        1
+    """
+    return list({failure.model_dump_json(): failure for failure in failures}.values())
 
 
 class RunResult(Record):

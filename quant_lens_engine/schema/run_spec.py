@@ -21,7 +21,9 @@ from pydantic_core import CoreSchema
 from quant_lens_engine.errors import QuantLensError, SpecError
 from quant_lens_engine.schema.analyses import Analyses
 from quant_lens_engine.schema.base import Request
+from quant_lens_engine.schema.direction_name import NAMES_A_VARIANT, DirectionName
 from quant_lens_engine.schema.recipe import RECIPE_GRAMMAR, Recipe, parse_recipe
+from quant_lens_engine.schema.run_result import FLOAT_VARIANT
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Task = Literal["classification", "causal-lm", "masked-lm", "regression", "self-distillation"]
@@ -51,13 +53,19 @@ RecipeField = Annotated[
 
 
 class ModelSource(Request):
-    """Where the checkpoint is: exactly one of an uploaded file, an example, or a path on an allow-list."""
+    """Where the checkpoint is: exactly one of an uploaded file, an example, or a path on an allow-list.
+
+    Attributes:
+        checkpoints: uploaded files of the same training, in order: what the directions ``checkpoint:N`` and ``pca:N``
+            lead to, and what is marked on planes. They are not measured otherwise.
+    """
 
     file: Sha256 | None = None
     example: str | None = None
     path: str | None = None
     architecture: str = "auto"
     options: dict[str, Any] = {}
+    checkpoints: tuple[Sha256, ...] = Field(default=(), max_length=64)
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSource:
@@ -157,6 +165,20 @@ class RunSpec(Request):
             raise ValueError(f"schemes named twice: {', '.join(repeated)}")
         return schemes
 
+    @model_validator(mode="after")
+    def _landscapes_name_variants(self) -> RunSpec:
+        names = [scheme.name for scheme in self.schemes]
+        line, plane = self.analyses.line, self.analyses.plane
+        directions = [*line.kinds, *(name for pair in plane.pairs for name in pair)]
+        found = [DirectionName.parse(text) for text in directions]
+        asked = [name.argument for name in found if name.kind in NAMES_A_VARIANT] + list(plane.variants)
+        unknown = sorted(set(asked) - {FLOAT_VARIANT, *names})
+        if unknown:
+            raise ValueError(
+                f"analyses name a variant {unknown[0]!r}; the run has {', '.join([FLOAT_VARIANT, *names])}"
+            )
+        return self
+
 
 def parse_run_spec(value: Any) -> RunSpec:
     """A RunSpec from JSON-like data.
@@ -184,6 +206,8 @@ def parse_run_spec(value: Any) -> RunSpec:
 
 _JSON_EXAMPLES = {
     "transform": '{"layout": "NHWC", "scale": 0.00392156862745098}',
+    "line": '{"kinds": ["random", "eigenvector:1"], "steps": 51}',
+    "plane": '{"pairs": [["random", "random"]], "steps": 21}',
     "curvature": '{"top": 10, "bottom": 10, "layer_eigenvalues": "all"}',
 }
 

@@ -9,41 +9,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
+from quant_lens_engine.schema.landscape import Line, Plane
+from quant_lens_engine.schema.planes import plane_parts, planned_planes
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
     Activation,
     DataFacts,
     Evaluation,
     Layer,
-    Line,
     ModelFacts,
     SkippedLayer,
     Verdict,
 )
 from quant_lens_engine.schema.run_spec import RunSpec
 
+PARTED_STAGES: frozenset[str] = frozenset({"plane"})
+"""Stages that are computed in pieces, by whoever is free."""
+
 
 class StageKey(NamedTuple):
-    """A stage's name; ``variant`` is None for a stage of the whole run.
+    """A stage's name; ``variant`` is None for a stage of the whole run, ``part`` for one that comes in one piece.
 
     Example:
         >>> str(StageKey("evaluate", "int8")), StageKey.parse("inspect")
-        ('evaluate/int8', StageKey(kind='inspect', variant=None))
+        ('evaluate/int8', StageKey(kind='inspect', variant=None, part=None))
+        >>> StageKey.parse("plane/FP32#0.07")
+        StageKey(kind='plane', variant='FP32', part='0.07')
     """
 
     kind: str
     variant: str | None = None
+    part: str | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.variant is None else f"{self.kind}/{self.variant}"
+        name = self.kind if self.variant is None else f"{self.kind}/{self.variant}"
+        return name if self.part is None else f"{name}#{self.part}"
 
     @classmethod
     def parse(cls, text: str) -> StageKey:
         """The inverse of ``str``."""
         kind, _, variant = text.partition("/")
-        return cls(kind, variant or None)
+        if kind not in PARTED_STAGES:
+            return cls(kind, variant or None)
+        variant, _, part = variant.rpartition("#")
+        return cls(kind, variant, part)
 
 
 class InspectPayload(Record):
@@ -84,9 +97,31 @@ class CurvaturePayload(Record):
 
 
 class LinePayload(Record):
-    """``line``: the deployed and the smooth landscape along the shared directions."""
+    """``line``: the deployed and the smooth landscape along the shared directions, and the path from FP32."""
 
     lines: list[Line]
+    path: Line | None = None
+    elapsed_s: float = 0.0
+
+
+class PlanePayload(Record):
+    """``plane``: some rows of a plane; the rest of its record is the same in every piece."""
+
+    plane: Plane
+    elapsed_s: float = 0.0
+
+
+class ActivationsPayload(Record):
+    """``activations``: ranges, outliers, histograms and SQNR of each layer."""
+
+    activations: Activations
+    elapsed_s: float = 0.0
+
+
+class BatchNormPayload(Record):
+    """``batchnorm``: running statistics against the data's, and the effect of re-estimating them."""
+
+    batchnorm: BatchNormDrift
     elapsed_s: float = 0.0
 
 
@@ -102,12 +137,15 @@ PAYLOADS: dict[str, type[Record]] = {
     "evaluate": EvaluatePayload,
     "curvature": CurvaturePayload,
     "line": LinePayload,
+    "plane": PlanePayload,
+    "activations": ActivationsPayload,
+    "batchnorm": BatchNormPayload,
     "verdict": VerdictPayload,
 }
 """What each kind of stage yields; a worker validates an engine process's answer against it."""
 
-VARIANT_STAGES: tuple[str, ...] = ("evaluate", "curvature", "line")
-"""What is computed for every variant, in this order."""
+VARIANT_STAGES: tuple[str, ...] = ("evaluate", "curvature", "line", "activations", "batchnorm")
+"""What is computed for every variant, in this order; the last two only where the run asks for them."""
 
 ESSENTIAL_STAGES: frozenset[str] = frozenset({"inspect", "evaluate"})
 """Without these a run has failed; any other stage that fails is listed and the run goes on."""
@@ -125,16 +163,26 @@ def plan_units(spec: RunSpec) -> list[Unit]:
     """Every unit of a run, in the order in which a single worker takes them.
 
     Example:
-        >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"])
+        >>> spec = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"],
+        ...                analyses={"plane": {"steps": 5}})
         >>> [unit.id for unit in plan_units(spec)]
-        ['inspect', 'FP32', 'int8', 'verdict:int8']
+        ['inspect', 'FP32', 'int8', 'verdict:int8', 'plane/FP32#0.00', 'plane/FP32#0.01']
     """
-    units = [Unit("inspect", (StageKey("inspect"),), ()), _variant_unit(FLOAT_VARIANT)]
+    units = [Unit("inspect", (StageKey("inspect"),), ()), _variant_unit(FLOAT_VARIANT, spec)]
     for scheme in spec.schemes:
-        units.append(_variant_unit(scheme.name))
+        units.append(_variant_unit(scheme.name, spec))
         verdict = StageKey("verdict", scheme.name)
         units.append(Unit(f"verdict:{scheme.name}", (verdict,), (FLOAT_VARIANT, scheme.name)))
-    return units
+    return [*units, *_plane_units(spec)]
+
+
+def _plane_units(spec: RunSpec) -> Iterator[Unit]:
+    """A unit a piece: every worker that is free takes the next one, once the models that it needs could be made."""
+    options = spec.analyses.plane
+    for plane in planned_planes(options, [scheme.name for scheme in spec.schemes]):
+        for part in plane_parts(plane, options):
+            key = StageKey("plane", plane.variant, str(part))
+            yield Unit(str(key), (key,), ("inspect", *plane.models))
 
 
 def plan_stages(spec: RunSpec) -> Iterator[StageKey]:
@@ -143,5 +191,8 @@ def plan_stages(spec: RunSpec) -> Iterator[StageKey]:
         yield from unit.stages
 
 
-def _variant_unit(variant: str) -> Unit:
-    return Unit(variant, tuple(StageKey(kind, variant) for kind in VARIANT_STAGES), ("inspect",))
+def _variant_unit(variant: str, spec: RunSpec) -> Unit:
+    left_out = spec.analyses.left_out
+    return Unit(
+        variant, tuple(StageKey(kind, variant) for kind in VARIANT_STAGES if kind not in left_out), ("inspect",)
+    )

@@ -182,7 +182,7 @@ def test_an_overflow_is_a_gap_with_a_reason() -> None:
             return torch.exp(x @ self.weight)
 
     objective = Objective(Explosive(), [(torch.ones(2, 1), torch.zeros(2, 1))], task="regression")
-    line = float_lines(objective, directions=1, steps=3)[-1]
+    line = float_lines(objective, directions=1, steps=3, distance=1.0)[-1]
     assert line.loss.count(None) == 2, "e¹²⁰ and its square overflow; e⁶⁰ squared does too"
     assert "not finite at 2 of 3" in (line.reason or "")
 

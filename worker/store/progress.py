@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
-from quant_lens_engine.schema import FLOAT_VARIANT, RunProgress, RunSpec, StageProgress, plan_stages
+from quant_lens_engine.schema import FLOAT_VARIANT, PlanePart, RunProgress, RunSpec, StageProgress, plan_stages
+from quant_lens_engine.schema.analyses import line_points
+from quant_lens_engine.schema.estimate import ACTIVATION_PASSES, BATCHNORM_PASSES
 
 _SETTLED = frozenset({"done", "failed", "skipped"})
 _LANCZOS_PRODUCTS = 50
@@ -30,11 +32,16 @@ def stage_weights(spec: RunSpec) -> dict[str, float]:
     curvature, line = spec.analyses.curvature, spec.analyses.line
     products = min(_LANCZOS_PRODUCTS, curvature.max_products) + curvature.density_runs * curvature.density_steps
     products += min(_PROBES, curvature.trace_probes)
-    costs = {"inspect": 1.0, "evaluate": 2.0, "curvature": products * _PRODUCT_COST, "verdict": 0.1}
+    costs = {"inspect": 1.0, "evaluate": 2.0, "curvature": products * _PRODUCT_COST, "verdict": 0.1,
+             "activations": ACTIVATION_PASSES, "batchnorm": BATCHNORM_PASSES}  # fmt: skip
     weights = {}
+    points = spec.analyses.plane.points
     for key in plan_stages(spec):
+        if key.part is not None:
+            weights[str(key)] = float(points * len(PlanePart.parse(key.part).rows(points)))
+            continue
         landscapes = 1 if key.variant == FLOAT_VARIANT else 2
-        weights[str(key)] = line.directions * line.points * landscapes if key.kind == "line" else costs[key.kind]
+        weights[str(key)] = line_points(line) * landscapes if key.kind == "line" else costs[key.kind]
     return weights
 
 
@@ -52,7 +59,7 @@ def run_progress(
     and once nothing is left.
     """
     over = _SETTLED - {"skipped"} if was_cut_short else _SETTLED
-    named = [(stage, weights.get(_name(stage), 1.0), _fraction(stage, over)) for stage in stages]
+    named = [(stage, weights.get(str(stage.key), 1.0), _fraction(stage, over)) for stage in stages]
     total = sum(weight for _, weight, _ in named)
     finished = sum(weight * fraction for _, weight, fraction in named)
     return RunProgress(
@@ -85,7 +92,3 @@ def _fraction(stage: StageProgress, over: Set[str]) -> float:
     if stage.state in over:
         return 1.0
     return min(1.0, stage.done / stage.total) if stage.state == "running" and stage.total > 0 else 0.0
-
-
-def _name(stage: StageProgress) -> str:
-    return stage.stage if stage.variant is None else f"{stage.stage}/{stage.variant}"

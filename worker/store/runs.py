@@ -15,7 +15,9 @@ from quant_lens_engine.schema import (
     RunSpec,
     RunState,
     StageFailure,
+    StageKey,
     StageProgress,
+    distinct_failures,
     plan_units,
 )
 from worker.store import keys
@@ -61,7 +63,7 @@ class Runs:
             "version": "1",
         }
         free = json.dumps({"state": "waiting", "token": "", "worker": "", "expires": 0, "attempts": 0})
-        stages = {str(key): _waiting(key.kind, key.variant) for unit in plan_units(spec) for key in unit.stages}
+        stages = {str(key): _waiting(key) for unit in plan_units(spec) for key in unit.stages}
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hset(keys.run(run_id), mapping=fields)
             pipe.hset(keys.units(run_id), mapping={unit["id"]: free for unit in plan})
@@ -205,7 +207,8 @@ def new_run_id() -> str:
 def named_files(spec: Mapping[str, Any]) -> list[str]:
     """SHA-256 of every upload that a specification names."""
     calibration = spec["data"].get("calibration") or {}
-    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"))
+    further = spec["model"].get("checkpoints") or ()
+    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"), *further)
     return sorted({sha256 for sha256 in named if sha256})
 
 
@@ -235,13 +238,15 @@ def _record(run: Mapping[str, str], stages: Mapping[str, str], failures: Mapping
         tags=json.loads(run["tags"]),
         note=run["note"],
         archived=run["archived"] == "1",
-        failures=[StageFailure.model_validate_json(failures[name]) for name in order if name in failures],
+        failures=distinct_failures(
+            StageFailure.model_validate_json(failures[name]) for name in order if name in failures
+        ),
         version=int(run["version"]),
     )
 
 
-def _waiting(kind: str, variant: str | None) -> str:
-    return StageProgress(stage=kind, variant=variant).model_dump_json()
+def _waiting(key: StageKey) -> str:
+    return StageProgress(stage=key.kind, variant=key.variant, part=key.part).model_dump_json()
 
 
 def _clean_tags(tags: Sequence[str]) -> list[str]:

@@ -30,7 +30,8 @@ FIELDS = {
     "name": "new-name", "model": "new-model", "data": "new-data", "architecture": "new-architecture",
     "layout": "new-layout", "scale": "new-scale", "mean": "new-mean", "std": "new-std", "limit": "new-limit",
     "batch_size": "new-batch", "calibration": "new-calibration", "calibration_limit": "new-calibration-limit",
-    "schemes": "new-schemes", "preset": "new-preset", "seed": "new-seed",
+    "schemes": "new-schemes", "preset": "new-preset", "along": "new-along",
+    "plane": "new-plane", "points": "new-points", "seed": "new-seed",
     "device": "new-device", "dtype": "new-dtype", "base": "new-base",
 }  # fmt: skip
 STORES = {"model", "data", "calibration", "base"}
@@ -62,6 +63,8 @@ def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
     given["layout"] = given["layout"] or None
     given["architecture"] = given["architecture"] or "auto"
     given["schemes"] = tuple(given["schemes"] or ())
+    given["along"] = tuple(given["along"] or ()) or ("random",)
+    given["plane"], given["points"] = given["plane"] or "variants", given["points"] or ""
     given["base"] = given["base"] or {}
     return Draft(**given, task=given["base"].get("task", "classification"))
 

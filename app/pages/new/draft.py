@@ -8,8 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from app.pages.new.landscapes import PLANES, POINTS, chosen_lines, chosen_plane, plane_choice
 from quant_lens_engine.errors import QuantLensError
-from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Analyses, RunSpec, Transform, parse_recipe, parse_run_spec
+from quant_lens_engine.schema import (
+    PRESET_DESCRIPTIONS,
+    Analyses,
+    DirectionName,
+    RunSpec,
+    Transform,
+    parse_recipe,
+    parse_run_spec,
+)
 
 DEFAULT_SCHEMES = ("int8", "int4")
 DEFAULT_LIMIT = 1024
@@ -27,6 +36,9 @@ class Draft:
         scale: a number or a fraction such as ``1/255`` as text; nothing leaves x unscaled.
         mean: numbers for each channel as text, separated by commas; likewise ``std``.
         calibration: the file that calibration rows come from; None: rows that are not measured.
+        along: kinds of directions of the lines.
+        plane: what the plane goes through: a choice of :mod:`app.pages.new.landscapes`.
+        points: of it along each direction, as text; nothing: as many as the preset has.
         base: the spec of the run that this one repeats, whose finer options are kept.
     """
 
@@ -44,6 +56,9 @@ class Draft:
     calibration_limit: int | None = DEFAULT_CALIBRATION
     schemes: tuple[str, ...] = DEFAULT_SCHEMES
     preset: str = "standard"
+    along: tuple[str, ...] = ("random",)
+    plane: str = "variants"
+    points: str = ""
     seed: int | None = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -67,6 +82,8 @@ class Draft:
             # A '+' that somebody wrote into the address by hand has arrived as a space.
             names = (name.strip().replace(" ", "+") for name in given["schemes"].split(","))
             found["schemes"] = tuple(dict.fromkeys(filter(None, names)))
+        if "along" in given:
+            found["along"] = tuple(dict.fromkeys(filter(is_direction, given["along"].split(",")))) or ("random",)
         return cls(**found)
 
     @classmethod
@@ -89,6 +106,8 @@ class Draft:
             calibration_limit=known.data.calibration.limit,
             schemes=tuple(scheme.name for scheme in known.schemes),
             preset=known.analyses.preset,
+            along=known.analyses.line.kinds,
+            plane=plane_choice(known.analyses.plane),
             seed=known.seed,
             device=known.execution.device,
             dtype=known.execution.dtype,
@@ -111,6 +130,8 @@ class Draft:
                 said[key] = str(value)
         if self.schemes != plain.schemes:
             said["schemes"] = ",".join(self.schemes)
+        if self.along != plain.along:
+            said["along"] = ",".join(self.along)
         return urlencode(said, safe=":,/")  # a '+' of a recipe is escaped: unescaped it would be a space
 
     def transform(self) -> Transform:
@@ -178,6 +199,7 @@ class Draft:
                     **model,
                     "architecture": self.architecture,
                     "options": old_model.get("options", {}) if same_model else {},
+                    "checkpoints": old_model.get("checkpoints", []) if same_model else [],
                 },
                 "data": {
                     **data,
@@ -198,11 +220,13 @@ class Draft:
         )
 
     def analyses(self) -> Analyses:
-        """The preset, or the older run's own choice where its preset was left alone."""
+        """The preset, or the older run's own choice where its preset was left alone, with the landscapes chosen."""
         old = self.base.get("analyses")
-        if old and old.get("preset") == self.preset:
-            return Analyses.model_validate(old)
-        return Analyses.model_validate({"preset": self.preset})
+        kept = old if old and old.get("preset") == self.preset else {"preset": self.preset}
+        found = Analyses.model_validate(kept)
+        line = chosen_lines(self.along, found.line)
+        plane = chosen_plane(self.plane, self.points, found.plane)
+        return found.model_copy(update={"line": line, "plane": plane})
 
     def changed(self, **fields: Any) -> Draft:
         """This draft with some fields changed."""
@@ -216,8 +240,21 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": LAYOUTS,
     "preset": tuple(PRESET_DESCRIPTIONS),
     "dtype": ("float32", "float64"),
+    "plane": (*PLANES, "none"),
+    "points": POINTS,
 }
-_TEXTS = ("name", "architecture", "layout", "scale", "mean", "std", "preset", "device", "dtype", "task")
+_TEXTS = (
+    "name", "architecture", "layout", "scale", "mean", "std", "preset", "plane", "points", "device", "dtype", "task",
+)  # fmt: skip
+
+
+def is_direction(text: str) -> bool:
+    """Whether it could name a direction."""
+    try:
+        DirectionName.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _source_of(text: str, kinds: tuple[str, ...]) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from dash import dcc, html
 from app.components import icon
 from app.pages.new.builder import builder
 from app.pages.new.draft import LAYOUTS, Draft
+from app.pages.new.landscapes import landscape_fields
 from app.pages.new.schemes import scheme_groups
 from app.pages.new.sources import calibration_zone, source_zone
 from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Capabilities
@@ -278,6 +279,7 @@ def _analyses_card(draft: Draft, capabilities: Capabilities) -> html.Section:
         "analyses",
         dmc.RadioGroup(html.Div(cards, className="ql-choices"), id="new-preset", value=draft.preset),
         html.P(id="new-analyses-kept", className="ql-hint", hidden=True),
+        landscape_fields(draft.plane, draft.points, draft.along),
         html.Details(
             [
                 html.Summary([icon("chevron-right", 14), "Seed, batch size, device"]),

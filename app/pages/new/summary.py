@@ -10,7 +10,7 @@ from typing import Any
 from dash import html
 
 from app.components import icon
-from quant_lens_engine.schema import Calibration, Capabilities, RunSpec, WorkerFacts, numbers, plan_stages
+from quant_lens_engine.schema import Analyses, Calibration, Capabilities, RunSpec, WorkerFacts, numbers, plan_stages
 from quant_lens_engine.schema.estimate import Estimate
 
 SHOWN_STAGES = 5
@@ -113,6 +113,12 @@ def command_of(spec: RunSpec, filenames: Mapping[str, str]) -> str:
     for scheme in spec.schemes:
         parts += ["--scheme", scheme.name]
     parts += ["--preset", spec.analyses.preset]
+    usual = Analyses.model_validate({"preset": spec.analyses.preset})
+    for analysis in ("curvature", "line", "plane"):
+        before = getattr(usual, analysis).model_dump(mode="json")
+        asked = getattr(spec.analyses, analysis).model_dump(mode="json")
+        if changed := {key: value for key, value in asked.items() if value != before[key]}:
+            parts += [f"--{analysis}", json.dumps(changed, ensure_ascii=False)]
     if spec.data.limit is not None:
         parts += ["--limit", str(spec.data.limit)]
     calibration = spec.data.calibration

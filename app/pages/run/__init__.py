@@ -9,14 +9,27 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from app.components import chart_card, segmented
+from app.pages.run.activations import activation_charts, activation_controls, drift_chart
 from app.pages.run.callbacks import register_run_page
 from app.pages.run.header import run_act
 from app.pages.run.spectrum import spectrum_charts
 from app.pages.run.view import SECTIONS, RunView, read_view
 from app.routing import Page, Visit
-from quant_lens_engine.figures import DENSITY_SCALES, LAMBDA_SCALES, LANDSCAPES, LAYER_MEASURES
+from quant_lens_engine.figures import (
+    DENSITY_SCALES,
+    LAMBDA_SCALES,
+    LANDSCAPES,
+    LAYER_MEASURES,
+    OUTLIER_MEASURES,
+    RANGE_SCALES,
+)
 
-TABS = {"overview": "Overview", "spectrum": "Spectrum", "settings": "Data & settings"}
+TABS = {
+    "overview": "Overview",
+    "spectrum": "Spectrum",
+    "activations": "Activations & BatchNorm",
+    "settings": "Data & settings",
+}
 
 
 def run_layout(visit: Visit) -> Component:
@@ -27,6 +40,7 @@ def run_layout(visit: Visit) -> Component:
     landscape = visit.choice("landscape", LANDSCAPES)
     density, horizontal = visit.choice("density", DENSITY_SCALES), visit.choice("lambda", LAMBDA_SCALES)
     charts = spectrum_charts(density, horizontal, visit.choice("layers", LAYER_MEASURES))
+    flow = _activations(view, visit)
     drawn = {part: html.Div(view.draw(part), id=f"run-{part}") for part in SECTIONS}
     overview = [drawn[part] for part in ("progress", "failure", "verdict", "variants")]
     overview += [_charts(view, landscape), drawn["failures"]]
@@ -41,6 +55,10 @@ def run_layout(visit: Visit) -> Component:
                     dmc.TabsPanel(
                         html.Div([drawn["spectrum"], *charts], className="ql-run-parts"),
                         value="spectrum",
+                    ),
+                    dmc.TabsPanel(
+                        html.Div([*flow, drawn["batchnorm"]], className="ql-run-parts"),
+                        value="activations",
                     ),
                     dmc.TabsPanel(drawn["settings"], value="settings"),
                 ],
@@ -70,6 +88,16 @@ def _charts(view: RunView, landscape: str) -> html.Div:
         id="run-charts",
         className="card-grid ql-run-charts",
     )  # fmt: skip
+
+
+def _activations(view: RunView, visit: Visit) -> list[Any]:
+    query, result = visit.query, view.result
+    scale, measure = visit.choice("range", RANGE_SCALES), visit.choice("outliers", OUTLIER_MEASURES)
+    return [
+        activation_controls(result, query.get("variant", ""), query.get("layer", "")),
+        *activation_charts(result, scale, measure),
+        drift_chart(result),
+    ]
 
 
 def _editor() -> dmc.Modal:

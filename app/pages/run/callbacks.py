@@ -10,12 +10,13 @@ from dash.exceptions import PreventUpdate
 
 from app.auth.ownership import require_owner
 from app.live import RUN_TOPIC
+from app.pages.run.activations import register_activations
 from app.pages.run.view import CHARTS, OVERVIEW_CHARTS, SECTIONS, RunView, read_view
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.schema import RunRecord, parse_run_spec
 from worker import queue
 
-_SWITCHES = tuple(switch for options in CHARTS.values() for switch in options.values())
+_SWITCHES = tuple(dict.fromkeys(switch for options in CHARTS.values() for switch in options.values()))
 """In the order of the address' parameters: run_page.js has their names."""
 
 
@@ -23,6 +24,7 @@ def register_run_page(app: Dash, services: Services) -> None:
     """Add them all to ``app``."""
     _register_following(app, services)
     _register_actions(app, services)
+    register_activations(app, services)
 
 
 def _view(services: Services, run_id: str) -> RunView:
@@ -48,7 +50,7 @@ def _register_following(app: Dash, services: Services) -> None:
         if heard and heard["topic"] != f"{RUN_TOPIC}{run_id}" and drawn.get("lines"):
             raise PreventUpdate  # news of another page, on its way when this one was opened
         view = _view(services, run_id)
-        chosen = dict(zip(_SWITCHES, switched, strict=True))
+        chosen = {switch: value or "" for switch, value in zip(_SWITCHES, switched, strict=True)}
         options = {name: {key: chosen[switch] for key, switch in known.items()} for name, known in CHARTS.items()}
         keys = view.keys() | {name: ".".join([view.committed, *options[name].values()]) for name in CHARTS}
         if keys == drawn:
@@ -64,6 +66,7 @@ def _register_following(app: Dash, services: Services) -> None:
         Output("run-id", "id"),
         Input("run-tab", "value"),
         *[Input(switch, "value") for switch in _SWITCHES],
+        State("run-variant", "data"),
     )
 
 

@@ -10,7 +10,15 @@ from dash import html
 
 from app.components import card, icon
 from app.pages.run.header import data_name, model_name
-from quant_lens_engine.schema import CurvatureOptions, RunRecord, RunResult, RunSpec, numbers, parse_run_spec
+from quant_lens_engine.schema import (
+    CurvatureOptions,
+    RunRecord,
+    RunResult,
+    RunSpec,
+    numbers,
+    parse_run_spec,
+    planned_planes,
+)
 
 Pairs = Sequence[tuple[str, Any]]
 
@@ -101,11 +109,24 @@ def _analyses(spec: RunSpec) -> Pairs:
         ("Confidence", f"{numbers.percent(curvature.confidence, digits=2)} for every interval"),
         (
             "Lines",
-            f"{line.directions} direction{'s' if line.directions > 1 else ''}, {line.points} points, "
-            f"−{line.distance:g} to {line.distance:g}",
+            f"{', '.join(line.kinds)}; {line.directions} random, {line.points} points, {_span(line.distance)}",
         ),
+        ("Planes", _planes(spec)),
         ("Seed", str(spec.seed)),
     ]
+
+
+def _span(distance: float | None) -> str:
+    return "as far as the float loss doubles" if distance is None else f"−{distance:g} to {distance:g}"
+
+
+def _planes(spec: RunSpec) -> str:
+    options = spec.analyses.plane
+    planned = planned_planes(options, [scheme.name for scheme in spec.schemes])
+    if not planned:
+        return "not asked for"
+    pairs = dict.fromkeys(" × ".join(plane.directions) for plane in planned)
+    return f"{'; '.join(pairs)}: {options.points} × {options.points} points, {_span(options.distance)}"
 
 
 def _density(curvature: CurvatureOptions) -> str:

@@ -12,9 +12,9 @@ from dash import html
 from app.components import card, icon, variant_name
 from app.pages.run.header import moment
 from quant_lens_engine.figures import VariantStyle
-from quant_lens_engine.schema import FLOAT_VARIANT, VARIANT_STAGES, RunRecord, StageProgress, numbers
+from quant_lens_engine.schema import FLOAT_VARIANT, VARIANT_STAGES, RunRecord, StageProgress, numbers, whole_stages
 
-COLUMNS = (*VARIANT_STAGES, "verdict")
+COLUMNS = (*VARIANT_STAGES, "plane", "verdict")
 RUN_STAGES = ("inspect",)
 EARLIEST_ETA = 0.03
 """Before so much is done an estimate is a guess."""
@@ -87,6 +87,7 @@ def machine(worker: str) -> str:
 
 
 def _grid(stages: Sequence[StageProgress], styles: dict[str, VariantStyle]) -> html.Div:
+    stages = whole_stages(stages)
     by_key = {(stage.variant, stage.stage): stage for stage in stages}
     variants = list(dict.fromkeys(stage.variant for stage in stages if stage.variant))
     columns = [kind for kind in COLUMNS if any(stage.stage == kind for stage in stages)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.components import chart_data
+from app.pages.run.activations import ACTIVATION_CHARTS, reestimation_card, why_no_activations
 from app.pages.run.failure import failure_view
 from app.pages.run.header import run_head
 from app.pages.run.settings import settings_view
@@ -22,7 +23,8 @@ from quant_lens_engine.figures import draw_both, variant_styles
 from quant_lens_engine.schema import TERMINAL_STATES, AlgorithmFacts, RunRecord, RunResult, digest
 from worker.store import Store
 
-SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "spectrum", "settings")
+SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "spectrum", "batchnorm",
+            "settings")  # fmt: skip
 CHARTS: dict[str, dict[str, str]] = {
     "sharpness": {},
     "lines": {"landscape": "run-landscape"},
@@ -30,6 +32,7 @@ CHARTS: dict[str, dict[str, str]] = {
     "eigenvalues": {},
     "convergence": {},
     "layer-curvature": {"measure": "run-layers"},
+    **ACTIVATION_CHARTS,
 }
 """The charts of every tab; of each the options that a switch of the page sets, and the switch."""
 OVERVIEW_CHARTS = ("sharpness", "lines")
@@ -54,8 +57,8 @@ class RunView:
     @property
     def committed(self) -> str:
         """A key of what is finished: it changes with every stage that is committed or fails."""
-        states = [[item.stage, item.variant, item.state] for item in self.record.progress.stages]
-        still = [state if state[2] in {"done", "failed"} else [*state[:2], ""] for state in states]
+        stages = self.record.progress.stages
+        still = [[str(item.key), item.state if item.state in {"done", "failed"} else ""] for item in stages]
         return digest([self.record.state, still, len(self.record.failures)])[:16]
 
     def keys(self) -> dict[str, str]:
@@ -76,7 +79,10 @@ class RunView:
     def chart(self, name: str, **options: Any) -> dict[str, Any]:
         """The data of a chart."""
         drawing = draw_both(name, self.result, **options)
-        nothing = why_nothing(name, self.result) if self.ended else ""
+        if name in ACTIVATION_CHARTS:
+            nothing = why_no_activations(name, self.result, self.record, self.ended)
+        else:
+            nothing = why_nothing(name, self.result) if self.ended else ""
         return chart_data(drawing, f"{name}-{self.record.id}", nothing=nothing)
 
 
@@ -135,5 +141,6 @@ _DRAWN: dict[str, Callable[[RunView], Any]] = {
     "variants": _draw_variants,
     "failures": lambda view: failures_card(view.record),
     "spectrum": lambda view: numbers_card(view.record, view.result, variant_styles(view.result.variants)),
+    "batchnorm": lambda view: reestimation_card(view.record, view.result, variant_styles(view.result.variants)),
     "settings": lambda view: settings_view(view.record, view.result),
 }

@@ -58,7 +58,8 @@ class QuantLens(Library):
 
     def density(self, workload: Workload, seed: int) -> Iterator[Answer]:
         """One process of 40 steps, whose settled values count as one eigenvalue each; then the default effort."""
-        for setting, options in (("one process of 40 steps", {"runs": 0, "steps": 20}), ("24 steps, 4 runs of 12", {})):
+        single: dict[str, int] = {"runs": 0, "first_steps": 40}
+        for setting, options in (("one process of 40 steps", single), ("36 steps, 3 runs of 12", {})):
 
             def nodes(meter: Meter, options: dict[str, int] = options) -> tuple[np.ndarray, np.ndarray]:
                 found = lanczos_density(operator(workload, meter), seed=seed, **options)

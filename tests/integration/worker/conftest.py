@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from quant_lens_engine.schema import TERMINAL_STATES, RunSpec
+from quant_lens_engine.schema import TERMINAL_STATES, RunSpec, StageKey
 from worker import queue
 from worker.embedded_redis import EmbeddedRedis
 from worker.settings import Settings
@@ -73,7 +73,7 @@ class House:
     def commits(self, run_id: str) -> list[str]:
         """Every stage that was settled, once for each time."""
         return [
-            f"{event.data['stage']}/{event.data['variant']}"
+            str(StageKey(event.data["stage"], event.data["variant"], event.data["part"]))
             for event in self.store.events.read(run_id)
             if event.kind == "stage"
         ]
@@ -99,7 +99,7 @@ def spec(**changes) -> RunSpec:
             "model": {"example": "digits-mlp", "architecture": "digits-mlp"},
             "data": {"example": "digits", "limit": 128},
             "schemes": ["int8", "int4"],
-            "analyses": {"preset": "quick", "line": {"steps": 5}},
+            "analyses": {"preset": "quick", "line": {"steps": 5}, "plane": {"steps": 5}},
             **changes,
         }
     )
@@ -113,7 +113,7 @@ def long_spec(**changes) -> dict:
     return {
         "model": {"example": "digits-mlp", "architecture": "slow"},
         "schemes": ["int8", "int4"],
-        "analyses": {"preset": "quick", "line": {"steps": 31}},
+        "analyses": {"preset": "quick", "line": {"steps": 31}, "plane": {"steps": 0}},
         **changes,
     }
 

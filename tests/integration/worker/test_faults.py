@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from quant_lens_engine.schema import TERMINAL_STATES
 from tests.integration.worker.conftest import engines_of, has_ended, long_spec
 from worker import queue
+from worker.schedule import Schedule
 from worker.store import Conflict
 
 pytestmark = pytest.mark.integration
@@ -190,7 +192,65 @@ def test_f16_a_frozen_worker_is_replaced_and_comes_too_late(house):
     assert_ended_once(house, run_id)
 
 
+def before_the_last_commit(house, name: str):
+    """A run of which one stage is left to be settled, and that call; stages without a payload are settled alike."""
+    schedule, run_id = Schedule(house.store, name), house.submit()
+    left = len(house.store.runs.get(run_id).progress.stages)
+    while True:
+        claim = schedule.claim(run_id)
+        for key in claim.unit.stages:
+            if left == 1:
+                return run_id, lambda claim=claim, key=key: schedule.skip(claim, key, "of no interest here")
+            assert schedule.skip(claim, key, "of no interest here") == "settled"
+            left -= 1
+
+
+def cancelled(house, run_id) -> bool:
+    """Whether a cancel came in time."""
+    try:
+        queue.cancel(house.store, run_id)
+    except Conflict:
+        return False
+    return True
+
+
+def assert_one_ending(house, run_id, in_time: bool, outcome: str):
+    state = "CANCELLED" if in_time else "DONE"
+    assert outcome == ("stale" if in_time else "settled")
+    assert house.store.runs.get(run_id).state == state
+    assert house.endings(run_id) == [state]
+    assert run_id not in house.store.runs.active()
+
+
+@pytest.mark.parametrize("cancel_first", [True, False])
+def test_f19_whichever_of_cancel_and_finish_comes_first_ends_the_run(house, cancel_first):
+    run_id, finish = before_the_last_commit(house, "worker")
+    in_time = cancelled(house, run_id) if cancel_first else None
+    outcome = finish()
+    if not cancel_first:
+        in_time = cancelled(house, run_id)
+    assert in_time == cancel_first
+    assert_one_ending(house, run_id, in_time, outcome)
+
+
 def test_f19_cancel_racing_the_finish_ends_the_run_once(house):
+    """No stopwatch: both wait for each other when all that is left of either is its one call of the store."""
+    for turn in range(30):
+        run_id, finish = before_the_last_commit(house, f"worker-{turn}")
+        barrier = threading.Barrier(2)
+
+        def at_once(act, barrier=barrier):
+            barrier.wait()
+            return act()
+
+        with ThreadPoolExecutor(2) as pool:
+            ended = pool.submit(at_once, finish)
+            stopped = pool.submit(at_once, lambda run_id=run_id: cancelled(house, run_id))
+        assert_one_ending(house, run_id, stopped.result(), ended.result())
+
+
+def test_a_cancel_at_any_moment_of_a_short_run_ends_it_once(house):
+    """With a real worker: the delays spread over all of the run, its end included, wherever that is on this machine."""
     house.start_worker("runs")
     house.wait(house.submit())  # what follows is taken from the store, and over in no time
     seen = set()
@@ -252,8 +312,6 @@ def test_no_temporary_folder_is_left(house):
 
 def test_many_claimants_one_unit(house):
     """Forty threads ask for the same run at once: the first unit goes to exactly one of them."""
-    from worker.schedule import Schedule
-
     run_id = house.submit()
     claims, barrier = [], threading.Barrier(40)
 

@@ -161,7 +161,7 @@ def test_progress_names_every_stage_and_ends_it():
     analyze(spec(), progress=watch)
     computed = {str(key) for key in plan_stages(spec()) if key.kind != "verdict"}
     assert watch.seen.keys() == computed
-    for stage in ("inspect", "evaluate/int8", "line/int2"):
+    for stage in ("inspect", "evaluate/int8", "line/int2", "activations/int8", "batchnorm/FP32"):
         assert watch.seen[stage][0] == watch.seen[stage][1]
 
 
@@ -468,3 +468,25 @@ def test_the_estimate_counts_what_a_recipe_takes():
     assert longer["evaluate"] - plain["evaluate"] == pytest.approx(10 * (trained["evaluate"] - plain["evaluate"]))
     assert of("w8a8-dynamic")["line"] > plain["line"]
     assert of("w8a8")["evaluate"] - of("w8a8-dynamic")["evaluate"] == pytest.approx(calibration)
+
+
+def test_activations_and_batchnorm_are_stages_that_can_be_left_out():
+    found = analyze(spec(schemes=["w8a8"]))
+    plain, rounded = (found.variant(name) for name in ("FP32", "w8a8"))
+    assert plain.activation_statistics.samples == found.data.samples
+    assert [layer.quantized for layer in plain.activation_statistics.layers] == [False] * 3
+    assert all(layer.sqnr_db > 20 and layer.input for layer in rounded.activation_statistics.layers)
+    assert plain.batchnorm.reason == "the model has no batch normalisation"
+    off = {"activations": {"enabled": False}, "batchnorm": {"enabled": False}}
+    asked = spec(analyses={"preset": "quick", "line": {"steps": 3}, **off})
+    assert not {key.kind for key in plan_stages(asked)} & {"activations", "batchnorm"}
+    assert {"activations", "batchnorm"} <= {key.kind for key in plan_stages(spec())}
+
+
+def test_new_running_statistics_come_from_calibration_rows_where_a_recipe_has_them():
+    asked = {"model": "digits-cnn", "analyses": {"preset": "quick", "line": {"steps": 3}}}
+    own, shared = (analyze(spec(schemes=[name], **asked)).variant(name).batchnorm for name in ("w8a8", "int2"))
+    assert (own.reestimation.overlap, own.reestimation.layers) == (False, 2)
+    assert shared.reestimation.overlap
+    assert shared.reestimation.delta_loss < 0, "two bits move every channel: new statistics bring much of it back"
+    assert shared.layers[0].mean_shift_worst > own.layers[0].mean_shift_worst

@@ -111,3 +111,34 @@ def test_a_scale_survives_being_written(scale: float) -> None:
 def test_means_survive_being_written(values: list[float]) -> None:
     draft = Draft(**READY).changed(mean=", ".join(map(repr, values)))
     assert draft.transform().mean == tuple(values)
+
+
+def test_lines_and_planes_are_part_of_link_and_run() -> None:
+    draft = Draft(**READY, along=("random", "eigenvector:1"), plane="eigenvectors", points="101")
+    again = Draft.from_query(draft.query())
+    assert again == draft
+    analyses = draft.spec().analyses
+    assert analyses.line.kinds == ("random", "eigenvector:1")
+    assert analyses.plane.pairs == (("eigenvector:1", "eigenvector:2"),)
+    assert analyses.plane.steps == 101
+    repeated = Draft.from_spec(draft.spec().model_dump(mode="json"))
+    assert (repeated.along, repeated.plane) == (draft.along, draft.plane)
+    assert repeated.spec().analyses == analyses
+
+
+def test_an_older_runs_own_plane_is_kept_until_another_is_chosen() -> None:
+    spec = Draft(**READY).spec().model_dump(mode="json")
+    spec["analyses"]["plane"] |= {"pairs": [["to:int8", "gradient"]], "steps": 21}
+    spec["model"]["checkpoints"] = ["ab" * 32]
+    older = Draft.from_spec(spec)
+    assert older.plane == "kept"
+    assert older.spec().analyses.plane.pairs == (("to:int8", "gradient"),)
+    assert older.spec().model.checkpoints == ("ab" * 32,)
+    assert older.changed(plane="none").spec().analyses.plane.points == 0
+    changed = older.changed(plane="random").spec().analyses.plane
+    assert (changed.pairs, changed.steps) == ((("random", "random:2"),), 21)
+
+
+def test_a_link_names_no_impossible_direction() -> None:
+    assert Draft.from_query("?along=random,Nonsense!,gradient&plane=kept&points=7").along == ("random", "gradient")
+    assert Draft.from_query("?along=Nonsense!&plane=kept&points=7") == Draft()

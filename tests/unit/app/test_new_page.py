@@ -309,6 +309,13 @@ def test_a_run_gets_a_name_and_a_command() -> None:
     assert command.endswith("--scheme int8 --scheme int2 --preset standard --limit 1024 --seed 3")
 
 
+def test_the_command_says_what_differs_from_the_preset() -> None:
+    draft = Draft(model={"example": "digits-mlp"}, data={"example": "digits"}, along=("gradient",), plane="none")
+    command = command_of(draft.spec(), {"model": "digits-mlp", "data": "digits"})
+    assert """--line '{"kinds": ["gradient"]}' --plane '{"steps": 0}'""" in command
+    assert "--curvature" not in command
+
+
 def test_the_command_says_calibration_and_quotes_a_recipe() -> None:
     draft = Draft(
         model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=("w8a8", "int4+only:fc*"),

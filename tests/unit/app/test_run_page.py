@@ -31,7 +31,7 @@ SPEC = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, sche
 
 def record(state: str = "RUNNING", stages: dict[str, dict[str, Any]] | None = None, **fields: Any) -> RunRecord:
     progress = [
-        StageProgress(stage=key.kind, variant=key.variant, **(stages or {}).get(str(key), {}))
+        StageProgress(stage=key.kind, variant=key.variant, part=key.part, **(stages or {}).get(str(key), {}))
         for key in plan_stages(SPEC)
     ]
     done = sum(stage.state == "done" for stage in progress)
@@ -61,10 +61,10 @@ def test_the_grid_has_a_cell_for_every_stage_with_its_state() -> None:
     card = stage_card(found, variant_styles(usual().variants), "")
     told = words(card)
     assert "Running 50 % about 42 s left" in told
-    assert "2 of 12 stages done , 1 from the store" in told
+    assert "2 of 32 stages done , 1 from the store" in told, "a plane of 41 rows comes in 14 pieces"
     assert "gpu-01 curvature · FP32 31 of 62 · Lanczos step 31 4 s" in told
     cells = find(card, "ql-cell")
-    assert len(cells) == 13  # 12 stages, and no verdict for FP32
+    assert len(cells) == 22  # 18 stages and a plane; no plane but FP32's, and no verdict for FP32
     assert len(find(card, "running")) >= 1
     assert len([cell for cell in cells if "failed" in cell.className]) == 1
 
@@ -79,7 +79,7 @@ def test_a_finished_run_shows_where_its_time_went() -> None:
     done = {str(key): {"state": "done", "elapsed_s": 2.0} for key in plan_stages(SPEC)}
     found = record("DONE", done, started_at="2026-01-01T10:00:00+00:00", finished_at="2026-01-01T10:01:38+00:00")
     told = words(stage_strip(found, 1234.0))
-    assert "12 of 12 stages 1 min 38 s · 1 234 Hessian-vector products" in told
+    assert "32 of 32 stages 1 min 38 s · 1 234 Hessian-vector products" in told
     assert "curvature 6.0 s" in told
 
 

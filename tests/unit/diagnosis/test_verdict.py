@@ -64,7 +64,7 @@ def test_each_rule_is_ordered_and_has_its_evidence():
 
 def test_the_sampling_error_is_in_the_reason():
     reason = judged(with_drop(0.8, error=0.5)).reasons[0].replace(THIN_SPACE, " ")
-    assert reason.startswith("accuracy falls by 0.800 ± 0.500 points on 1 000 rows (99.0 % → 98.2 %)")
+    assert reason.startswith("accuracy falls by 0.80 ± 0.50 points on 1 000 rows (99.0 % → 98.2 %)")
     assert "within its sampling error" in reason
     assert "at 95 % it could be 1.78 points (caution)" in reason
     clear = judged(with_drop(5.0, error=0.5)).reasons[0]
@@ -137,7 +137,7 @@ def test_the_sentence_of_a_whole_run():
         "INT4-g128 needs caution, INT3 is degraded, INT2 has collapsed.",
     )
     assert said.level == "safe"
-    assert "At INT8 accuracy falls by 0.200 ± 0.300 points, inside the noise, on 1" in said.evidence
+    assert "At INT8 accuracy falls by 0.20 ± 0.30 points, inside the noise, on 1" in said.evidence
     assert "At INT4-g128 accuracy falls by 2.00 ± 0.30 points" in said.evidence
 
 
@@ -181,3 +181,46 @@ def test_names_in_a_sentence():
         "Int8",
         "my int8",
     ]
+
+
+def around(name, sharpness, widths, *, barrier=None, spread=0.01):
+    """A variant whose λmax has an interval, and whose basin was measured along several directions."""
+    sharp = Eigenvalue(value=sharpness, lower=sharpness * (1 - spread), upper=sharpness * (1 + spread))
+    line = Line(landscape="smooth", basin_widths=widths, basin_rise=0.1)
+    path = None if barrier is None else Line(landscape="smooth", direction="path", barrier=barrier)
+    return Variant(
+        name=name, evaluation=with_drop(0.5), curvature=Curvature(lambda_max=sharp), lines=[line], path=path
+    )  # fmt: skip
+
+
+def signals_of(baseline, variant):
+    return give_verdict(baseline, variant, compare_to_float(baseline, variant)).signals
+
+
+COIN = "the coin in the well: λmax falls to 0.400 × the float model's while the basin narrows to 0.498 × its width"
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        (around("int3", 4.0, [0.5, 0.62, 0.43]), True),
+        (around("int3", 4.0, [1.0, 1.25, 0.88]), False),  # flatter, and as wide
+        (around("int3", 12.0, [0.5, 0.62, 0.43]), False),  # sharper and narrower: no coin
+        (around("int3", 9.9, [0.5, 0.62, 0.43], spread=0.02), False),  # within the uncertainty of λ
+        (around("int3", 4.0, [0.2, 1.9, 0.6]), False),  # narrower on the mean, by chance
+        (around("int3", 4.0, [0.5, None, None]), False),  # one direction has no error
+    ],
+)
+def test_the_coin_in_the_well_is_said_where_it_is(variant, told):
+    found = signals_of(around("FP32", 10.0, [1.0, 1.2, 0.9]), variant)
+    assert any(signal.startswith("the coin in the well") for signal in found) is told
+    if told:
+        assert found[0] == COIN
+
+
+def test_a_barrier_higher_than_the_basin_is_named():
+    baseline = around("FP32", 10.0, [1.0, 1.2, 0.9])
+    assert "a barrier of 0.300 stands between FP32 and the variant" in signals_of(
+        baseline, around("int2", 10.0, [1.0, 1.2, 0.9], barrier=0.3)
+    )
+    assert not signals_of(baseline, around("int2", 10.0, [1.0, 1.2, 0.9], barrier=0.09))

@@ -436,7 +436,7 @@ def test_wrong_arguments_are_typed(
         (lambda: QuantDiagnostic(trained, batches, task="guess"), "unknown_task"),
         (lambda: QuantDiagnostic(trained, batches).add_int8_model(model_int8="a path"), "no_model"),
         (lambda: QuantDiagnostic(trained, batches).add_variant(None), "unknown_scheme"),
-        (lambda: trace_1d_loss(trained, batches, steps=1), "bad_spec"),
+        (lambda: trace_1d_loss(trained, batches, steps=1), "bad_argument"),
         (lambda: diagnostic.plot(tmp_path / "missing" / "plot.png"), "cannot_write"),
         (lambda: diagnostic.plot(tmp_path / "missing" / "plot.html"), "cannot_write"),
         (lambda: diagnostic.plot(tmp_path / "plot.png", landscape="rough"), "unknown_landscape"),

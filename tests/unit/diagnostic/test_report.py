@@ -5,6 +5,8 @@ import pytest
 from quant_lens_engine import QuantDiagnostic
 from quant_lens_engine.report import WIDTH, written_report
 from quant_lens_engine.schema import Comparison, Curvature, Eigenvalue, RunResult, StageFailure, Variant, numbers
+from quant_lens_engine.schema.curvature import Density
+from quant_lens_engine.schema.curvature_notes import curvature_notes
 from tests.unit.figures.results import recipes
 
 
@@ -39,15 +41,16 @@ def test_both_ends_of_the_spectrum_and_the_layers_are_told(diagnostic: QuantDiag
 
 
 def test_an_eigenvalue_without_an_interval_is_marked_and_no_note_speaks_of_one() -> None:
-    cut_off = "not within the tolerance; the interval says how far λ can be"
+    reason = "not within the tolerance"
     sure, open_ended = Eigenvalue(value=3.0, lower=3.0, upper=4.0, confidence=0.95), Eigenvalue(value=2.0)
     for first, second, marked in ((sure, open_ended, "3.000 [3.000 to 4.000], 2.000?"), (open_ended, sure, "2.000?")):
-        curvature = Curvature(lambda_max=first, lambda_min=sure, largest=[first, second], reason=cut_off)
+        curvature = Curvature(lambda_max=first, lambda_min=sure, largest=[first, second], reason=reason, cut_off=True)
         report = written_report(RunResult(variants=[Variant(name="FP32", curvature=curvature)]))
         said = " ".join(report.split())
         assert marked in said
         assert "? marks one without an interval" in said
         assert ("the interval says" in said) == (first is sure)
+        assert ("λmax or λmin has no interval" in said) == (first is not sure)
         assert max(map(len, report.splitlines())) <= WIDTH
 
 
@@ -55,6 +58,13 @@ def test_what_was_given_up_for_want_of_memory_is_told() -> None:
     lowered = Curvature(lambda_max=Eigenvalue(value=1.0), converged=True, lowered=["graphs are not kept"])
     report = written_report(RunResult(variants=[Variant(name="FP32", curvature=lowered)]))
     assert "FP32: for want of memory: graphs are not kept" in report
+
+
+def test_a_density_of_one_process_is_said_to_have_no_band() -> None:
+    note = "the density has no band: one process"
+    one, several = Density(x=[0.0], y=[1.0], runs=1), Density(x=[0.0], y=[1.0], low=[0.5], high=[1.5], runs=5)
+    assert note in curvature_notes(Curvature(density=one))
+    assert note not in curvature_notes(Curvature(density=several)) + curvature_notes(Curvature())
 
 
 def test_it_fits_a_terminal_and_has_no_thin_space(diagnostic: QuantDiagnostic) -> None:

@@ -6,18 +6,26 @@ from typing import Any
 
 from quant_lens_engine.schema import (
     Activation,
+    Activations,
     Band,
+    BatchNormDrift,
     ConvergenceStep,
     Curvature,
     DataFacts,
     Density,
     Eigenvalue,
     Evaluation,
+    Histogram,
+    InputRange,
     Landscape,
+    LayerActivation,
     LayerCurvature,
     Line,
     ModelFacts,
+    NormalizationDrift,
+    OutputStatistics,
     ProbeEstimate,
+    Reestimation,
     RunResult,
     Sharpness,
     SkippedLayer,
@@ -57,7 +65,54 @@ def variant(name: str, lambda_max: float | None, lift: float = 0.0, converged: b
             **spectrum(lambda_max),
         ),
         lines=[line("deployed", lift), line("smooth", lift)],
+        activation_statistics=activations(lift, scheme is not None),
+        batchnorm=drifts(lift),
     )  # fmt: skip
+
+
+def activations(lift: float, quantized: bool) -> Activations:
+    """Two layers: fc1 with outliers, fc2; the wider, the larger ``lift`` is."""
+    layers = []
+    for place, name in enumerate(("fc1", "fc2")):
+        wide = (1 + place) * (1 + lift)
+        beyond = int(9 * lift)
+        output = OutputStatistics(
+            elements=1000, minimum=-3 * wide, maximum=4 * wide, mean=0.1, std=wide, kurtosis=3.5 - place + lift,
+            low_percentile=-2.5 * wide, high_percentile=3 * wide, outlier_share=0.01 * (1 - place) * (1 + lift),
+            channels=8, channel_range_ratio=1.5 + place + lift,
+            histogram=Histogram(
+                low=-3.0 * (1 + place), high=4.0 * (1 + place), counts=[10, 500, 0, 490 - beyond], below=beyond,
+            ),
+        )  # fmt: skip
+        given = InputRange(minimum=0.0, maximum=2.0, low=0.0, high=1.5, clipped_share=0.02) if quantized else None
+        layers.append(
+            LayerActivation(
+                name=name, kind="Linear", quantized=quantized, output=output, input=given,
+                sqnr_db=30.0 - 6 * place - 20 * lift if quantized else None,
+                isolated_sqnr_db=30.0 - 2 * place - 20 * lift if quantized else None,
+                reason=None if quantized else "the float model is what SQNR compares with",
+            )
+        )  # fmt: skip
+    layers.append(LayerActivation(name="unused", kind="Linear", reason="its module is not called"))
+    return Activations(layers=layers, samples=100)
+
+
+def drifts(lift: float) -> BatchNormDrift:
+    """Two normalisations that have drifted by ``lift``, and one that never runs."""
+    layers = [
+        NormalizationDrift(
+            name=name, kind="BatchNorm2d", channels=8, mean_shift_rms=size + lift, mean_shift_worst=2 * (size + lift),
+            worst_channel=3, variance_ratio=1 + lift, variance_ratio_min=0.9, variance_ratio_max=1.2 + 4 * lift,
+        )
+        for name, size in (("norm1", 0.01), ("norm2", 0.02))
+    ]  # fmt: skip
+    layers.append(NormalizationDrift(name="norm3", kind="BatchNorm2d", channels=8, reason="it is not called"))
+    effect = Reestimation(
+        layers=2, rows=100, overlap=True, loss_before=1.0 + lift, loss_after=1.0 + lift / 2, delta_loss=-lift / 2,
+        delta_loss_standard_error=0.001, accuracy_before=0.98 - lift, accuracy_after=0.98 - lift / 2,
+        delta_accuracy=lift / 2, delta_accuracy_standard_error=0.01,
+    )  # fmt: skip
+    return BatchNormDrift(layers=layers, samples=100, reestimation=effect)
 
 
 def spectrum(top: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from quant_lens_engine.curvature.dense import DenseOperator
 from quant_lens_engine.curvature.diagonal import krylov_diagonal
 from quant_lens_engine.curvature.krylov_trace import krylov_trace
 from quant_lens_engine.errors import InputError, NumericalError
+from quant_lens_engine.landscape import trace_1d_loss
 from quant_lens_engine.objective import Objective
 
 REFUSED: list[tuple[Callable[..., Any], str, object]] = [
@@ -66,6 +67,51 @@ def test_a_dtype_that_is_none_is_refused(dtype: str | torch.dtype) -> None:
     with pytest.raises(InputError, match=r"^dtype is ") as caught:
         Objective(model, batches, dtype=dtype)
     assert caught.value.code == "bad_argument"
+
+
+@pytest.mark.parametrize("rows", [0, -1, 2.5, True, "8"])
+def test_a_micro_batch_that_is_none_is_refused_wherever_it_is_said(rows: object) -> None:
+    model, batches = small()
+    objective = Objective(model, batches)
+    for ask in (
+        lambda: Objective(model, batches, micro_batch=rows),
+        lambda: objective.regrouped(rows),
+        lambda: objective.over(batches, rows),
+        lambda: trace_1d_loss(model, batches, micro_batch=rows),
+    ):
+        with pytest.raises(InputError, match=r"^micro_batch is ") as caught:
+            ask()
+        assert caught.value.code == "bad_argument"
+        assert "1 or more" in caught.value.hint
+
+
+def test_a_micro_batch_of_one_row_and_of_more_than_there_are_run() -> None:
+    model, batches = small()
+    one, all_of_them = (Objective(model, batches, micro_batch=rows).loss() for rows in (1, 1000))
+    assert one == pytest.approx(all_of_them)
+
+
+@pytest.mark.parametrize("rows", [[], [-1], [0, 9]])
+@pytest.mark.parametrize("joined", [True, False])
+def test_rows_that_the_sample_has_not_are_refused(rows: list[int], joined: bool) -> None:
+    model, batches = small()
+    ragged = [(x, y, torch.zeros(len(x), i + 1)) for i, (x, y) in enumerate([(batches[0][0][:4],) * 2] * 2)]
+    objective = Objective(model, batches if joined else [*ragged, (torch.zeros(1, 3), torch.zeros(1, 3))])
+    with pytest.raises(InputError, match=r"^rows is ") as caught:
+        objective.select(torch.tensor(rows, dtype=torch.int64))
+    assert caught.value.code == "bad_argument"
+    assert caught.value.hint.endswith("from 0 to 8")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 1), ("steps", 2000), ("distance", 0), ("distance", math.nan), ("steps", "many")]
+)
+def test_a_line_that_means_nothing_is_refused_by_name(name: str, value: object) -> None:
+    model, batches = small()
+    with pytest.raises(InputError, match=f"^{name} is ") as caught:
+        trace_1d_loss(model, batches, **{name: value})
+    assert caught.value.code == "bad_argument"
+    assert "it may be" in caught.value.hint
 
 
 @pytest.mark.parametrize("estimate", [krylov_trace, krylov_diagonal])

@@ -1,9 +1,11 @@
 import pytest
 
-from quant_lens_engine.schema import RunSpec, StageProgress, plan_stages
+from quant_lens_engine.schema import Analyses, RunSpec, StageProgress, plan_stages
 from worker.store.progress import run_progress, stage_weights
 
-SPEC = RunSpec(model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"])
+SPEC = RunSpec(
+    model={"example": "digits-mlp"}, data={"example": "digits"}, schemes=["int8"], analyses={"plane": {"steps": 0}}
+)
 
 
 def stages(**states):
@@ -16,7 +18,7 @@ def stages(**states):
 
 def test_a_new_run_has_done_nothing_and_promises_nothing():
     progress = run_progress(stages(), stage_weights(SPEC))
-    assert (progress.fraction, progress.eta_s, progress.stages_done, progress.stages_total) == (0, None, 0, 8)
+    assert (progress.fraction, progress.eta_s, progress.stages_done, progress.stages_total) == (0, None, 0, 12)
 
 
 def test_the_fraction_is_weighted_by_cost():
@@ -39,7 +41,7 @@ def test_time_left_follows_the_measured_pace():
         curvature_FP32={"state": "running", "done": 1, "total": 4, "elapsed_s": 1.0, "worker": "a"},
     )
     # 2 s a stage for evaluate, 4 s for curvature; what has no pace of its own takes the common one: 3 s in 12.5
-    expected = 3.0 + 2.0 + 4.0 + 3 * 10 * (3.0 / 12.5)
+    expected = 3.0 + 2.0 + 4.0 + 7 * 10 * (3.0 / 12.5)
     assert run_progress(started, weights).eta_s == pytest.approx(expected, abs=0.1)
 
 
@@ -65,6 +67,12 @@ def test_what_was_cut_short_is_not_shown_as_finished():
     cut = stages(**{f"{kind}_int8": {"state": "skipped"} for kind in ("evaluate", "curvature", "line", "verdict")})
     progress = run_progress(cut, stage_weights(SPEC), was_cut_short=True)
     assert (progress.fraction, progress.stages_done, progress.eta_s) == (0, 0, None)
+
+
+def test_the_pieces_of_a_plane_weigh_as_many_passes_as_they_have_points():
+    spec = SPEC.model_copy(update={"analyses": Analyses(plane={"steps": 7})})
+    weights = stage_weights(spec)
+    assert [weights[f"plane/FP32#0.0{piece}"] for piece in range(3)] == [21, 21, 7]
 
 
 def test_every_stage_has_a_weight():
