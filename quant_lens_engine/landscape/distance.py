@@ -52,11 +52,15 @@ def _widened(rises_at: Callable[[float], Rises], rise: float, start: float) -> R
     for _ in range(_MOST_DOUBLINGS):
         rises = rises_at(2 * distance)
         if not math.isfinite(rises.most):
-            return Reach(distance, f"{distance:g}: farther out the loss is not finite")
+            return Reach(distance, f"{distance:.3g}: farther out the loss is not finite")
         distance *= 2
         if rises.least >= rise:
-            return Reach(distance, f"widened from {start:g} to {distance:g}, where the loss has risen by {rise:.3g}")
-    return Reach(distance, f"widened from {start:g} to {distance:g}; the loss has not risen by {rise:.3g} even there")
+            return Reach(distance, f"{_widened_to(start, distance)}, where the loss has risen by {rise:.3g}")
+    return Reach(distance, f"{_widened_to(start, distance)}; the loss has not risen by {rise:.3g} even there")
+
+
+def _widened_to(start: float, distance: float) -> str:
+    return f"widened from {start:.3g} to {distance:.3g}"
 
 
 def _narrowed(
@@ -71,5 +75,5 @@ def _narrowed(
             break
         distance, rises = distance / 2, half
     if distance == start:
-        return Reach(distance, f"{distance:g}: within it the loss rises by {rise:.3g}")
-    return Reach(distance, f"narrowed from {start:g} to {distance:g}: the loss explodes beyond")
+        return Reach(distance, f"{distance:.3g}: within it the loss rises by {rise:.3g}")
+    return Reach(distance, f"narrowed from {start:.3g} to {distance:.3g}: the loss explodes beyond")

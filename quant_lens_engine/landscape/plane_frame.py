@@ -91,13 +91,26 @@ def plane_frame(around: Surroundings, names: tuple[str, str], options: PlaneOpti
         ends = [dict(direction.steps) for direction in directions if direction.end is not None]
         first, second = _isometric(first, second, length(around.base))
         places = [abs(part) for end in ends for part in _coordinates((first, second), end)]
-        floor = _MARGIN * max(places, default=0.0)
+        floor = _round_up(_MARGIN * max(places, default=0.0))
         units = ("‖w‖", "‖w‖")
     base = around.base
     axes = tuple({key: step.to(base[key].dtype) for key, step in axis.items()} for axis in (first, second))
     frame = PlaneFrame(names, (axes[0], axes[1]), units, joins, [], Reach(1.0, ""))
     reach = Reach(options.distance, "as asked for") if options.distance else _reach(frame, around, floor, reader)
     return PlaneFrame(frame.names, frame.axes, units, joins, symmetric_grid(options.points, reach.distance), reach)
+
+
+def _round_up(distance: float) -> float:
+    """To two digits, so that an axis ends at a number that can be read.
+
+    Example:
+        >>> _round_up(0.241339), _round_up(0.0)
+        (0.25, 0.0)
+    """
+    if not distance:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(distance)) - 1)
+    return float(f"{math.ceil(distance / unit) * unit:.6g}")
 
 
 def _reach(frame: PlaneFrame, around: Surroundings, floor: float, reader: Reader) -> Reach:

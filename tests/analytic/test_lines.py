@@ -289,6 +289,6 @@ def test_lines_stop_when_asked() -> None:
     progress = Impatient()
     objective = Objective(nn.Linear(2, 2), [(torch.eye(2), torch.tensor([0, 1]))])
     with pytest.raises(Cancelled):
-        measure_lines(objective, base_point=objective.point, progress=progress)
+        measure_lines(objective, base_point=objective.point, options=LineOptions(distance=1), progress=progress)
     assert progress.reports == [(1, 91), (2, 91), (3, 91)]
     assert math.isfinite(objective.loss())

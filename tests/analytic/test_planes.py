@@ -395,3 +395,35 @@ def test_float_and_variant_share_the_frame_of_a_line(digits_cnn: nn.Module, digi
     assert one.alphas == two.alphas
     assert one.distance_choice == two.distance_choice
     assert float_variant(digits_cnn).point.keys() == variant.point.keys()
+
+
+@pytest.mark.parametrize(("scheme", "levels"), [("int3", 3), ("int4", 7), ("int16", 32767)])
+def test_the_deployed_line_takes_the_steps_of_the_grid(scheme: str, levels: int) -> None:
+    """Two weights of one channel: the first fixes the range and stays, the second walks from −0.65 to 0.85.
+
+    L = (q − 10)² of the second weight's code q, so every step of the staircase is seen, and none is missing.
+    """
+    model = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 0.1]]))
+    objective = Objective(model, [(torch.tensor([[0.0, 1.0]]), torch.tensor([[10.0]]))], task="regression")
+    variant = quantize(model, scheme)
+    there = {"weight": torch.tensor([[1.0, 0.6]])}
+    around = Surroundings(objective, point_of=lambda _: there)
+    options = LineOptions(kinds=("to:there",), steps=901)
+    deployed, smooth = measure_lines(
+        objective, base_point=objective.point, variant=variant.live(objective), redeploy=variant.redeploy,
+        options=options, frames=LineFrames(around, options),
+    )  # fmt: skip
+    walked = [0.1 + 0.5 * alpha for alpha in deployed.alphas]
+    expected = [(round(weight * levels) / levels - 10) ** 2 for weight in walked]
+    away_from_ties = [abs(weight * levels % 1 - 0.5) > 1e-4 for weight in walked]
+    for found, loss, clear in zip(deployed.loss, expected, away_from_ties, strict=True):
+        assert not clear or found == pytest.approx(loss, rel=1e-6)
+    if levels < 10:
+        inside = sum(-0.65 <= (step + 0.5) / levels <= 0.85 for step in range(-levels, levels))
+        assert len({round(loss, 4) for loss in deployed.loss}) == inside + 1, "one value more than crossings"
+        assert deployed.roughness > 0.5
+    else:
+        assert np.allclose(deployed.loss, smooth.loss, rtol=1e-4), "deployed and smooth agree at 16 bits"
+        assert deployed.roughness < 1e-3
