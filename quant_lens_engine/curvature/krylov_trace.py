@@ -1,4 +1,4 @@
-"""The trace by itself: a Krylov basis and probes that grow by turns."""
+"""The trace by itself: a Krylov basis and probes that grow by turns, or a basis and probes of each term of a sum."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.arguments import check_arguments
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.krylov import Krylov, SymmetricOperator
-from quant_lens_engine.curvature.traces import FEWEST_PROBES, SampleMean
+from quant_lens_engine.curvature.krylov import BASIS_BYTES, TOGETHER, Krylov, SymmetricOperator
+from quant_lens_engine.curvature.probe_kind import PILOT, apart_pays, can_choose, spreads
+from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator
+from quant_lens_engine.curvature.traces import FEWEST_PROBES, SampleMean, still_needed
 from quant_lens_engine.objective.randomness import rademacher
 
 _FIRST_STEPS = 8
@@ -22,6 +24,14 @@ _STEPS_PER_PROBE = 0.75
 """A Lanczos step lowers the variance of every probe, a probe that of their mean. On the spectra that were tried, steep
 and flat ones, this was within a tenth of the best division; one that follows the probes' own spread saves little more,
 and stops where chance has made that spread small."""
+
+_STEPS_FOR_SUMS = 12
+"""Before the choice of probes. Where each term has its own, a larger basis takes less of their variance away, for it is
+partly that of directions in which the terms differ: so from here on it grows slowly."""
+
+_STEPS_PER_SWEEP = 0.25
+_MORE_SWEEPS = 2
+"""Times those so far, at most, before the basis grows again: between basis and sweeps graphs are built anew."""
 
 
 class Trace(NamedTuple):
@@ -45,7 +55,8 @@ def krylov_trace(
 
     The variance of the estimate is that of a probe, which falls as the basis grows, over the number of probes. The
     product of a probe is kept, so that it is read anew through each larger basis without another one. Probes do not
-    depend on the basis: the estimate is unbiased but for the choice of where to stop.
+    depend on the basis: the estimate is unbiased but for the choice of where to stop. Of an operator that is a sum each
+    term gets independent probes, where a few products, used for nothing else, show that fewer of these are needed.
 
     Args:
         operator: symmetric.
@@ -64,17 +75,31 @@ def krylov_trace(
         190.0
     """
     check_arguments(relative_error=relative_error, max_products=max_products)
-    krylov, probes = Krylov(operator, seed), _KeptProbes(operator)
+    krylov = Krylov(operator, seed)
     small = operator.dimension <= min(3 * FEWEST_PROBES, max_products)
+    pilot = 0
+    if not small and isinstance(operator, SumOperator) and can_choose(operator, max_products - _STEPS_FOR_SUMS):
+        while not krylov.full and krylov.size < _STEPS_FOR_SUMS:
+            krylov.step()
+            on_product(krylov.products)
+        if krylov.size < operator.dimension:
+            pilot = PILOT
+            found = spreads(operator, krylov.basis, float(np.trace(krylov.projected)), seed)
+            most, exact = max_products - krylov.products - pilot, operator.dimension - krylov.size
+            on_product(krylov.products + pilot)
+            if apart_pays(found, relative_error=relative_error, most=most, exact=exact):
+                return _by_terms(operator, krylov, relative_error, max_products, seed, on_product)
+    probes, mean = _KeptProbes(operator), SampleMean()
     while True:
-        reserved = 0 if small else max(probes.count, _LEAST_PROBES)
+        reserved = pilot + (0 if small else max(probes.count, _LEAST_PROBES))
         room = not krylov.full and krylov.products + reserved < max_products
         wanted = _FIRST_STEPS + _STEPS_PER_PROBE * probes.count
-        if room and (small or (krylov.size < wanted and probes.fit_beside(krylov))):
+        finish = small or (probes.count >= FEWEST_PROBES and still_needed(mean, relative_error) > _left(krylov))
+        if room and (finish or krylov.size < wanted) and (small or probes.fit_beside(krylov)):
             krylov.step()
         else:
             probes.add(rademacher(operator.dimension, seed, "probe", probes.count))
-        products = krylov.products + probes.count
+        products = krylov.products + pilot + probes.count
         on_product(products)
         mean = SampleMean(float(np.trace(krylov.projected)))
         if krylov.size == operator.dimension:
@@ -85,6 +110,46 @@ def krylov_trace(
         enough = probes.count >= FEWEST_PROBES and mean.standard_error <= relative_error * abs(mean.value)
         if enough or products >= max_products:
             return Trace(mean.value, mean.standard_error, probes.count, products)
+
+
+def _left(krylov: Krylov) -> int:
+    """Products that complete the basis, so that the trace is exact."""
+    return krylov.free_dimension - krylov.size
+
+
+def _by_terms(
+    operator: SumOperator,
+    krylov: Krylov,
+    relative_error: float,
+    max_products: int,
+    seed: int,
+    on_product: Callable[[int], None],
+) -> Trace:
+    """Sweeps over the terms, in rounds, behind a basis that grows between them.
+
+    All sweeps count alike: the spread of independent samples of one mean gives its error, whatever variance each has.
+    """
+    mean, products = SampleMean(), krylov.products + PILOT
+    while needed := min(still_needed(mean, relative_error), max_products - products):
+        if swept := len(mean.samples):
+            finish = _left(krylov) <= needed
+            needed = min(needed, _MORE_SWEEPS * swept)
+            steps = _left(krylov) if finish else round(_STEPS_PER_SWEEP * needed)
+            steps = min(steps, krylov.limit - krylov.size, max_products - products - _LEAST_PROBES)
+            while steps > 0 and not krylov.full:
+                krylov.step()
+                steps, products = steps - 1, products + 1
+                on_product(products)
+            if krylov.size == krylov.operator.dimension:
+                return Trace(float(np.trace(krylov.projected)), 0.0, swept, products)
+        end = len(mean.samples) + needed
+        while needed := min(still_needed(mean, relative_error), end - len(mean.samples), max_products - products):
+            sweeps = range(len(mean.samples), len(mean.samples) + min(needed, TOGETHER))
+            found = operator.sweep(GroupProbes(krylov.basis, seed, sweeps)).sum(1) + float(np.trace(krylov.projected))
+            mean.samples += found.tolist()
+            products += len(sweeps)
+            on_product(products)
+    return Trace(mean.value, mean.standard_error, len(mean.samples), products)
 
 
 class _KeptProbes:
@@ -109,8 +174,8 @@ class _KeptProbes:
         self._raw.append(float(torch.dot(probe, product)))
 
     def fit_beside(self, krylov: Krylov) -> bool:
-        """Whether the basis can grow before it would have to be compressed."""
-        return krylov.size + 2 * self.count < krylov.limit - 2
+        """Whether there is memory for a larger basis."""
+        return krylov.size + 2 * self.count < BASIS_BYTES // (8 * self._operator.dimension) - 2
 
     def seen_through(self, krylov: Krylov) -> list[float]:
         """zᵀBz = zᵀAz − 2 (Qᵀz)·(QᵀAz) + (Qᵀz)ᵀ T (Qᵀz) of each."""

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from quant_lens_engine.curvature.hessian_products import HessianProducts
 from quant_lens_engine.curvature.krylov import product_error, products_with
+from quant_lens_engine.curvature.row_groups import SumOperator, terms_of
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.sample import tensors
 
@@ -105,25 +106,55 @@ class LoggedProducts:
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """The products with each of ``vectors``."""
-        found = [self._replay(vector) for vector in vectors]
+        keys = [_hash(vector) for vector in vectors]
+        return self._read_or_taken(keys, lambda rows: products_with(self._operator, vectors[rows]))
+
+    @property
+    def terms(self) -> int:
+        """Those of the operator; 1 where it is no sum."""
+        return terms_of(self._operator)
+
+    def sweep(self, vectors: Callable[[int], Tensor]) -> Tensor:
+        """The operator's, whose vectors are known by the first term's: the others follow from the same seed."""
+        operator = self._sum()
+        keys = [_hash(vector, b"sweep") for vector in vectors(0)]
+        return self._read_or_taken(keys, lambda rows: operator.sweep(lambda term: vectors(term)[rows]))
+
+    def spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        """The operator's, kept in the place of one product: a vector that begins with them."""
+
+        def taken(_: list[int]) -> Tensor:
+            found = self._sum().spreads(probes, basis)
+            return torch.nn.functional.pad(found.to(self.device), (0, self.dimension - len(found)))[None]
+
+        found = self._read_or_taken([_hash(probes, b"spreads")], taken)
+        self.products += len(probes) - 1
+        return found[0, :3]
+
+    def _sum(self) -> SumOperator:
+        if not isinstance(self._operator, SumOperator):
+            raise TypeError("the operator is no sum")
+        return self._operator
+
+    def _read_or_taken(self, keys: Sequence[bytes], take: Callable[[list[int]], Tensor]) -> Tensor:
+        found = [self._replay(key) for key in keys]
         missing = [index for index, product in enumerate(found) if product is None]
         if missing:
-            computed = products_with(self._operator, vectors[missing])
-            for index, product in zip(missing, computed, strict=True):
+            for index, product in zip(missing, take(missing), strict=True):
                 found[index] = product
-                self._keep(vectors[index], product)
-        self.products += len(vectors)
+                self._keep(keys[index], product)
+        self.products += len(keys)
         return torch.stack([product for product in found if product is not None])
 
     def release(self) -> None:
         """Forget the graphs."""
         self._operator.release()
 
-    def _replay(self, vector: Tensor) -> Tensor | None:
+    def _replay(self, key: bytes) -> Tensor | None:
         if self._kept is None:
             return None
         found = next(self._kept, None)
-        if found is not None and found[0] == _hash(vector):
+        if found is not None and found[0] == key:
             self.replayed += 1
             return found[1].to(self.device)
         self._kept = None
@@ -137,11 +168,11 @@ class LoggedProducts:
             for part in _parts(self._folder):
                 part.unlink(missing_ok=True)
 
-    def _keep(self, vector: Tensor, product: Tensor) -> None:
+    def _keep(self, key: bytes, product: Tensor) -> None:
         size = product.nbytes
         if self._stopped or (self.replayed + self._saved + len(self._waiting) + 1) * size > MOST_BYTES:
             return
-        self._waiting.append((_hash(vector), product.cpu()))
+        self._waiting.append((key, product.cpu()))
         late = time.monotonic() - self._saved_at >= self._every_s
         if late or len(self._waiting) * size >= _PART_BYTES:
             self._save()
@@ -204,8 +235,8 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _hash(vector: Tensor) -> bytes:
-    return hashlib.blake2b(vector.detach().cpu().contiguous().numpy().data, digest_size=16).digest()
+def _hash(vector: Tensor, kind: bytes = b"") -> bytes:
+    return hashlib.blake2b(vector.detach().cpu().contiguous().numpy().data, digest_size=16, person=kind).digest()
 
 
 def _parts(folder: Path) -> list[Path]:

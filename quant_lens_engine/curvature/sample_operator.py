@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.plan import FORWARD_WIDTH, HvpPlan, choose_plan
+from quant_lens_engine.curvature.probe_kind import TermSpreads
+from quant_lens_engine.curvature.row_groups import RowGroups
 from quant_lens_engine.curvature.second_derivatives import AttentionWatch, twice_differentiable
 from quant_lens_engine.curvature.short_memory import Room, with_less
 from quant_lens_engine.errors import InputError, NumericalError
@@ -56,7 +60,7 @@ class SampleOperator(ABC, Generic[Graph]):
         check_cancelled: Callable[[], None] = lambda: None,
         room: Room | None = None,
     ) -> None:
-        self.room = room or Room()
+        self.room, self._given = room or Room(), objective
         self.objective = objective = self.room.fitted(objective)
         self.plan: HvpPlan = plan or choose_plan(objective)
         if self.plan not in self.plans:
@@ -80,6 +84,7 @@ class SampleOperator(ABC, Generic[Graph]):
         self._leaves = [objective.point[name].detach().requires_grad_() for name in objective.free]
         self._graphs: list[Graph] = []
         self._weights: dict[int, float] = {}  # of micro-batches, where they take a pass of their own
+        self._by_groups: tuple[SampleOperator[Graph], list[int]] | None = None
 
     @abstractmethod
     def _linearised(self, batch: Batch, point: Point) -> tuple[Graph, float]:
@@ -109,11 +114,29 @@ class SampleOperator(ABC, Generic[Graph]):
         return with_less(lambda: self._whole_products(vectors), self._lower)
 
     @property
+    def terms(self) -> int:
+        """Groups of rows, whose curvatures add up to this one."""
+        return self._groups.count
+
+    def sweep(self, vectors: Callable[[int], Tensor]) -> Tensor:
+        """Σ_g v_g ⊙ A_g v_g over groups of rows g; see :class:`~quant_lens_engine.curvature.row_groups.SumOperator`."""
+        return with_less(lambda: self._whole_sweep(vectors), self._lower)
+
+    def spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        """See :class:`~quant_lens_engine.curvature.row_groups.SumOperator`."""
+        return with_less(lambda: self._whole_spreads(probes, basis), self._lower)
+
+    @cached_property
+    def _groups(self) -> RowGroups:
+        return RowGroups(self._given)
+
+    @property
     def lowered(self) -> list[str]:
         """What was given up for want of memory, in words, by this operator and what shares its room."""
         return self.room.lowered
 
     def _whole_products(self, vectors: Tensor) -> Tensor:
+        self._by_groups = None  # one set of graphs at a time
         with twice_differentiable(self.objective.model):
             directions = [self._split(vector) for vector in vectors]
             total = torch.zeros((len(vectors), self.dimension), dtype=torch.float64, device=self.device)
@@ -121,15 +144,65 @@ class SampleOperator(ABC, Generic[Graph]):
                 self._check_cancelled()
                 self._add_products(total, graph, directions)
         self.products += len(vectors)
+        return self._averaged(total)
+
+    def _whole_sweep(self, vectors: Callable[[int], Tensor]) -> Tensor:
+        total = torch.zeros(0)
+        for probes, product in self._each_term(vectors):
+            product *= probes
+            total = total + product if len(total) else product
+        self.products += len(total)
+        return self._averaged(total)
+
+    def _whole_spreads(self, probes: Tensor, basis: Tensor) -> Tensor:
+        sums = TermSpreads(probes, basis)
+        for _, product in self._each_term(lambda _: sums.vectors):
+            sums.add(product)
+        self.products += len(probes)
         if not self.weight:
             raise no_weight()
-        if not bool(torch.isfinite(total).all()):
+        return self._finite(sums.spreads(self.weight))
+
+    def _each_term(self, vectors: Callable[[int], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The vectors of each group of rows, and their products with its part of the sum."""
+        self._graphs.clear()  # one set of graphs at a time
+        if self._by_groups is None:
+            self._by_groups = self._in_pieces()
+        operator, groups = self._by_groups
+        current, probes, product = -1, torch.zeros(0), torch.zeros(0)
+        with twice_differentiable(self.objective.model):
+            for group, graph in zip(groups, operator._each_graph(), strict=True):
+                self._check_cancelled()
+                if group != current:
+                    if current >= 0:
+                        yield probes, product
+                    current, probes = group, vectors(group)
+                    directions, product = [operator._split(probe) for probe in probes], torch.zeros_like(probes)
+                operator._add_products(product, graph, directions)
+        self.weight, self.attention = operator.weight, operator.attention or self.attention
+        yield probes, product
+
+    def _in_pieces(self) -> tuple[SampleOperator[Graph], list[int]]:
+        """This operator over the micro-batches that the groups of rows consist of, and the group of each."""
+        objective, groups = self._groups.pieces(self.room.rows)
+        other = copy.copy(self)
+        other.objective, other._graphs, other._weights = objective, [], {}
+        return other, groups
+
+    def _averaged(self, total: Tensor) -> Tensor:
+        if not self.weight:
+            raise no_weight()
+        return self._finite(total) / self.weight
+
+    @staticmethod
+    def _finite(found: Tensor) -> Tensor:
+        if not bool(torch.isfinite(found).all()):
             raise NumericalError(
                 "the product of the curvature with a vector is not finite",
                 hint="the loss or a gradient overflows at these weights",
                 code="non_finite_curvature",
             )
-        return total / self.weight
+        return found
 
     def _lower(self) -> bool:
         """Ask less of the memory; whether there was anything left to give up."""
@@ -150,6 +223,7 @@ class SampleOperator(ABC, Generic[Graph]):
     def release(self) -> None:
         """Forget the graphs, and with them their memory."""
         self._graphs.clear()
+        self._by_groups = None
 
     @property
     def _keeps_graphs(self) -> bool:

@@ -22,8 +22,10 @@ from quant_lens_engine.curvature.krylov import (
     step_together,
 )
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
+from quant_lens_engine.curvature.probe_kind import PILOT, apart_pays, can_choose, spreads
+from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator
 from quant_lens_engine.curvature.spectrum_end import error_of
-from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces
+from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces, still_needed
 from quant_lens_engine.objective.randomness import rademacher
 
 
@@ -83,7 +85,9 @@ def sampled_traces(
 ) -> BlockTraces:
     """Add the runs' first products, then probes, until the trace's standard error is ``relative_error`` of it.
 
-    A dimension up to ``probes`` is summed over unit vectors instead, exactly.
+    Where the fewest probes are not enough, nor twice as many would be, an operator that is a sum over groups of rows is
+    given probes of each group, if these need fewer products. A dimension up to ``probes`` is summed over unit vectors
+    instead, exactly.
     """
     if traces.exact:
         return traces
@@ -93,15 +97,40 @@ def sampled_traces(
     for process in spectrum.searches:
         if not process.restarts and process.products and traces.holds(process.deflated):
             traces.add(*process.first_product())
-    enough, index, mean = min(FEWEST_PROBES, probes), 0, traces.whole
-    while index < probes:
-        missing = enough - len(mean.samples)
-        if missing <= 0 and mean.standard_error <= relative_error * abs(mean.value):
-            break
-        together = range(index, min(probes, index + max(1, min(missing, TOGETHER))))
+    index = pilot = 0
+    while needed := min(still_needed(traces.whole, relative_error), probes - pilot - index):
+        many = traces.probes >= FEWEST_PROBES and needed > FEWEST_PROBES
+        if many and not pilot and isinstance(operator, SumOperator) and can_choose(operator, probes - index):
+            pilot = PILOT
+            found = spreads(operator, traces.basis, traces.whole.known, seed)
+            most, exact, taken = probes - pilot - index, operator.dimension - len(traces.basis), traces.probes
+            on_product()
+            if apart_pays(found, relative_error=relative_error, most=most, exact=exact, together=taken):
+                return _swept(operator, traces, relative_error, most, seed, on_product)
+            continue
+        together = range(index, index + min(needed, TOGETHER))
         drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
         for probe, product in zip(drawn, products_with(operator, drawn), strict=True):
             traces.add(probe, product)
         index += len(drawn)
+        on_product()
+    return traces
+
+
+def _swept(
+    operator: SumOperator,
+    traces: BlockTraces,
+    relative_error: float,
+    most: int,
+    seed: int,
+    on_product: Callable[[], None],
+) -> BlockTraces:
+    """Sweeps with probes of each group of rows; none of the other probes is used for the traces any more."""
+    index = 0
+    while needed := min(still_needed(traces.whole, relative_error) if index else FEWEST_PROBES, most - index):
+        sweeps = range(index, index + min(needed, TOGETHER))
+        for products in operator.sweep(GroupProbes(traces.basis, seed, sweeps)):
+            traces.add_sweep(products)
+        index = sweeps.stop
         on_product()
     return traces

@@ -4,6 +4,10 @@ With an orthonormal basis Q at hand, A Q = Q T + R and A = Q T Qᵀ + R Qᵀ + Q
 is known without a product, and B has lost the large eigenvalues, and with them most of the variance of Hutchinson's
 estimator E[zᵀBz] = Tr B (Hutchinson 1989; Meyer et al., Hutch++, 2021; with a Krylov basis: Chen and Hallman 2022,
 arXiv:2205.01736). z ⊙ Bz estimates the diagonal, and its sums over a layer's parameters the trace of the layer's block.
+
+Where A is a sum over groups of rows, probes of their own for each of them often have less variance at the same cost
+(:mod:`~quant_lens_engine.curvature.row_groups`): with r_g = (I − QQᵀ) z_g, Σ_g r_g ⊙ A_g r_g estimates the diagonal of
+A (I − QQᵀ), and that of A QQᵀ is known.
 """
 
 from __future__ import annotations
@@ -76,8 +80,31 @@ def student_factor(samples: int, confidence: float) -> float:
     return math.inf if samples < 2 else float(student.ppf((1 + confidence) / 2, samples - 1))
 
 
+def still_needed(mean: SampleMean, relative_error: float) -> int:
+    """How many samples bring the standard error to ``relative_error`` of the value, by the spread so far; 0: none.
+
+    Example:
+        >>> mean = SampleMean()
+        >>> still_needed(mean, 0.1)
+        12
+        >>> mean.samples += [0.0, 2.0] * 6
+        >>> still_needed(mean, 0.1), still_needed(mean, 1.0)
+        (126, 0)
+    """
+    count = len(mean.samples)
+    if count < FEWEST_PROBES:
+        return FEWEST_PROBES - count
+    allowed = relative_error * abs(mean.value)
+    if mean.standard_error <= allowed:
+        return 0
+    return max(1, math.ceil(count * (mean.standard_error / allowed) ** 2) - count) if allowed else count
+
+
 class BlockTraces:
     """Tr A, Tr A², the trace of some blocks of A's diagonal, and Σ s A_ii, each from the same probes.
+
+    From the first sweep with probes of each group of rows on, the traces are those of the sweeps alone. Tr A² stays
+    with the probes that are the same for all rows, for it is made of products of groups with each other.
 
     Args:
         krylov: a process of A, finished.
@@ -99,6 +126,7 @@ class BlockTraces:
         self._vectors, self._values = (none, none[:, 0]) if beyond is None else beyond
         known = known_diagonal(krylov) + self._values @ self._vectors.square()
         self.whole = SampleMean(float(np.trace(krylov.projected)) + float(self._values.sum()))
+        self._paired = self.whole  # the trace by the probes that Tr A² comes from
         squares = float(np.sum(krylov.projected**2)) + krylov.outside_squares + float(self._values.square().sum())
         self.squares = SampleMean(squares)
         self.blocks = [SampleMean(self._sum(known, block)) for block in blocks]
@@ -109,6 +137,11 @@ class BlockTraces:
     def probes(self) -> int:
         """How many have been added."""
         return len(self.whole.samples)
+
+    @property
+    def basis(self) -> Tensor:
+        """What is known without a probe, ``beyond`` included, orthonormal ``(size, dimension)``."""
+        return torch.cat([self._krylov.basis, self._vectors]) if len(self._vectors) else self._krylov.basis
 
     def holds(self, vectors: Tensor | None) -> bool:
         """Whether basis and ``beyond`` span these unit vectors: a probe orthogonal to them then lacks nothing."""
@@ -131,6 +164,16 @@ class BlockTraces:
         unknown = unknown_diagonal(self._krylov, probe, product) - probe * ((self._values * shares) @ self._vectors)
         self._take(unknown, [self.whole, *self.blocks, self.scaled])
 
+    def add_sweep(self, products: Tensor) -> None:
+        """Take Σ_g r_g ⊙ A_g r_g in, with r_g = (I − QQᵀ) z_g and independent z_g."""
+        if self.whole is self._paired:
+            known = known_diagonal(self._krylov) - self._krylov.outside_diagonal()
+            known += self._values @ self._vectors.square()
+            self.whole = SampleMean(self._paired.known)
+            self.blocks = [SampleMean(self._sum(known, block)) for block in self._blocks]
+            self.scaled = SampleMean(0.0 if self._scales is None else float(torch.dot(self._scales, known)))
+        self._take(products, [self.whole, *self.blocks, self.scaled])
+
     def settle(self, diagonal: Tensor, squares: float) -> None:
         """The whole diagonal and Tr A² are known: nothing is estimated."""
         self.squares.known, self.squares.samples = squares, []
@@ -144,11 +187,11 @@ class BlockTraces:
 
     def effective_rank(self) -> SampleMean:
         """(Tr A)² / Tr A², by the jackknife over probes: the plain ratio is biased for few of them."""
-        trace, squares, found = self.whole, self.squares, SampleMean()
+        trace, squares, found = self._paired, self.squares, SampleMean()
         if not squares.value:
             return found
         ratio = trace.value**2 / squares.value
-        count = self.probes
+        count = len(squares.samples)
         if count < 2:
             found.known = ratio
             return found
