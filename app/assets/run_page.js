@@ -4,16 +4,25 @@
 
     const DEFAULTS = {
         tab: "overview", landscape: "smooth", density: "log", lambda: "linear", layers: "trace",
-        outliers: "share", range: "value", layer: "",
+        outliers: "share", range: "value", layer: "", plane: "smooth", scale: "log", colours: "run", view: "flat",
     };
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         quantLensRun: {
-            remember(tab, landscape, density, lambda, layers, variant, outliers, range, layer, variants) {
+            remember(
+                tab, landscape, density, lambda, layers, plane, pair, network, scale, colours, view,
+                variant, outliers, range, layer, variants, pairs, networks,
+            ) {
                 if (window.location.pathname.startsWith("/runs/")) {
                     const query = new URLSearchParams(window.location.search);
-                    const chosen = { tab, landscape, density, lambda, layers, variant, outliers, range, layer };
-                    const usual = { ...DEFAULTS, variant: (variants || [])[0] };
+                    const chosen = {
+                        tab, landscape, density, lambda, layers, plane, pair, network, scale, colours, view,
+                        variant, outliers, range, layer,
+                    };
+                    const usual = {
+                        ...DEFAULTS, variant: (variants || [])[0], pair: ((pairs || [])[0] || {}).value,
+                        network: (networks || [])[0],
+                    };
                     for (const [key, value] of Object.entries(chosen)) {
                         if (value && value !== usual[key]) query.set(key, value);
                         else query.delete(key);

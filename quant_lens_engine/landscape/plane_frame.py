@@ -24,7 +24,7 @@ _MARGIN = 1.25
 _PARALLEL = 1e-4
 """Length of a unit direction's part outside the other one that is none."""
 _ROUNDING = 1e-6
-"""Part of a model's way that the axes' own rounding leaves outside: no distance."""
+"""Parts of a model's way below this share of it are the axes' own rounding: no distance, and no coordinate."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class PlaneFrame:
             for key, step in steps.items()
         }
         size, outside = length(steps), length(rest)
-        outside = 0.0 if outside <= _ROUNDING * size else outside
+        wide = (length(self.axes[0]), length(self.axes[1]), 1.0)
+        alpha, beta, outside = (
+            0.0 if abs(part) * unit <= _ROUNDING * size else part
+            for part, unit in zip((alpha, beta, outside), wide, strict=True)
+        )
         return PlanePoint(
             name=name, alpha=alpha, beta=beta, distance=outside / whole if whole else math.inf, shift=size / whole
         )  # fmt: skip

@@ -12,20 +12,24 @@ from app.components import chart_card, segmented
 from app.pages.run.activations import activation_charts, activation_controls, drift_chart
 from app.pages.run.callbacks import register_run_page
 from app.pages.run.header import run_act
+from app.pages.run.landscape import PLANE_LANDSCAPES, VIEWS, landscape_charts, landscape_controls
 from app.pages.run.spectrum import spectrum_charts
 from app.pages.run.view import SECTIONS, RunView, read_view
 from app.routing import Page, Visit
 from quant_lens_engine.figures import (
+    COLOUR_RANGES,
     DENSITY_SCALES,
     LAMBDA_SCALES,
     LANDSCAPES,
     LAYER_MEASURES,
+    LOSS_SCALES,
     OUTLIER_MEASURES,
     RANGE_SCALES,
 )
 
 TABS = {
     "overview": "Overview",
+    "landscape": "Landscape",
     "spectrum": "Spectrum",
     "activations": "Activations & BatchNorm",
     "settings": "Data & settings",
@@ -52,6 +56,10 @@ def run_layout(visit: Visit) -> Component:
                 [
                     dmc.TabsList([dmc.TabsTab(words, value=name) for name, words in TABS.items()]),
                     dmc.TabsPanel(html.Div(overview, className="ql-run-parts"), value="overview"),
+                    dmc.TabsPanel(
+                        html.Div([*_landscape(view, visit), drawn["places"]], className="ql-run-parts"),
+                        value="landscape",
+                    ),
                     dmc.TabsPanel(
                         html.Div([drawn["spectrum"], *charts], className="ql-run-parts"),
                         value="spectrum",
@@ -88,6 +96,18 @@ def _charts(view: RunView, landscape: str) -> html.Div:
         id="run-charts",
         className="card-grid ql-run-charts",
     )  # fmt: skip
+
+
+def _landscape(view: RunView, visit: Visit) -> list[Any]:
+    chosen = {
+        "plane": visit.choice("plane", PLANE_LANDSCAPES),
+        "pair": visit.query.get("pair", ""),
+        "network": visit.query.get("network", ""),
+        "scale": visit.choice("scale", LOSS_SCALES),
+        "colours": visit.choice("colours", COLOUR_RANGES),
+        "view": visit.choice("view", VIEWS),
+    }
+    return [landscape_controls(view.record, chosen), landscape_charts(chosen["view"])]
 
 
 def _activations(view: RunView, visit: Visit) -> list[Any]:

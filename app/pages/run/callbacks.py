@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 from app.auth.ownership import require_owner
 from app.live import RUN_TOPIC
 from app.pages.run.activations import register_activations
+from app.pages.run.landscape import register_landscape
 from app.pages.run.view import CHARTS, OVERVIEW_CHARTS, SECTIONS, RunView, read_view
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.schema import RunRecord, parse_run_spec
@@ -25,6 +26,7 @@ def register_run_page(app: Dash, services: Services) -> None:
     _register_following(app, services)
     _register_actions(app, services)
     register_activations(app, services)
+    register_landscape(app)
 
 
 def _view(services: Services, run_id: str) -> RunView:
@@ -67,6 +69,8 @@ def _register_following(app: Dash, services: Services) -> None:
         Input("run-tab", "value"),
         *[Input(switch, "value") for switch in _SWITCHES],
         State("run-variant", "data"),
+        State("run-pair", "data"),
+        State("run-network", "data"),
     )
 
 

@@ -14,17 +14,18 @@ from app.components import chart_data
 from app.pages.run.activations import ACTIVATION_CHARTS, reestimation_card, why_no_activations
 from app.pages.run.failure import failure_view
 from app.pages.run.header import run_head
+from app.pages.run.landscape import LANDSCAPE_CHARTS, landscape_tables, why_no_landscape
 from app.pages.run.settings import settings_view
 from app.pages.run.spectrum import numbers_card, why_nothing
 from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
 from app.pages.run.verdict import failures_card, verdict_card
-from quant_lens_engine.figures import draw_both, variant_styles
-from quant_lens_engine.schema import TERMINAL_STATES, AlgorithmFacts, RunRecord, RunResult, digest
+from quant_lens_engine.figures import Drawing, draw_both, variant_styles
+from quant_lens_engine.schema import FLOAT_VARIANT, TERMINAL_STATES, AlgorithmFacts, RunRecord, RunResult, digest
 from worker.store import Store
 
-SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "spectrum", "batchnorm",
-            "settings")  # fmt: skip
+SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "places", "spectrum",
+            "batchnorm", "settings")  # fmt: skip
 CHARTS: dict[str, dict[str, str]] = {
     "sharpness": {},
     "lines": {"landscape": "run-landscape"},
@@ -32,6 +33,7 @@ CHARTS: dict[str, dict[str, str]] = {
     "eigenvalues": {},
     "convergence": {},
     "layer-curvature": {"measure": "run-layers"},
+    **LANDSCAPE_CHARTS,
     **ACTIVATION_CHARTS,
 }
 """The charts of every tab; of each the options that a switch of the page sets, and the switch."""
@@ -78,8 +80,13 @@ class RunView:
 
     def chart(self, name: str, **options: Any) -> dict[str, Any]:
         """The data of a chart."""
-        drawing = draw_both(name, self.result, **options)
-        if name in ACTIVATION_CHARTS:
+        view = options.pop("view", "both")
+        if "variant" in options and name in LANDSCAPE_CHARTS:
+            options["variant"] = options["variant"] or FLOAT_VARIANT
+        drawing = draw_both(name, self.result, **options) if view == "both" else Drawing(name, "")
+        if name in LANDSCAPE_CHARTS:
+            nothing = why_no_landscape(name, self.result, self.record, view, self.ended)
+        elif name in ACTIVATION_CHARTS:
             nothing = why_no_activations(name, self.result, self.record, self.ended)
         else:
             nothing = why_nothing(name, self.result) if self.ended else ""
@@ -140,6 +147,7 @@ _DRAWN: dict[str, Callable[[RunView], Any]] = {
     "verdict": lambda view: verdict_card(view.result, variant_styles(view.result.variants)),
     "variants": _draw_variants,
     "failures": lambda view: failures_card(view.record),
+    "places": lambda view: landscape_tables(view.result, variant_styles(view.result.variants)),
     "spectrum": lambda view: numbers_card(view.record, view.result, variant_styles(view.result.variants)),
     "batchnorm": lambda view: reestimation_card(view.record, view.result, variant_styles(view.result.variants)),
     "settings": lambda view: settings_view(view.record, view.result),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import dash_mantine_components as dmc
+
 from app.components import variant_name
 from app.pages.run.failure import failure_view
+from app.pages.run.landscape import landscape_controls, landscape_tables, plane_choices, why_no_landscape
 from app.pages.run.spectrum import numbers_card, why_nothing
 from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
@@ -15,6 +18,8 @@ from quant_lens_engine.figures import variant_styles
 from quant_lens_engine.schema import (
     AlgorithmFacts,
     ErrorBody,
+    Plane,
+    PlanePoint,
     RunProgress,
     RunRecord,
     RunSpec,
@@ -268,3 +273,32 @@ def test_a_chart_that_never_comes_says_why() -> None:
     assert shown.chart("density")["nothing"]
     assert not view(record("RUNNING"), found).chart("density")["nothing"]
     assert not view(record("DONE")).chart("density")["nothing"]
+
+
+def test_the_landscape_tab_offers_what_the_run_asked_for_and_says_why_there_is_nothing() -> None:
+    waiting, ended = record(), record("DONE")
+    assert plane_choices(waiting) == (["to:int8~to:int2"], ["FP32"])
+    controls = landscape_controls(
+        waiting, {"plane": "smooth", "scale": "log", "colours": "run", "view": "flat", "pair": "nonsense"}
+    )
+    chosen = [item.value for item in controls.children if isinstance(item, dmc.Select)]
+    assert chosen == ["to:int8~to:int2", "FP32"]
+    assert why_no_landscape("plane", usual(), waiting, "both", False) == ""
+    assert "Choose 2-D + 3-D" in why_no_landscape("plane-surface", usual(), ended, "flat", True)
+    unasked = ended.model_copy(update={"progress": RunProgress()})
+    assert "asked for no plane" in why_no_landscape("plane", usual(), unasked, "both", True)
+
+
+def test_the_landscape_tables_say_where_models_are_and_what_basins_are_like() -> None:
+    measured = usual()
+    point = PlanePoint(name="int8", alpha=0.004, beta=0.0, distance=0.0, shift=0.004, loss=0.2)
+    start = PlanePoint(name="FP32", alpha=0.0, beta=0.0, distance=0.0, shift=0.0, loss=0.1)
+    measured.variants[0].planes = [
+        Plane(landscape="smooth", directions=["to:int8", "random:1"], distance_choice="as asked for",
+              points=[start, point])
+    ]  # fmt: skip
+    told = words(landscape_tables(measured, variant_styles(measured.variants)))
+    assert "Points FP32 → int8" in told
+    assert "0.00400 0 0.200 +0.100 0.00400 0" in told
+    assert "Basin width" in told
+    assert "Barrier (nats)" in told
