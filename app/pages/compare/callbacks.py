@@ -17,7 +17,7 @@ from app.components.icon import icon
 from app.components.route_link import route_link
 from app.components.state_page import empty_state
 from app.pages.compare.choice import default_choice, pick_variant, variant_choices
-from app.pages.compare.layout import CHART, DENSITY
+from app.pages.compare.layout import CHART, DENSITY, DIFFERENCE, PLANES
 from app.pages.compare.tables import ComparedRow, metrics_table, settings_table
 from app.routing import Services, in_thread
 from app.view_state import CompareView
@@ -74,6 +74,8 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
         Output("compare-settings", "children"),
         Output({"part": "chart-data", "chart": CHART}, "data"),
         Output({"part": "chart-data", "chart": DENSITY}, "data"),
+        Output({"part": "chart-data", "chart": PLANES}, "data"),
+        Output({"part": "chart-data", "chart": DIFFERENCE}, "data"),
         Output("compare-variant", "data"),
         Output("compare-variant", "value"),
         Output("compare-baseline", "data"),
@@ -92,13 +94,13 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
     @in_thread
     def draw(search: str | None, _: int | None, pathname: str) -> Any:
         if pathname != "/compare":
-            return (no_update,) * 20
+            return (no_update,) * 22
         view = CompareView.from_search(search or "")
         pairs, missing = load_runs(store, view)
         offered = _offered(store, {record.id for record, _ in pairs})
         if not pairs:
             nothing = _nothing(bool(offered), missing)
-            return (True, False, nothing, None, "", None, None, None, None, [], None, [], None, "smooth",
+            return (True, False, nothing, None, "", None, None, None, None, None, None, [], None, [], None, "smooth",
                     "linear", "log", offered, "/api/v1/compare", True, None)  # fmt: skip
         choices = variant_choices([result for _, result in pairs])
         known = {choice.value for choice in choices}
@@ -123,6 +125,7 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
             _settings(comparison, rows),
             chart_data(drawing, f"compare-{choice}-{view.landscape}"),
             densities,
+            *_planes(compared, f"{choice}-{view.landscape}", view, ended),
             [{"value": item.value, "label": item.label} for item in choices],
             choice,
             [{"value": row.record.id, "label": f"{row.letter} · {row.name}"} for row in _by_letter(rows)],
@@ -141,6 +144,18 @@ def _register_drawing(dashboard: Dash, store: Store) -> None:
                 "density": view.density,
             },
         )
+
+
+def _planes(compared: Sequence[ComparedResult], name: str, view: CompareView, ended: bool) -> list[dict[str, Any]]:
+    """The planes side by side, and what each differs by from the baseline's."""
+    return [
+        chart_data(draw_both(chart, compared, landscape=view.landscape), f"{chart}-{name}",
+                   nothing=nothing if ended else "")
+        for chart, nothing in (
+            (PLANES, "No run has measured a plane in this landscape."),
+            (DIFFERENCE, "Needs the baseline's plane and another run's."),
+        )
+    ]  # fmt: skip
 
 
 def _register_controls(dashboard: Dash) -> None:

@@ -15,6 +15,8 @@ from quant_lens_engine.figures import LANDSCAPES
 
 CHART = "compare-lines"
 DENSITY = "compare-density"
+PLANES = "compare-planes"
+DIFFERENCE = "compare-plane-difference"
 
 
 def compare_layout(_: Visit) -> Component:
@@ -61,6 +63,24 @@ def compare_layout(_: Visit) -> Component:
                             sentence="Once a density is known.",
                             height=360,
                             controls=density_switches("compare", "log", "linear"),
+                        ),
+                        className="compare-density",
+                    ),
+                    html.Div(
+                        chart_card(
+                            PLANES,
+                            title="Planes",
+                            sentence="One colour scale; pan and zoom are linked.",
+                            height=380,
+                        ),
+                        className="compare-density",
+                    ),
+                    html.Div(
+                        chart_card(
+                            DIFFERENCE,
+                            title="Planes, difference from the baseline",
+                            sentence="Run minus baseline, where grid and directions agree.",
+                            height=380,
                         ),
                         className="compare-density",
                     ),
