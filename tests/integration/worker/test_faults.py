@@ -61,7 +61,9 @@ def test_a_curvature_goes_on_from_the_products_that_it_had(house):
     run_id = house.submit(
         model={"example": "digits-mlp", "architecture": "slow"},
         data={"example": "digits", "limit": 128, "batch_size": 4}, schemes=["int8"],
-        execution={"hvp_plan": "fresh"}, analyses={"preset": "quick", "curvature": few, "line": {"steps": 3}},
+        execution={"hvp_plan": "fresh"}, analyses={
+            "preset": "quick", "curvature": few, "line": {"steps": 3}, "plane": {"steps": 0},
+        },
     )  # fmt: skip
     parts = house.settings.checkpoints_dir
 
