@@ -67,7 +67,7 @@ def test_the_finished_run_says_what_to_ship(visit, example_run):
     for row in rows.all()[1:]:
         expect(row.locator(".verdict")).to_have_text(re.compile("^(safe|caution|degraded|collapsed)$"))
         assert row.locator(".skeleton").count() == 0
-    assert page.locator(".ql-strip-head").inner_text().startswith("20 of 20 stages")
+    assert page.locator(".ql-strip-head").inner_text().startswith("44 of 44 stages")
     for chart in ("sharpness", "lines"):
         assert page.locator(f'[id*=\'"chart":"{chart}"\'].chart-graph .plotly').count() == 1
     screenshot(page, "run")

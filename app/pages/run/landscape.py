@@ -178,4 +178,4 @@ def _table(heads: Any, rows: list[html.Tr]) -> html.Table:
             for place, (words, meaning) in enumerate(heads)
         ])
     )  # fmt: skip
-    return html.Table([head, html.Tbody(rows)], className="data-table ql-variants")
+    return html.Table([head, html.Tbody(rows)], className="data-table ql-places")
