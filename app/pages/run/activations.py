@@ -158,7 +158,7 @@ def reestimation_card(record: RunRecord, result: RunResult, styles: Mapping[str,
         for item in result.variants
     ]  # fmt: skip
     card = table_card(
-        html.Table([head, html.Tbody(rows)], className="data-table ql-variants"),
+        html.Table([head, html.Tbody(rows)], className="data-table ql-reestimation"),
         title="Re-estimating BatchNorm",
         sentence=_said(known, result),
     )
