@@ -14,7 +14,7 @@ from quant_lens_engine.landscape import LineFrames, Surroundings, measure_lines,
 from quant_lens_engine.landscape.plane_frame import PlaneFrame, plane_frame
 from quant_lens_engine.landscape.planes import deployed_places, measure_rows, smooth_places
 from quant_lens_engine.landscape.readings import Divergence, Reader
-from quant_lens_engine.landscape.surroundings import length
+from quant_lens_engine.landscape.surroundings import length, no_variant
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
 from quant_lens_engine.progress import SILENT, Progress
@@ -36,10 +36,6 @@ from quant_lens_engine.schema import (
 )
 
 PointOf = Callable[[str], Point]
-
-
-def _no_variant(name: str) -> Point:
-    raise InputError(f"there is no variant {name!r} here", code="unknown_variant")
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class LandscapeMeasurement:
     seed: int = 0
     progress: Progress = SILENT
     hvp_plan: HvpPlan | None = None
-    point_of: PointOf = _no_variant
+    point_of: PointOf = no_variant
     checkpoints: Mapping[str, Point] = field(default_factory=dict)
     _frames: list[LineFrames] = field(default_factory=list, repr=False)
     _planes: dict[tuple[str, str], PlaneFrame] = field(default_factory=dict, repr=False)

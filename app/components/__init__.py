@@ -2,7 +2,7 @@
 ``chart_card``, whose buttons work by themselves."""
 
 from app.components.badge import run_state_badge, tag_badge, verdict_badge, verdict_mark
-from app.components.card import card, section_title, table_card
+from app.components.card import card, helped_heads, section_title, table_card
 from app.components.chart_card import chart_card, chart_data, register_chart_cards
 from app.components.icon import icon
 from app.components.route_link import route_link
@@ -12,7 +12,27 @@ from app.components.value import value_cell, value_with_error
 from app.components.variant_name import recipe_name, variant_name, variant_swatch
 
 __all__ = [
-    "card", "caution", "chart_card", "chart_data", "density_switches", "empty_state", "error_state", "icon",
-    "recipe_name", "register_chart_cards", "route_link", "run_state_badge", "section_title", "segmented", "table_card",
-    "tag_badge", "value_cell", "value_with_error", "variant_name", "variant_swatch", "verdict_badge", "verdict_mark",
+    "card",
+    "caution",
+    "chart_card",
+    "chart_data",
+    "density_switches",
+    "empty_state",
+    "error_state",
+    "helped_heads",
+    "icon",
+    "recipe_name",
+    "register_chart_cards",
+    "route_link",
+    "run_state_badge",
+    "section_title",
+    "segmented",
+    "table_card",
+    "tag_badge",
+    "value_cell",
+    "value_with_error",
+    "variant_name",
+    "variant_swatch",
+    "verdict_badge",
+    "verdict_mark",
 ]  # fmt: skip

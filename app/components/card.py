@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dash import html
@@ -41,6 +42,18 @@ def table_card(
     # A scrolling region must be reachable by keyboard.
     frame = html.Div(table, className="table-frame", tabIndex=0, role="region", **{"aria-label": title})
     return card(frame, title=title, sentence=sentence, actions=actions, class_name=f"table-card {class_name}".strip())
+
+
+def helped_heads(heads: Iterable[tuple[str, str]]) -> html.Thead:
+    """The head of a table: the first column's name, then those of numbers; each with its meaning on hover, if any."""
+    cells = [
+        html.Th(
+            html.Span(words, className="column-help" if meaning else "", title=meaning), scope="col",
+            className="" if place == 0 else "num",
+        )
+        for place, (words, meaning) in enumerate(heads)
+    ]  # fmt: skip
+    return html.Thead(html.Tr(cells))
 
 
 def section_title(text: str) -> html.H2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from quant_lens_engine.landscape.basin import basin_rise
 from quant_lens_engine.landscape.directions import Direction, make_direction
@@ -65,14 +66,16 @@ class LineFrames:
         self.around, self.options = around, options
         self._reader = reader or Reader(SILENT, "", 1)
         self._made: dict[str, LineFrame] = {}
-        self._rise: float | None = None
+
+    @cached_property
+    def base_loss(self) -> float:
+        """The float model's."""
+        return self.around.objective.loss()
 
     @property
     def rise(self) -> float:
         """Of the loss that ends a basin, the same for every variant."""
-        if self._rise is None:
-            self._rise = basin_rise(self.around.objective.loss())
-        return self._rise
+        return basin_rise(self.base_loss)
 
     def frame(self, kind: str, around: Surroundings) -> LineFrame:
         """The frame of a kind of direction, for the variant of ``around``."""
@@ -100,11 +103,9 @@ class LineFrames:
         return [f"{name.kind}:{number}" for number in range(1, self.options.directions + 1)]
 
     def _reach(self, frame: LineFrame) -> Reach:
-        start = self._read(frame, 0, 0.0)
-
         def rises_at(distance: float) -> Rises:
             places = [(number, sign * distance) for number in range(len(frame.directions)) for sign in (-1.0, 1.0)]
-            return rises([self._read(frame, *place) for place in places], start)
+            return rises([self._read(frame, *place) for place in places], self.base_loss)
 
         return automatic_reach(rises_at, self.rise)
 
@@ -117,9 +118,9 @@ class LineFrames:
         return frame.known[number, alpha]
 
 
-def rises(ends: Sequence[Reading], start: Reading) -> Rises:
-    """How far the loss has risen at some places above another."""
-    found = [reading.loss - start.loss if reading.is_finite else float("inf") for reading in ends]
+def rises(ends: Sequence[Reading], base_loss: float) -> Rises:
+    """How far the loss has risen at some places above the float model's."""
+    found = [reading.loss - base_loss if reading.is_finite else float("inf") for reading in ends]
     return Rises(min(found), max(found))
 
 

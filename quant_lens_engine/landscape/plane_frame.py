@@ -119,13 +119,13 @@ def _round_up(distance: float) -> float:
 
 def _reach(frame: PlaneFrame, around: Surroundings, floor: float, reader: Reader) -> Reach:
     base = around.objective
-    start = reader.read(base, "range")
+    base_loss = base.loss()
 
     def rises_at(distance: float) -> Rises:
         ends = [(distance, 0.0), (-distance, 0.0), (0.0, distance), (0.0, -distance)]
-        return rises([reader.read(base.at(frame.place(base.point, *end)), "range") for end in ends], start)
+        return rises([reader.read(base.at(frame.place(base.point, *end)), "range") for end in ends], base_loss)
 
-    return automatic_reach(rises_at, basin_rise(start.loss), start=floor or 1.0, floor=floor)
+    return automatic_reach(rises_at, basin_rise(base_loss), start=floor or 1.0, floor=floor)
 
 
 def _refuse_parallel(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Sequence[str]) -> None:

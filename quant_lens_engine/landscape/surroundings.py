@@ -16,7 +16,8 @@ _BLOCK = 2**18
 """Numbers that are added up in float64 at once."""
 
 
-def _no_variant(name: str) -> Point:
+def no_variant(name: str) -> Point:
+    """Nobody has said where variants are."""
     raise InputError(f"there is no variant {name!r} here", code="unknown_variant")
 
 
@@ -45,7 +46,7 @@ class Surroundings:
     objective: Objective
     seed: int = 0
     own: Point | None = None
-    point_of: Callable[[str], Point] = _no_variant
+    point_of: Callable[[str], Point] = no_variant
     eigenvector: Callable[[int], Tensor] = _no_eigenvector
     gradient: Callable[[], Tensor] = _no_gradient
     checkpoints: Sequence[Point] = ()

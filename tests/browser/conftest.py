@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.browser.proxy import Proxy
 from tests.web_server import free_port
@@ -123,6 +123,11 @@ def browser():
 
 OF_THE_DRIVER = ("GL Driver Message", "GPU stall due to ReadPixels", "Canvas2D: Multiple readback operations")
 """What Chromium says of a surface that plotly reads back, drawn without a graphics card: hints on speed, no faults."""
+
+
+def card(page: Page, title: str) -> Locator:
+    """The card of a chart, by its title."""
+    return page.locator(f'.chart-card[aria-label="{title}"]')
 
 
 class Visitor:

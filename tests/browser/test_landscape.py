@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.browser.conftest import screenshot
+from tests.browser.conftest import card, screenshot
 
 pytestmark = pytest.mark.browser
 
@@ -28,10 +28,6 @@ def runs(server):
     for run_id in found:
         server.wait_for(run_id, "DONE")
     return found
-
-
-def card(page: Page, title: str):
-    return page.locator(f'.chart-card[aria-label="{title}"]')
 
 
 def test_the_surface_comes_on_demand_and_the_address_remembers_the_view(visit, runs):

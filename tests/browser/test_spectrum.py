@@ -9,7 +9,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import screenshot
+from tests.browser.conftest import card, screenshot
 
 pytestmark = pytest.mark.browser
 
@@ -26,10 +26,6 @@ def run_id(server):
     )  # fmt: skip
     server.wait_for(run_id, "DONE")
     return run_id
-
-
-def card(page: Page, title: str):
-    return page.locator(f'.chart-card[aria-label="{title}"]')
 
 
 def opened(visit, run_id, query="", **options) -> Page:

@@ -10,7 +10,8 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, html
 from dash.exceptions import PreventUpdate
 
-from app.components import caution, chart_card, segmented, table_card, value_with_error, variant_name
+from app.components import caution, chart_card, helped_heads, segmented, table_card, value_with_error, variant_name
+from app.components.sentence import as_sentence
 from app.routing import Services, in_thread
 from quant_lens_engine.figures import OUTLIER_MEASURES, RANGE_SCALES, VariantStyle, loss_unit
 from quant_lens_engine.schema import FLOAT_VARIANT, Reestimation, RunRecord, RunResult, Variant, numbers
@@ -108,23 +109,20 @@ def why_no_activations(chart: str, result: RunResult, record: RunRecord, ended: 
         return f"The run did not ask for {_named(stage)}."
     reasons = [found.reason for item in result.variants if (found := _record(item, stage)) is not None and found.reason]
     if reasons and (ended or reasons[0] == "the model has no batch normalisation"):
-        return f"{_capital(reasons[0])}."
+        return as_sentence(reasons[0])
     if not ended:
         return ""
     failed = next((item for item in result.failures if item.stage == stage), None)
     if failed is not None:
-        return f"{_capital(_named(stage))} of {failed.variant} have no result: {failed.message}"
+        words = _named(stage)
+        return f"{words[0].upper()}{words[1:]} of {failed.variant} have no result: {failed.message}"
     if chart == "activation-sqnr" and any(_record(item, stage) is not None for item in result.variants):
         return "Choose a quantized variant whose layers have lost something: FP32 is what SQNR compares with."
-    return f"{_capital(_named(stage))} were not measured before the run ended."
+    return as_sentence(f"{_named(stage)} were not measured before the run ended")
 
 
 def _named(stage: str) -> str:
     return "BatchNorm statistics" if stage == "batchnorm" else "activation statistics"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def _record(variant: Variant, stage: str) -> Any:
@@ -143,13 +141,6 @@ def reestimation_card(record: RunRecord, result: RunResult, styles: Mapping[str,
         return []
     classes = any(effect.accuracy_before is not None for effect in known.values()) or not known
     heads = _HEADS if classes else _HEADS[:4]
-    head = html.Thead(
-        html.Tr([
-            html.Th(html.Span(words, className="column-help" if meaning else "", title=meaning), scope="col",
-                    className="" if place == 0 else "num")
-            for place, (words, meaning) in enumerate(heads)
-        ])
-    )  # fmt: skip
     rows = [
         html.Tr([
             html.Th(variant_name(styles[item.name]), scope="row"),
@@ -158,7 +149,7 @@ def reestimation_card(record: RunRecord, result: RunResult, styles: Mapping[str,
         for item in result.variants
     ]  # fmt: skip
     card = table_card(
-        html.Table([head, html.Tbody(rows)], className="data-table ql-reestimation"),
+        html.Table([helped_heads(heads), html.Tbody(rows)], className="data-table ql-reestimation"),
         title="Re-estimating BatchNorm",
         sentence=_said(known, result),
     )

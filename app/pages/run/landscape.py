@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 
-from app.components import chart_card, segmented, table_card, value_cell, variant_name
+from app.components import chart_card, helped_heads, segmented, table_card, value_cell, variant_name
+from app.components.sentence import as_sentence
 from quant_lens_engine.figures import (
     COLOUR_RANGES,
     LOSS_SCALES,
@@ -148,7 +149,7 @@ def _points_card(key: str, plane: Plane, styles: Mapping[str, VariantStyle], uni
         rows.append(
             html.Tr([html.Th(name, scope="row"), *(html.Td(text, className="num", title=unit) for text in cells)])
         )
-    said = f"{pair_words(key)}. {plane.distance_choice[:1].upper()}{plane.distance_choice[1:]}."
+    said = f"{pair_words(key)}. {as_sentence(plane.distance_choice)}"
     return table_card(_table(_POINT_HEADS, rows), title="Points", sentence=said)
 
 
@@ -170,12 +171,5 @@ def _basin_card(result: RunResult, styles: Mapping[str, VariantStyle]) -> html.S
     )  # fmt: skip
 
 
-def _table(heads: Any, rows: list[html.Tr]) -> html.Table:
-    head = html.Thead(
-        html.Tr([
-            html.Th(html.Span(words, className="column-help" if meaning else "", title=meaning), scope="col",
-                    className="" if place == 0 else "num")
-            for place, (words, meaning) in enumerate(heads)
-        ])
-    )  # fmt: skip
-    return html.Table([head, html.Tbody(rows)], className="data-table ql-places")
+def _table(heads: Iterable[tuple[str, str]], rows: list[html.Tr]) -> html.Table:
+    return html.Table([helped_heads(heads), html.Tbody(rows)], className="data-table ql-places")
