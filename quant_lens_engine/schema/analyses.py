@@ -66,6 +66,14 @@ class LineOptions(Request):
     steps: int = Field(default=31, ge=3, le=1001)
     distance: float | None = Field(default=None, gt=0, le=1e6)
 
+    @field_validator("kinds")
+    @classmethod
+    def _stand_around_the_variant(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """A path starts elsewhere: as one of these lines its points would be neither."""
+        if "path" in kinds:
+            raise ValueError("the path from FP32 is no kind of line around a variant: ask for it by path=true")
+        return kinds
+
     @property
     def points(self) -> int:
         """The odd number of grid points."""

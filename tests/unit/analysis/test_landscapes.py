@@ -102,6 +102,7 @@ def test_a_failure_of_every_piece_is_told_once() -> None:
         ({"plane": {"variants": ["int8"]}}, "the run has FP32, int4, int2"),
         ({"line": {"kinds": ["sideways!"]}}, "names no direction"),
         ({"plane": {"pairs": [["random:1", "random:1"]]}}, "two different directions"),
+        ({"line": {"kinds": ["random", "path"]}}, "by path=true"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_at_once(analyses: dict[str, Any], says: str) -> None:
