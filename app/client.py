@@ -6,7 +6,7 @@ Example:
         from app.client import Client
 
         client = Client("http://127.0.0.1:8050")
-        model = client.upload("resnet20.safetensors")
+        model = client.upload("resnet20.safetensors")  # or client.fetch("owner/name"), from the hub
         data = client.upload("test.npz")
         spec = {"model": {"file": model.sha256}, "data": {"file": data.sha256}, "schemes": ["int8", "int4"]}
         run = client.submit(spec)
@@ -43,6 +43,7 @@ from quant_lens_engine.errors import (
 from quant_lens_engine.schema import (
     TERMINAL_STATES,
     Capabilities,
+    ErrorBody,
     RunEvent,
     RunRecord,
     RunResult,
@@ -50,7 +51,8 @@ from quant_lens_engine.schema import (
     parse_run_spec,
 )
 from worker.store.errors import BadQuery, Conflict, NotFound, StoreUnavailable
-from worker.store.files import FileRecord
+from worker.store.fetches import FetchRecord
+from worker.store.file_record import FileRecord
 from worker.store.run_page import RunPage
 
 M = TypeVar("M", bound=BaseModel)
@@ -58,6 +60,7 @@ RunFollower = Callable[[RunRecord], object]
 """Called with the run's record whenever it has moved on."""
 
 _PATIENCE = 20
+_LOOK_S = 0.4
 _OPEN_STREAM = httpx.Timeout(30.0, read=60.0)
 
 
@@ -141,6 +144,30 @@ class Client:
                 raise TimeoutError(f"no worker has looked at {record.filename} within {timeout_s:g} s")
             time.sleep(0.3)
         return record
+
+    def fetch(
+        self, repo: str, revision: str = "main", progress: Callable[[int, int], object] | None = None
+    ) -> FileRecord:
+        """Have the server fetch a model from the hub, and wait until it is one of its files.
+
+        Args:
+            repo: its id there, ``"owner/name"``.
+            revision: a branch, a tag or a commit.
+            progress: called with the bytes that have arrived, and all of them.
+
+        Raises:
+            InputError: ``hub_off``, where the server may not; or why it came to nothing: ``hub_not_found``,
+                ``hub_gated``, ``hub_unknown_revision``, ``no_weights``, ``too_large``, ``quota_exceeded`` …
+        """
+        record = self._send(FetchRecord, "POST", "/hub", json={"repo": repo, "revision": revision})
+        while not record.has_ended:
+            time.sleep(_LOOK_S)
+            record = self._get(FetchRecord, f"/hub/{record.key}")
+            if progress is not None and record.bytes_total:
+                progress(record.bytes_done, record.bytes_total)
+        if record.error is not None:
+            raise _in_its_class(422, record.error)
+        return self.file(record.sha256 or "")
 
     def submit(self, spec: RunSpec | Mapping[str, Any]) -> RunRecord:
         """Start a run."""
@@ -288,14 +315,18 @@ def raise_refusal(status: int, body: bytes) -> None:
         worker.store.errors.NotFound: no run
     """
     try:
-        error = httpx.Response(status, content=body).json()["error"]
-        code, message = str(error["code"]), str(error["message"])
+        error = ErrorBody.model_validate(httpx.Response(status, content=body).json()["error"])
     except (ValueError, KeyError, TypeError):
         raise Unreachable(
             f"HTTP {status} from something that is not Quant Lens", hint="check the server's address"
         ) from None
-    kind = _CLASS_OF_CODE.get(code) or _CLASS_OF_STATUS.get(status) or (InputError if status < 500 else InternalFault)
-    raise kind(message, code=code, hint=str(error.get("hint", "")), details=error.get("details") or {})
+    raise _in_its_class(status, error)
+
+
+def _in_its_class(status: int, error: ErrorBody) -> QuantLensError:
+    of_status = InputError if status < 500 else InternalFault
+    kind = _CLASS_OF_CODE.get(error.code) or _CLASS_OF_STATUS.get(status) or of_status
+    return kind(error.message, code=error.code, hint=error.hint, details=error.details)
 
 
 def has_ended(record: RunRecord) -> bool:

@@ -32,6 +32,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything that ``quant-lens up`` needs, one thing after the other."""
     for check in _CHECKS:
         yield check(settings)
+    yield _hub(settings)
+    yield from _walls(settings)
+    yield _trusted_formats(settings)
 
 
 def _python(_: Settings) -> Finding:
@@ -132,6 +135,46 @@ def _plugins(settings: Settings) -> Finding:
         except (SyntaxError, ValueError, OSError) as error:
             return Finding("plug-ins", "missing", f"{file.name}: {error}", "correct the file, or take it away")
     return Finding("plug-ins", "ok", ", ".join(file.name for file in files) or "the folder is empty")
+
+
+def _trusted_formats(settings: Settings) -> Finding:
+    if not settings.trusted_formats:
+        return Finding("code", "ok", "checkpoints that are code (TorchScript, pickled modules) are refused")
+    from worker import trust
+
+    problem = trust.problem(settings)
+    if problem is not None:
+        return Finding("code", "missing", problem, "raise the walls, or unset QUANT_LENS_TRUSTED_FORMATS")
+    return Finding("code", "note", "TorchScript and pickled modules are run, within the walls", "docs/security.md")
+
+
+def _hub(settings: Settings) -> Finding:
+    if not settings.hub:
+        return Finding("hub", "ok", "off: nothing is fetched (QUANT_LENS_HUB=1 lets people fetch models by their id)")
+    try:
+        from huggingface_hub import constants, get_token
+    except ImportError:
+        return Finding("hub", "missing", "huggingface_hub is not installed", "pip install 'quant-lens[hub]'")
+    token = "a token" if get_token() else "no token: public models only"
+    return Finding("hub", "ok", f"models are fetched from {constants.ENDPOINT} with {token}")
+
+
+def _walls(settings: Settings) -> Iterator[Finding]:
+    """What the sandbox has here, tried by a real process."""
+    from worker import sandbox
+
+    try:
+        survey = sandbox.survey(settings)
+    except OSError as error:
+        yield Finding("sandbox", "missing", f"could not be tried: {error.strerror}", "set QUANT_LENS_DATA_DIR")
+        return
+    minimum = settings.sandbox_minimum
+    met = f"; the minimum ({', '.join(minimum)}) is met" if minimum and not survey.lacking(minimum) else ""
+    yield Finding("sandbox", "ok", ", ".join(survey.facts) + met)
+    for name, reason in survey.missing.items():
+        demanded = name in settings.sandbox_minimum
+        found = f"no {name}: {reason}" + ("; QUANT_LENS_SANDBOX_MINIMUM demands it: uploads are refused" * demanded)
+        yield Finding(f"  {name}", "missing" if demanded else "note", found, sandbox.WALLS[name].remedy)
 
 
 def _chromium(_: Settings) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,12 @@ from app.client import Client
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.schema import RunRecord, RunResult, RunSpec, VerdictLevel, parse_run_spec
 from quant_lens_engine.schema.recipe_check import spec_by_facts
-from quant_lens_engine.schema.run_spec import parse_json_option
+from quant_lens_engine.schema.run_spec import parse_json_option, switched
 from quant_lens_engine.schema.summary import failing_variants
+from worker.hub.names import parse_asked
 
 _FAULTS = frozenset({"internal_fault", "invalid_result", "engine_crashed", "worker_lost"})
+_HUB = "hub:"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,6 +54,11 @@ class Request(NamedTuple):
     curvature: str | None = None
     line: str | None = None
     plane: str | None = None
+    part: str | None = None
+    adapter: str | None = None
+    text: str | None = None
+    activations: bool | None = None
+    batchnorm: bool | None = None
 
 
 class Outcome(NamedTuple):
@@ -117,13 +124,13 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
     known = server.examples
     rows: dict[str, Any] = {
         key: value for key in ("limit", "batch_size") if (value := getattr(request, key)) is not None
-    }
+    } | {"transform": transform, "text": parse_json_option("text", request.text)}
     if request.calibration_limit is not None:
         rows["calibration"] = {"limit": request.calibration_limit}
     given: dict[str, Any] = {
-        "name": (request.name or f"{Path(request.model).stem}, {', '.join(schemes)}")[:200],
+        "name": (request.name or f"{_title(request.model)}, {', '.join(schemes)}")[:200],
         "model": {"example": "checked before the upload"},
-        "data": {"example": "checked before the upload", "transform": transform, **rows},
+        "data": {"example": "checked before the upload", **rows},
         "task": request.task,
         "schemes": list(schemes),
         "analyses": {
@@ -131,14 +138,17 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
             "curvature": parse_json_option("curvature", request.curvature),
             "line": parse_json_option("line", request.line),
             "plane": parse_json_option("plane", request.plane),
+            **switched(activations=request.activations, batchnorm=request.batchnorm),
         },
         "execution": {"device": request.device},
         "seed": request.seed,
     }
     spec_by_facts(parse_run_spec(given), server.algorithms)  # a mistake is told before a large file is sent
     model = _source(client, request.model, known.models, console)
-    given["model"] = model | {"architecture": request.architecture, "options": options}
-    given["data"] = _source(client, request.data, known.data, console) | {"transform": transform, **rows}
+    given["model"] = model | {"architecture": request.architecture, "options": options, "part": request.part}
+    if request.adapter is not None:
+        given["model"]["adapter"] = _source(client, request.adapter, [], console)["file"]
+    given["data"] = _source(client, request.data, known.data, console) | rows
     if request.calibration is not None:
         file = _source(client, request.calibration, [], console)["file"]
         given["data"]["calibration"] = rows.get("calibration", {}) | {"file": file}
@@ -146,10 +156,12 @@ def _specification(client: Client, request: Request, console: Console) -> RunSpe
 
 
 def _source(client: Client, given: str, examples: list[str], console: Console) -> dict[str, Any]:
-    """A file here, an example of the server, or the hash of a file that the server has."""
+    """A file here, a model of the hub, an example of the server, or the hash of a file that the server has."""
     path = Path(given)
+    if given.startswith(_HUB) and not path.exists():
+        return {"file": _fetch(client, given.removeprefix(_HUB), console)}
     if path.is_dir():
-        raise InputError(f"{given!r} is a folder", hint="give the file in it", code="no_such_file")
+        raise InputError(f"{given!r} is a folder", hint="zip it, and give the zip", code="no_such_file")
     if path.is_file():
         return {"file": _upload(client, path, console)}
     if given in examples:
@@ -159,18 +171,36 @@ def _source(client: Client, given: str, examples: list[str], console: Console) -
     raise InputError(
         f"{given!r} is neither a file here nor an example of the server",
         code="no_such_file",
-        hint=f"examples: {', '.join(examples) or 'none'}",
+        hint=f"examples: {', '.join(examples) or 'none'}; a model of the hub is written hub:owner/name",
     )
 
 
 def _upload(client: Client, path: Path, console: Console) -> str:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(f"upload {path.name}", total=path.stat().st_size)
-        record = client.upload(path, progress=lambda done, total: bar.update(task, completed=done, total=total))
-        bar.update(task, completed=path.stat().st_size)
+    with _bytes_on_their_way(f"upload {path.name}", path.stat().st_size, console) as show:
+        record = client.upload(path, progress=show)
+        show(path.stat().st_size, path.stat().st_size)
     console.print(f"{path.name}  sha256 {record.sha256[:12]}…", style="dim", highlight=False)
     return record.sha256
+
+
+def _fetch(client: Client, given: str, console: Console) -> str:
+    repo, revision = parse_asked(given)
+    with _bytes_on_their_way(f"fetch {repo}", None, console) as show:
+        record = client.fetch(repo, revision, progress=show)
+    console.print(f"{record.filename}  sha256 {record.sha256[:12]}…", style="dim", highlight=False)
+    return record.sha256
+
+
+@contextmanager
+def _bytes_on_their_way(what: str, total: int | None, console: Console) -> Iterator[Callable[[int, int], object]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _title(model: str) -> str:
+    return model.removeprefix(_HUB) if model.startswith(_HUB) else Path(model).stem
 
 
 def _follow(client: Client, run: RunRecord, console: Console) -> RunRecord:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from tuspyserver.storage import TusStorage
 
 from app.api.errors import Refusal
 from quant_lens_engine.schema import Record
+from worker.store.room import is_disk_full
 
 BLOCK_BYTES = 1 << 20
 _KEPT_HASHES = 256
@@ -103,10 +103,10 @@ class UploadStorage(TusStorage):  # type: ignore[misc]  # tuspyserver's base cla
             sidecar = self.sidecar(upload_id)
             return sidecar.length if sidecar and sidecar.sha256 else 0
 
-    def announced(self, owner: str) -> int:
-        """Bytes that the owner's unfinished uploads will take when they are complete."""
+    def announced(self, owner: str | None = None) -> int:
+        """Bytes that unfinished uploads, an owner's or everybody's, will take when they are complete."""
         sidecars = (self.sidecar(path.stem) for path in self._folder.glob("*.json"))
-        return sum(one.length for one in sidecars if one and one.owner == owner and not one.sha256)
+        return sum(one.length for one in sidecars if one and owner in (None, one.owner) and not one.sha256)
 
     async def digest(self, upload_id: str) -> str:
         """SHA-256 of what has arrived, in hexadecimal."""
@@ -290,7 +290,7 @@ def _telling_disk_full() -> Any:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_disk_full(error):
             raise Refusal(
                 "disk_full",
                 "the server's disk is full",

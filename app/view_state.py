@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from urllib.parse import urlencode
 
 from app.routing import parse_query
+from quant_lens_engine.figures.compare_planes import PlaneView
 from quant_lens_engine.figures.density import DensityScale
 from quant_lens_engine.figures.lambda_axis import LambdaScale
 from quant_lens_engine.schema import Landscape, RunState
@@ -66,7 +67,8 @@ class RunsView:
 @dataclass(frozen=True)
 class CompareView:
     """A comparison: the runs in their order, the baseline, which variant of each, which landscape, and the axes of the
-    densities (``density`` the vertical one, ``horizontal`` that of λ)."""
+    densities (``density`` the vertical one, ``horizontal`` that of λ), which pair of directions the planes are along
+    and how they are drawn (``planes``)."""
 
     runs: tuple[str, ...] = ()
     baseline: str | None = None
@@ -74,6 +76,8 @@ class CompareView:
     landscape: Landscape = "smooth"
     density: DensityScale = "log"
     horizontal: LambdaScale = "linear"
+    pair: str = ""
+    planes: PlaneView = "flat"
 
     @classmethod
     def from_search(cls, search: str) -> CompareView:
@@ -93,6 +97,8 @@ class CompareView:
             landscape="deployed" if query.get("landscape") == "deployed" else "smooth",
             density="linear" if query.get("density") == "linear" else "log",
             horizontal="symlog" if query.get("lambda") == "symlog" else "linear",
+            pair=query.get("pair", ""),
+            planes="surface" if query.get("planes") == "surface" else "flat",
         )
 
     def search(self) -> str:
@@ -109,6 +115,8 @@ class CompareView:
             "landscape": "" if self.landscape == "smooth" else self.landscape,
             "density": "" if self.density == "log" else self.density,
             "lambda": "" if self.horizontal == "linear" else self.horizontal,
+            "pair": self.pair,
+            "planes": "" if self.planes == "flat" else self.planes,
         }
         return _query(said)
 
@@ -125,5 +133,5 @@ class CompareView:
 
 
 def _query(said: dict[str, str]) -> str:
-    text = urlencode({key: value for key, value in said.items() if value}, safe=":,*")
+    text = urlencode({key: value for key, value in said.items() if value}, safe=":,*~")
     return f"?{text}" if text else ""

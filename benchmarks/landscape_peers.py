@@ -3,6 +3,10 @@
 ``python -m benchmarks.landscape_peers [pixels]``. Peers that do not import are left out; the peers are installed
 without their declared dependencies (``pip install --no-deps loss-landscapes loss-landscape-3d landscaper``).
 
+Each peer computes the loss in the chunks of rows in which a forward is quickest here; this project has the micro-batch
+that it finds by itself. loss-landscapes' own metric takes one batch, so it stands twice: with that, and with a metric
+in chunks.
+
 Every library gets the same network, the same 512 samples and the same two filter-normalised directions, and measures
 a plane of 5 × 5 points. loss-landscapes and landscaper scale the directions that they are given in their own ways, so
 each answer is compared with the loss that plain torch has, in float64, at the very parameters that the library had set
@@ -32,9 +36,9 @@ from benchmarks.peers.workloads import Workload, resnet
 from benchmarks.workload import record
 from quant_lens_engine.execution import resolve_execution
 from quant_lens_engine.landscape import Surroundings
-from quant_lens_engine.landscape.folding import folded_plane
 from quant_lens_engine.landscape.plane_frame import PlaneFrame, plane_frame
-from quant_lens_engine.landscape.planes import measure_rows, smooth_places
+from quant_lens_engine.landscape.planes import measure_rows, quick_places, smooth_places
+from quant_lens_engine.landscape.quick_network import quick_network
 from quant_lens_engine.landscape.readings import Reader
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.progress import SILENT
@@ -56,6 +60,7 @@ class Setting:
         self.model = workload.model
         self.x, self.y = workload.whole[0]
         whole = Objective(self.model, [(self.x, self.y)])
+        self.chunk = len(self.x)  # the quickest one, once it is known
         self.block = resolve_execution(
             Execution(),
             lambda block: whole.regrouped(block["micro_batch"]),
@@ -92,9 +97,9 @@ def ours(setting: Setting, *, folded: bool) -> Measured:
     network = setting.objective
     at = smooth_places(setting.frame, network, network.point)
     if folded:  # once a plane, for two points' time
-        plane = folded_plane(setting.frame, network, network.point)
-        assert plane is not None
-        at = plane.place
+        quick = quick_network(network, network.point, setting.frame.axes, STEPS**2)
+        assert quick is not None
+        at = quick_places(setting.frame, quick)
 
     def run(visited: Visited | None = None) -> np.ndarray:
         if visited is not None:
@@ -105,8 +110,14 @@ def ours(setting: Setting, *, folded: bool) -> Measured:
     return run
 
 
-def loss_landscapes(setting: Setting) -> Measured:
-    """``random_plane`` on the whole sample in one batch, which is all that its metric takes."""
+def chunked_loss(setting: Setting, forward: Callable[[Tensor], Tensor]) -> float:
+    """The loss of the sample, so many rows at a time."""
+    parts = zip(setting.x.split(setting.chunk), setting.y.split(setting.chunk), strict=True)
+    return sum(float(F.cross_entropy(forward(x), y, reduction="sum")) for x, y in parts) / len(setting.y)
+
+
+def loss_landscapes(setting: Setting, *, chunked: bool) -> Measured:
+    """``random_plane`` with the library's own metric, on the whole sample in one batch, or with one in chunks."""
     import loss_landscapes
     from loss_landscapes.metrics.sl_metrics import Loss
     from loss_landscapes.model_interface.model_parameters import ModelParameters
@@ -119,6 +130,8 @@ def loss_landscapes(setting: Setting) -> Measured:
             mock.patch("loss_landscapes.main.orthogonal_to", return_value=drawn[1]),
         ):
             metric: Any = Loss(F.cross_entropy, setting.x, setting.y)
+            if chunked:
+                metric = _InChunks(setting)
             if visited is not None:
                 metric = _noting(metric, model, visited)
             found = loss_landscapes.random_plane(model, metric, distance=1, steps=STEPS, normalization=None)
@@ -130,14 +143,22 @@ def loss_landscapes(setting: Setting) -> Measured:
     return run
 
 
+class _InChunks:
+    """A metric for loss-landscapes."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def __call__(self, wrapper: Any) -> float:
+        return chunked_loss(self.setting, wrapper.forward)
+
+
 def landscaper(setting: Setting) -> Measured:
-    """``compute_loss_landscape``, its loss over chunks of 64."""
+    """``compute_loss_landscape``, its loss over chunks."""
     from landscaper.compute import compute_loss_landscape
 
-    def loss(model: nn.Module, data: Any) -> float:
-        x, y = data
-        parts = zip(x.split(64), y.split(64), strict=True)
-        return sum(float(F.cross_entropy(model(a), b, reduction="sum")) for a, b in parts) / len(y)
+    def loss(model: nn.Module, _data: Any) -> float:
+        return chunked_loss(setting, model)
 
     def run(visited: Visited | None = None) -> np.ndarray:
         model = copy.deepcopy(setting.model).eval()
@@ -153,7 +174,7 @@ def landscaper(setting: Setting) -> Measured:
 
 
 def loss_landscape_3d(setting: Setting, *, own_directions: bool = False) -> Measured:
-    """``LossLandscapeCalculator`` over chunks of 64; with its own directions it moves BatchNorm's statistics."""
+    """``LossLandscapeCalculator`` over chunks; with its own directions it moves BatchNorm's statistics."""
     from loss_landscape_3d.calculator import LossLandscapeCalculator
     from loss_landscape_3d.directions import generate_random_directions
 
@@ -164,7 +185,7 @@ def loss_landscape_3d(setting: Setting, *, own_directions: bool = False) -> Meas
         if own_directions:
             torch.manual_seed(0)
             axes = list(generate_random_directions(model))
-        loader = list(zip(setting.x.split(64), setting.y.split(64), strict=True))
+        loader = list(zip(setting.x.split(setting.chunk), setting.y.split(setting.chunk), strict=True))
         calculator = LossLandscapeCalculator(model, loader, F.cross_entropy, device="cpu")
         grid = setting.frame.grid
         if visited is not None:
@@ -198,7 +219,8 @@ def candidates(setting: Setting) -> Iterator[tuple[str, str, Callable[[], Measur
     """Who is compared: name, package, how it is made."""
     yield "quant-lens", "", lambda: ours(setting, folded=False)
     yield "quant-lens, folded", "", lambda: ours(setting, folded=True)
-    yield "loss-landscapes", "loss-landscapes", lambda: loss_landscapes(setting)
+    yield "loss-landscapes", "loss-landscapes", lambda: loss_landscapes(setting, chunked=False)
+    yield "loss-landscapes, in chunks", "loss-landscapes", lambda: loss_landscapes(setting, chunked=True)
     yield "landscaper", "landscaper", lambda: landscaper(setting)
     yield "loss-landscape-3d", "loss-landscape-3d", lambda: loss_landscape_3d(setting)
     yield (
@@ -217,15 +239,16 @@ def cpu_s(action: Callable[[], Any]) -> tuple[float, Any]:
 
 def measured(setting: Setting) -> list[dict[str, Any]]:
     """Everything in turn, so often; medians."""
+    floors = {chunk: floor(setting, chunk) for chunk in CHUNKS}
+    forwards: dict[int, list[float]] = {
+        chunk: [cpu_s(action)[0] for _ in range(2)][1:] for chunk, action in floors.items()
+    }
+    setting.chunk = min(CHUNKS, key=lambda chunk: forwards[chunk][0])
     runs: dict[str, tuple[str, Measured]] = {}
     for name, package, make in candidates(setting):
         with contextlib.suppress(ImportError):
             runs[name] = (version(package) if package else "this", make())
-    floors = {chunk: floor(setting, chunk) for chunk in CHUNKS}
-    forwards: dict[int, list[float]] = {chunk: [] for chunk in CHUNKS}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for chunk in CHUNKS:
-        floors[chunk]()
     for _ in range(ROUNDS):
         for name, (_, run) in runs.items():
             for chunk in CHUNKS:
@@ -264,6 +287,7 @@ def main() -> None:
         rows,
         network=setting.workload.title,
         micro_batch=setting.block["micro_batch"],
+        chunk=setting.chunk,
         points=STEPS**2,
         rounds=ROUNDS,
         machine_note="two cores shared with other work; medians of CPU time, taken in turn",

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from quant_lens_engine.diagnosis import give_verdict
+from quant_lens_engine.diagnosis.chance import is_above_chance
 from quant_lens_engine.errors import Cancelled, InputError, InternalFault, QuantLensError, SpecError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.execution import computing, resolve_execution
 from quant_lens_engine.intake import Rows
+from quant_lens_engine.intake.rows import IGNORED
 from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement
 from quant_lens_engine.objective.function import Point
@@ -29,6 +31,7 @@ from quant_lens_engine.schema import (
     ESSENTIAL_STAGES,
     FLOAT_VARIANT,
     DataFacts,
+    Evaluation,
     InspectPayload,
     ModelFacts,
     PlanePart,
@@ -50,10 +53,6 @@ from quant_lens_engine.stage_folder import StageFolder
 from quant_lens_engine.subject import Files, Subject
 
 _INSPECT = StageKey("inspect")
-
-_CLEARLY = 3.0
-"""Standard errors above guessing from which an accuracy is no accident."""
-
 
 _KEPT_POINTS_BYTES = 2**28
 """Parameters of variants that planes lead to are kept up to this size; beyond it they are made again."""
@@ -108,6 +107,7 @@ class Workbench:
         plugins: Path | None = None,
         execution: dict[str, Any] | None = None,
         progress: Progress = SILENT,
+        trusted: bool = False,
     ) -> Workbench:
         """Read model and data, build the model, and settle how it is computed.
 
@@ -117,12 +117,13 @@ class Workbench:
             plugins: the team's folder of plug-ins.
             execution: the block of the run's ``inspect`` stage, where that is finished; None: settled here.
             progress: told what is being read.
+            trusted: a checkpoint that is code (TorchScript, a pickled module) may be run to read it.
 
         Raises:
             InputError: whatever is wrong with the files, the architecture, the labels or the device, typed.
         """
         progress.report("inspect", 0, 4, "reading the model")
-        subject = Subject.read(spec, files, plugins, progress)
+        subject = Subject.read(spec, files, plugins, progress, trusted=trusted)
         progress.report("inspect", 3, 4, "settling how it is computed")
         settled = execution or resolve_execution(spec.execution, subject.objective, batch_size=spec.data.batch_size)
         return cls(subject, dict(settled), progress)
@@ -144,6 +145,7 @@ class Workbench:
                 architecture=found.architecture.name,
                 parameters=sum(parameter.numel() for parameter in found.model.parameters()),
                 size_bytes=found.checkpoint.size_bytes,
+                trusted_code=found.checkpoint.ran,
             ),
             data=DataFacts(
                 sha256=found.data_sha256,
@@ -157,6 +159,7 @@ class Workbench:
             ),
             execution=self.execution,
             architecture_source=found.architecture.source.sha256,
+            libraries=dict(found.architecture.libraries),
             notes=[*found.checkpoint.notes, *found.notes],
         )
 
@@ -260,7 +263,7 @@ class Workbench:
 
 def analyze(
     spec: RunSpec | dict[str, Any], *, files: Files | None = None, plugins: Path | None = None,
-    progress: Progress = SILENT, checkpoints: Path | None = None,
+    progress: Progress = SILENT, checkpoints: Path | None = None, trust_checkpoint: bool = False,
 ) -> RunResult:  # fmt: skip
     """Every stage of a run, in one process.
 
@@ -270,6 +273,8 @@ def analyze(
         plugins: the team's folder of plug-ins.
         progress: told where the work is; may raise ``Cancelled``.
         checkpoints: a folder for what a stopped analysis has; the same one goes on from there.
+        trust_checkpoint: a model file that is code (TorchScript, a whole pickled module) is run, in this process and
+            without walls, to read it. Only for files that you would run as a program.
 
     Returns:
         the result; a stage that failed stands in its ``failures``, and the others go on. A variant that could not be
@@ -285,7 +290,7 @@ def analyze(
         (['FP32', 'int8'], 64)
     """
     parsed = spec if isinstance(spec, RunSpec) else parse_run_spec(spec)
-    bench = Workbench.open(parsed, files=files or {}, plugins=plugins, progress=progress)
+    bench = Workbench.open(parsed, files=files or {}, plugins=plugins, progress=progress, trusted=trust_checkpoint)
     stages: dict[StageKey, Record] = {}
     failures: list[StageFailure] = []
     lost: set[str | None] = set()
@@ -330,8 +335,9 @@ def _finished(
 
 
 def check_baseline(
-    spec: RunSpec, files: Files, plugins: Path | None = None, rows: int = 256, progress: Progress = SILENT
-) -> BaselineCheck:
+    spec: RunSpec, files: Files, plugins: Path | None = None, rows: int = 256, progress: Progress = SILENT, *,
+    trusted: bool = False,
+) -> BaselineCheck:  # fmt: skip
     """The float model on some rows: whether labels and transform are right, and how fast a pass is.
 
     Args:
@@ -340,11 +346,12 @@ def check_baseline(
         plugins: the team's folder of plug-ins.
         rows: at most so many.
         progress: told what is being read.
+        trusted: see :meth:`Workbench.open`.
     """
     limit = rows if spec.data.limit is None else min(rows, spec.data.limit)
     # Without schemes there is nothing to calibrate, and no recipe that could be at fault.
     few = spec.model_copy(update={"data": spec.data.model_copy(update={"limit": limit}), "schemes": ()})
-    bench = Workbench.open(few, files=files, plugins=plugins, progress=progress)
+    bench = Workbench.open(few, files=files, plugins=plugins, progress=progress, trusted=trusted)
     objective = bench.measurement.objective
     with computing(bench.execution):
         measured = evaluate(objective, progress=progress, stage="check")
@@ -354,34 +361,46 @@ def check_baseline(
     found = bench.subject
     check = BaselineCheck(
         architecture=found.architecture.name,
-        samples=measured.samples,
+        samples=objective.samples,
         available=found.rows.available,
         accuracy=measured.accuracy,
         accuracy_standard_error=measured.accuracy_standard_error,
         loss=measured.loss,
         loss_standard_error=measured.loss_standard_error,
-        classes=None if found.rows.y is None else len(np.unique(found.rows.y)),
+        classes=_count_classes(found.rows),
         outputs=found.outputs,
         seconds_per_row=elapsed_s / max(1, objective.samples),
         device=str(bench.execution["device"]),
     )
-    _judge_baseline(check, found.rows)
+    _judge_baseline(check, found.rows, measured)
     return check
 
 
-def _judge_baseline(check: BaselineCheck, rows: Rows) -> None:
+def _count_classes(rows: Rows) -> int | None:
+    """Classes that occur; None where there are no labels, or tokens in their place."""
+    if rows.y is None or rows.mask is not None:
+        return None
+    return len(np.unique(rows.y[rows.y != IGNORED]))
+
+
+def _judge_baseline(check: BaselineCheck, rows: Rows, measured: Evaluation) -> None:
     """Is the accuracy that of a trained model, or nearer to always naming the commonest class?
 
     A missing mean and std leave an image model far above guessing and far below itself (a LeNet on MNIST: 29 % for
     99 %), so half the way from guessing to perfect is asked for.
     """
-    if check.accuracy is None or rows.y is None or rows.y.dtype.kind != "i":
+    above_guessing = is_above_chance(measured)
+    if rows.y is None or above_guessing is None or check.accuracy is None or measured.chance is None:
         check.message = "the model runs on these rows"
         return
-    guess = float(np.bincount(rows.y).max() / len(rows.y))
-    error = (guess * (1 - guess) / len(rows.y)) ** 0.5
-    above_guessing = check.accuracy > guess + _CLEARLY * error or check.accuracy == 1
-    check.agrees = above_guessing and check.accuracy >= (1 + guess) / 2
+    texts, guess = rows.mask is not None, measured.chance
+    check.agrees = above_guessing and (texts or check.accuracy >= (1 + guess) / 2)
+    if texts:
+        check.message = f"names the next or hidden token better than the commonest one would ({100 * guess:.0f} %)"
+        if not check.agrees:
+            check.message = f"no better than always naming the commonest token ({100 * guess:.0f} %)"
+            check.hint = "are the texts in the model's language, and the tokenizer its own?"
+        return
     if check.agrees:
         check.message = "labels and transform agree"
         return

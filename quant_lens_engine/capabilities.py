@@ -37,11 +37,12 @@ from quant_lens_engine.subject import AVAILABLE_TASKS
 from quant_lens_engine.version import __version__
 
 
-def capabilities(plugins: Path | None = None) -> tuple[Capabilities, list[str]]:
+def capabilities(plugins: Path | None = None, *, trusted: bool = False) -> tuple[Capabilities, list[str]]:
     """What can be asked for, and what is wrong with plug-ins that could not be loaded.
 
     Args:
         plugins: the team's folder of plug-ins.
+        trusted: checkpoints that are code may be run here.
 
     Example:
         >>> facts, problems = capabilities()
@@ -60,6 +61,7 @@ def capabilities(plugins: Path | None = None) -> tuple[Capabilities, list[str]]:
         observers=available_observers(),
         algorithms=available_algorithms(),
         formats=_formats(),
+        trusted_formats=trusted,
         architectures=architectures,
         analyses=_analyses(),
         tasks=list(AVAILABLE_TASKS),
@@ -86,10 +88,15 @@ def _examples() -> Examples:
 def _formats() -> list[FormatFacts]:
     read = {name: known for name, known in FORMATS.items() if not known.refused}
     return [
-        FormatFacts(name=name, kind=kind, extensions=list(known.extensions), description=known.description)
-        for kind, registry in (("checkpoint", read), ("data", DATA_FORMATS))
-        for name, known in registry.items()
-    ]
+        FormatFacts(
+            name=name, kind="checkpoint", extensions=list(known.extensions), description=known.description,
+            is_code=known.run is not None,
+        )
+        for name, known in read.items()
+    ] + [
+        FormatFacts(name=name, kind="data", extensions=list(known.extensions), description=known.description)
+        for name, known in DATA_FORMATS.items()
+    ]  # fmt: skip
 
 
 def _analyses() -> dict[str, Any]:

@@ -18,12 +18,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from quant_lens_engine import cli_options
 from quant_lens_engine.errors import InputError, QuantLensError
 from quant_lens_engine.progress import SILENT
 from quant_lens_engine.progress import Progress as ProgressProtocol
 from quant_lens_engine.schema import FLOAT_VARIANT, RunResult, RunSpec, parse_recipe, parse_run_spec, plan_stages
 from quant_lens_engine.schema.recipe_check import distinct_recipes
-from quant_lens_engine.schema.run_spec import parse_json_option
+from quant_lens_engine.schema.run_spec import parse_json_option, switched
 from quant_lens_engine.schema.summary import failing_variants
 
 DEFAULT_SCHEMES = ("int8", "int4")
@@ -56,27 +57,37 @@ class FailOn(StrEnum):
 
 @cli.command()
 def analyze(
-    model: Annotated[str, typer.Argument(help="A checkpoint, or an example such as digits-cnn.")],
-    data: Annotated[str, typer.Option(help="A .npz with x and y, or the example digits.")],
-    architecture: Annotated[str, typer.Option(help="A family's name; auto matches keys and shapes.")] = "auto",
-    options: Annotated[str | None, typer.Option(help="JSON: options of the architecture.")] = None,
+    model: Annotated[str, typer.Argument(help="A checkpoint, a folder of one, or an example such as digits-cnn.")],
+    data: Annotated[str, typer.Option(help="Rows and labels: a file or a folder; or the example digits.")],
+    architecture: cli_options.Architecture = "auto",
+    options: cli_options.ArchitectureOptions = None,
+    part: cli_options.Part = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="A LoRA adapter to merge: PEFT's folder, or a zip of it.")
+    ] = None,
     plugins: Annotated[Path | None, typer.Option(envvar="QUANT_LENS_PLUGINS", help="Folder of plug-ins.")] = None,
-    transform: Annotated[str | None, typer.Option(help="JSON: layout, scale, mean, std.")] = None,
-    scheme: Annotated[list[str] | None, typer.Option(help="A quantization scheme; may be given again.")] = None,
+    trust_checkpoint: Annotated[
+        bool, typer.Option("--trust-checkpoint", help="Run a model file that is code (TorchScript, a pickled module).")
+    ] = False,
+    transform: cli_options.Transform = None,
+    text: cli_options.Text = None,
+    scheme: cli_options.Schemes = None,
     preset: Annotated[Preset, typer.Option(help="How hard to measure.")] = Preset.STANDARD,
-    curvature: Annotated[str | None, typer.Option(help="JSON: options that change the preset's, such as top.")] = None,
-    line: Annotated[str | None, typer.Option(help="JSON: the same of lines, such as kinds, steps, distance.")] = None,
-    plane: Annotated[str | None, typer.Option(help="JSON: the same of planes, such as pairs, steps.")] = None,
-    task: Annotated[str, typer.Option(help="classification, regression or self-distillation.")] = "classification",
-    limit: Annotated[int | None, typer.Option(help="Rows to measure on, drawn by the seed; 1024 unless given.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of one pass; 128 unless given.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="A .npz to calibrate on; else rows left over.")] = None,
-    calibration_limit: Annotated[int | None, typer.Option(help="Rows to calibrate on; 256 unless given.")] = None,
+    curvature: cli_options.Curvature = None,
+    line: cli_options.Line = None,
+    plane: cli_options.Plane = None,
+    activations: cli_options.Activations = None,
+    batchnorm: cli_options.BatchNorm = None,
+    task: cli_options.Task = "classification",
+    limit: cli_options.Limit = None,
+    batch_size: cli_options.BatchSize = None,
+    calibration: Annotated[str | None, typer.Option(help="Rows to calibrate on; else those left over.")] = None,
+    calibration_limit: cli_options.CalibrationLimit = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the sample, directions and probes.")] = 0,
+    seed: cli_options.Seed = 0,
     name: Annotated[str, typer.Option(help="A name for the report.")] = "",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result there; - for the output.")] = None,
-    html_path: Annotated[Path | None, typer.Option("--html", help="Write the report there, as one file.")] = None,
+    json_path: cli_options.JsonPath = None,
+    html_path: cli_options.HtmlPath = None,
     trajectory: Annotated[
         list[str] | None, typer.Option(help="A further checkpoint of the training, for landscapes; may be given again.")
     ] = None,
@@ -92,9 +103,14 @@ def analyze(
     given: dict[str, Any] = {
         "name": name or f"{Path(model).stem}, {', '.join(scheme or DEFAULT_SCHEMES)}",
         "model": _source(model, files, "model")
-        | {"architecture": architecture, "options": parse_json_option("options", options)}
+        | {"architecture": architecture, "options": parse_json_option("options", options), "part": part}
+        | {"adapter": _source(adapter, files, "adapter")["file"] if adapter else None}
         | {"checkpoints": [_source(file, files, "trajectory")["file"] for file in trajectory or ()]},
-        "data": _source(data, files, "data") | {"transform": parse_json_option("transform", transform)},
+        "data": _source(data, files, "data")
+        | {
+            "transform": parse_json_option("transform", transform),
+            "text": parse_json_option("text", text),
+        },
         "task": task,
         "schemes": list(scheme or DEFAULT_SCHEMES),
         "analyses": {
@@ -102,6 +118,7 @@ def analyze(
             "curvature": parse_json_option("curvature", curvature),
             "line": parse_json_option("line", line),
             "plane": parse_json_option("plane", plane),
+            **switched(activations=activations, batchnorm=batchnorm),
         },
         "execution": {"device": device},
         "seed": seed,
@@ -119,7 +136,10 @@ def analyze(
 
     spec = spec.model_copy(update={"schemes": distinct_recipes(spec.schemes, usual_options())})
     with _progress(spec) as progress:
-        result = run(spec, files=files, plugins=plugins, progress=progress, checkpoints=checkpoints)
+        result = run(
+            spec, files=files, plugins=plugins, progress=progress, checkpoints=checkpoints,
+            trust_checkpoint=trust_checkpoint,
+        )  # fmt: skip
     _tell(result, json_path, html_path, spec.name)
     lost = [item for item in result.failures if item.stage == "evaluate"]
     for item in lost:
@@ -161,9 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _source(given: str, files: dict[str, Path], what: str) -> dict[str, Any]:
-    """A file here, addressed by its hash as on the server; or an example."""
+    """A file here (of a model also a folder), addressed by its hash as on the server; or an example."""
     path = Path(given)
-    if path.is_dir():
+    if path.is_dir() and what not in ("model", "adapter", "data", "calibration"):
         raise InputError(f"{given!r} is a folder", hint="give the file in it", code="no_such_file")
     from quant_lens_engine.intake import EXAMPLE_DATA, EXAMPLE_MODELS
     from quant_lens_engine.subject import file_sha256

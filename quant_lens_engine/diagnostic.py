@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from quant_lens_engine.errors import InputError, SpecError
+from quant_lens_engine.diagnostic_options import diagnostic_options, option_mapping
+from quant_lens_engine.errors import InputError
 from quant_lens_engine.execution import computing, resolve_execution
+from quant_lens_engine.intake.graphs.script_network import module_of_script
 from quant_lens_engine.landscape_measurement import LandscapeMeasurement
 from quant_lens_engine.measurement import VariantMeasurement, measure_variants
 from quant_lens_engine.objective import Objective
@@ -37,14 +38,11 @@ from quant_lens_engine.schema import (
     FLOAT_VARIANT,
     ActivationOptions,
     BatchNormOptions,
-    CurvatureOptions,
     DataFacts,
     Execution,
     InspectPayload,
     Landscape,
-    LineOptions,
     ModelFacts,
-    PlaneOptions,
     QuantizationScheme,
     Recipe,
     RunResult,
@@ -67,7 +65,8 @@ class QuantDiagnostic:
     exception included. The loader is read once, here, and kept on the CPU, so a shuffling one does no harm.
 
     Args:
-        model: a float model, as it would be evaluated; it is always measured in ``eval()`` mode.
+        model: a float model, as it would be evaluated; it is always measured in ``eval()`` mode. A TorchScript module
+            is measured as torch's own layers, put together from its frozen graph under its names.
         dataloader: any iterable of batches: tuples ``(x, y)``, or dicts with a key such as ``labels``.
         device: where to compute, such as ``"cuda"``; None for where the model is.
         criterion: the loss; None for the task's own.
@@ -75,7 +74,8 @@ class QuantDiagnostic:
         forward: ``(model, batch) -> output``, for models that are called in their own way.
         calibration: batches of other rows, for static activation ranges and algorithms such as GPTQ; None: the rows
             that are evaluated are looked at too, and the result says so.
-        task: ``"classification"``, ``"regression"``, ``"causal-lm"``, ``"masked-lm"`` or ``"self-distillation"``; None
+        task: ``"classification"``, ``"multi-label"``, ``"segmentation"``, ``"token-classification"``,
+            ``"regression"``, ``"causal-lm"``, ``"masked-lm"`` or ``"self-distillation"``; None
             for classification where the targets are whole numbers, and regression where they are not.
         sample_weights: how much each row counts in the loss and its curvature ``(rows,)``; None: all the same.
 
@@ -116,6 +116,8 @@ class QuantDiagnostic:
                 hint="build the network, then network.load_state_dict(torch.load(path, weights_only=True))",
                 code="no_model",
             )
+        if isinstance(model, torch.jit.ScriptModule):  # torch cannot call one as a function of its parameters
+            model = module_of_script(model)
         self.device = available_device(_device_of(model) if device is None else device)
         self.seed = seed
         self._model = model
@@ -226,10 +228,10 @@ class QuantDiagnostic:
         named = {"max_products": hessian_iters, "trace_probes": trace_probes, "tolerance": tolerance, "top": top,
                  "bottom": bottom}  # fmt: skip
         walks = {"steps": landscape_steps, "distance": distance, "directions": directions}
-        spectrum, lines, planes = _options(
-            named | _mapping("curvature", curvature),
-            walks | _mapping("line", line),
-            {"steps": 0} if plane is None else _mapping("plane", plane),
+        spectrum, lines, planes = diagnostic_options(
+            named | option_mapping("curvature", curvature),
+            walks | option_mapping("line", line),
+            {"steps": 0} if plane is None else option_mapping("plane", plane),
         )
         block = self._execution()
         with computing(block):
@@ -428,29 +430,3 @@ class QuantDiagnostic:
 def _device_of(model: nn.Module) -> torch.device:
     tensor = next(iter([*model.parameters(), *model.buffers()]), None)
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-def _mapping(argument: str, options: object) -> dict[str, Any]:
-    if options is None:
-        return {}
-    if isinstance(options, Mapping) and all(isinstance(key, str) for key in options):
-        return dict(options)
-    raise SpecError(
-        f"{argument} is {options!r}",
-        hint='a dict of options, such as {"layer_eigenvalues": "all"}; see help(QuantDiagnostic.run_analysis)',
-    )
-
-
-def _options(
-    curvature: dict[str, Any], line: dict[str, Any], plane: dict[str, Any]
-) -> tuple[CurvatureOptions, LineOptions, PlaneOptions]:
-    try:
-        given = {key: value for key, value in curvature.items() if value is not None}
-        return CurvatureOptions(**given), LineOptions(**line), PlaneOptions(**plane)
-    except ValidationError as error:
-        public = {"max_products": "hessian_iters", "steps": "landscape_steps"}
-        first = error.errors()[0]
-        option = str(first["loc"][0])
-        raise SpecError(
-            f"{public.get(option, option)}: {first['msg']}", hint="see help(QuantDiagnostic.run_analysis)"
-        ) from None

@@ -19,7 +19,7 @@ An error names what happened, to which input, and what to do next. It never hold
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class QuantLensError(Exception):
@@ -49,6 +49,17 @@ class QuantLensError(Exception):
         self.details = details or {}
         if hint:
             self.add_note(hint)  # a traceback in a notebook shows it below the message
+
+    def about(self, name: str) -> Self:
+        """The same error, with the name of what it is about before its message.
+
+        Example:
+            >>> DataError("the file is empty").about("x.npz").message
+            'x.npz: the file is empty'
+        """
+        self.message = f"{name}: {self.message}"
+        self.args = (self.message,)
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """The one error shape: ``{"code", "message", "hint", "details"}``."""

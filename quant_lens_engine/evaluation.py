@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quant_lens_engine.objective import Objective, RowTerms, mean_with_error
+from quant_lens_engine.objective.class_overlap import ClassOverlap
 from quant_lens_engine.objective.tasks import Categories
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema.run_result import Evaluation
@@ -77,16 +78,29 @@ def evaluate(
     """
     started = time.perf_counter()
     distance = FloatDistance(reference)
+    frequent = FrequentAnswer(objective.task.labels) if reference is None else None
+    overlap = ClassOverlap(objective.task.labels) if objective.task.overlap else None
     total = len(objective.sample.batches)
 
     def observe(index: int, scores: Categories | None) -> None:
         distance.add(index, scores)
+        if overlap is not None:
+            overlap.add(scores)
+        if frequent is not None:
+            frequent.add(scores)
         progress.report(stage, index + 1, total)
 
     rows = objective.measure(
         rowwise=True, own_model=own_model, observe=observe, check_cancelled=progress.check_cancelled
     )
     evaluation = Evaluation(samples=_answers(rows, objective))
+    evaluation.answers = "rows" if rows.counted is None else objective.task.answers
+    if overlap is not None:
+        evaluation.mean_iou = overlap.mean_iou() if objective.task.overlap == "mean_iou" else None
+        evaluation.f1 = overlap.macro_f1() if objective.task.overlap == "f1" else None
+    if frequent is not None:
+        evaluation.chance = frequent.share()
+        evaluation.majority = evaluation.chance if objective.task.labels in ("position", "several") else None
     evaluation.loss, evaluation.loss_standard_error = rows.loss
     if rows.accuracy is not None:
         evaluation.accuracy, evaluation.accuracy_standard_error = rows.accuracy
@@ -96,6 +110,44 @@ def evaluate(
     evaluation.forward = "own" if own_model is not None else "float" if reference is None else "fake-quant"
     evaluation.elapsed_s = time.perf_counter() - started
     return Evaluation.model_validate(evaluation.model_dump())
+
+
+class FrequentAnswer:
+    """How often the most frequent label is right; added up over micro-batches.
+
+    Args:
+        labels: of the task. ``several``: yes or no is named for each class; otherwise one label everywhere.
+
+    Example:
+        >>> scores = Categories(torch.zeros(2, 3, 2), torch.tensor([[1, 0, 0], [1, 1, 0]]), torch.ones(2, 3) > 0)
+        >>> found = FrequentAnswer("several")
+        >>> found.add(scores)
+        >>> round(found.share(), 4)  # 2 + 1 + 2 of 6
+        0.8333
+    """
+
+    def __init__(self, labels: str) -> None:
+        self._labels = labels
+        self._counts: Tensor | None = None
+
+    def add(self, scores: Categories | None) -> None:
+        """One micro-batch."""
+        if scores is None or scores.labels is None:
+            return
+        classes = scores.logits.shape[-1]
+        if self._labels == "several":
+            yes = scores.labels.sum(0)
+            counts = torch.stack([len(scores.labels) - yes, yes], -1)
+        else:
+            counts = torch.bincount(scores.labels[scores.counted], minlength=classes)[None]
+        counts = counts.double().cpu()
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def share(self) -> float | None:
+        """The accuracy of that answer; None where there is none."""
+        if self._counts is None or not float(self._counts.sum()):
+            return None
+        return float(self._counts.max(-1).values.sum() / self._counts.sum())
 
 
 class FloatDistance:

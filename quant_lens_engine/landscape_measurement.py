@@ -10,9 +10,18 @@ from torch import Tensor
 from quant_lens_engine.curvature import HvpPlan, gradient_of, leading_eigenvectors
 from quant_lens_engine.errors import Cancelled, InputError, QuantLensError
 from quant_lens_engine.evaluation import FloatDistance, FloatOutputs
-from quant_lens_engine.landscape import LineFrames, Surroundings, measure_lines, measure_path
+from quant_lens_engine.landscape import LineFrames, Surroundings, basin_rise, measure_lines, measure_path
+from quant_lens_engine.landscape.distance import Reach
 from quant_lens_engine.landscape.plane_frame import PlaneFrame, plane_frame
-from quant_lens_engine.landscape.planes import deployed_places, measure_rows, smooth_places
+from quant_lens_engine.landscape.planes import (
+    Adaptive,
+    PlaceOf,
+    deployed_places,
+    measure_rows,
+    quick_places,
+    smooth_places,
+)
+from quant_lens_engine.landscape.quick_network import quick_network
 from quant_lens_engine.landscape.readings import Divergence, Reader
 from quant_lens_engine.landscape.surroundings import length, no_variant
 from quant_lens_engine.objective import Objective
@@ -22,6 +31,7 @@ from quant_lens_engine.quantization import QuantizedVariant
 from quant_lens_engine.schema import (
     FLOAT_VARIANT,
     CurvatureOptions,
+    DirectionName,
     Line,
     LineOptions,
     LinePayload,
@@ -65,7 +75,10 @@ class LandscapeMeasurement:
     checkpoints: Mapping[str, Point] = field(default_factory=dict)
     _frames: list[LineFrames] = field(default_factory=list, repr=False)
     _planes: dict[tuple[str, str], PlaneFrame] = field(default_factory=dict, repr=False)
-    _vectors: list[Tensor] = field(default_factory=list, repr=False)
+    _reaches: dict[tuple[str, str], Reach] = field(default_factory=dict, repr=False)
+    _quick: dict[PlannedPlane, tuple[PlaceOf, str] | None] = field(default_factory=dict, repr=False)
+    _scales: list[float] = field(default_factory=list, repr=False)
+    _vectors: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def around(self) -> Surroundings:
@@ -124,6 +137,9 @@ class LandscapeMeasurement:
     ) -> PlanePayload:
         """Some rows of a plane. The first piece also says where the models are.
 
+        In memory stand the parameters, the two axes and the place that is measured (deployed: and that place rounded),
+        or, while axes are made, the models that they lead to. Of other planes and of lines nothing is kept.
+
         Args:
             variant: whose network it is.
             plane: which plane.
@@ -139,34 +155,69 @@ class LandscapeMeasurement:
         if variant.unmapped is not None:
             raise InputError(variant.unmapped, code="unmapped_variant")
         reader = Reader(self.progress, stage, len(rows) * self.plane.points)
-        frame = self._planes.get(plane.directions)
-        if frame is None:
-            silent = Reader(self.progress, stage, 0)
-            frame = self._planes[plane.directions] = plane_frame(self.around, plane.directions, self.plane, silent)
+        frame = self._frame(plane.directions, stage)
         origin = self.objective.point if frame.joins or plane.landscape == "deployed" else variant.point
-        if plane.landscape == "deployed" and variant.redeploy is not None:
-            at = deployed_places(frame, self.objective, variant.redeploy)
-        else:
-            at = smooth_places(frame, variant.smooth(self.objective), origin)
+        at, method = self._places(variant, plane, frame, origin)
         measured = measure_rows(
             frame, at, rows, landscape=plane.landscape, reader=reader,
-            points=list(self._points(frame, origin, marked)), network=_network(variant, plane),
+            points=list(self._points(frame, origin, marked)), network=_network(variant, plane), method=method,
+            adaptive=self._adaptive(plane),
         )  # fmt: skip
         return PlanePayload(plane=measured, elapsed_s=measured.elapsed_s)
 
+    def _frame(self, directions: tuple[str, str], stage: str) -> PlaneFrame:
+        """The axes of one plane are kept, for its next pieces and other variants; of others the distance, which takes
+        losses to find."""
+        if directions not in self._planes:
+            self._quick.clear()
+            self._planes.clear()
+            for lines in self._frames:
+                lines.let_go()
+            silent, reach = Reader(self.progress, stage, 0), self._reaches.get(directions)
+            frame = self._planes[directions] = plane_frame(self.around, directions, self.plane, silent, reach)
+            self._reaches[directions] = frame.reach
+            if not self._follows_eigenvectors_still():
+                self._vectors.clear()
+        return self._planes[directions]
+
+    def _follows_eigenvectors_still(self) -> bool:
+        """Whether a line or another plane needs what an eigenvector plane has made its axes from."""
+        pairs = [name for pair in self.plane.pairs or () if tuple(pair) not in self._planes for name in pair]
+        return any(DirectionName.parse(name).kind == "eigenvector" for name in (*pairs, *self.line.kinds))
+
+    def _places(
+        self, variant: QuantizedVariant, plane: PlannedPlane, frame: PlaneFrame, origin: Point
+    ) -> tuple[PlaceOf, str]:
+        """The losses of a plane by place, and how they are computed; the quick form is made once a plane."""
+        if plane.landscape == "deployed" and variant.redeploy is not None:
+            return deployed_places(frame, self.objective, variant.redeploy), ""
+        if plane not in self._quick:
+            self._quick.clear()  # of another plane, whose pieces are done
+            quick = quick_network(variant.smooth(self.objective), origin, frame.axes, self.plane.points**2)
+            self._quick[plane] = None if quick is None else (quick_places(frame, quick), quick.sentence)
+        return self._quick[plane] or (smooth_places(frame, variant.smooth(self.objective), origin), "")
+
+    def _adaptive(self, plane: PlannedPlane) -> Adaptive | None:
+        """A staircase is measured in full: nothing foretells a step."""
+        if self.plane.sampling == "full" or plane.landscape == "deployed":
+            return None
+        if not self._scales:
+            self._scales.append(basin_rise(self.objective.loss()))
+        return Adaptive(self.plane.tolerance, self._scales[0])
+
     def _points(self, frame: PlaneFrame, origin: Point, marked: Sequence[str]) -> Iterator[PlanePoint]:
         """One model after the other, so that no more than one copy of the parameters is held for it."""
-        base = self.around.base
-        whole = length(base)
+        around = self.around
+        whole = length(around.base)
         for name in (*marked, *(self.checkpoints if marked else ())):
             try:
-                point = self._model(name)
+                steps = around.steps_to(self._model(name), origin)
             except Cancelled:
                 raise
             except QuantLensError:  # a variant that cannot be made has no place, and fails by itself
                 continue
-            steps = {key: point[key].to(origin[key].device).double() - origin[key].double() for key in base}
             yield frame.locate(name, steps, whole)
+            del steps  # and the model with it, before the next is made
 
     def _model(self, name: str) -> Point:
         if name == FLOAT_VARIANT:
@@ -174,13 +225,15 @@ class LandscapeMeasurement:
         return self.checkpoints[name] if name in self.checkpoints else self.point_of(name)
 
     def _eigenvector(self, number: int) -> Tensor:
-        if len(self._vectors) < number:
-            vectors, _ = leading_eigenvectors(
-                self.objective, max(number, 2), tolerance=self.curvature.tolerance, seed=self.seed,
+        """By a computation of its own: a vector has other last digits beside more of them, and whatever a worker has
+        made before, its pieces go with those of the others."""
+        count = max(number, 2)
+        if count not in self._vectors:
+            self._vectors[count], _ = leading_eigenvectors(
+                self.objective, count, tolerance=self.curvature.tolerance, seed=self.seed,
                 max_products=self.curvature.max_products, hvp_plan=self.hvp_plan,
             )  # fmt: skip
-            self._vectors[:] = list(vectors)
-        return self._vectors[number - 1]
+        return self._vectors[count][number - 1]
 
 
 def _divergence(reference: FloatOutputs | None) -> Callable[[], Divergence] | None:

@@ -12,13 +12,9 @@ from torch import nn
 
 from quant_lens_engine.curvature import CurvatureMeasurement, HvpPlan, Start, start_pays
 from quant_lens_engine.diagnosis import give_verdict
-from quant_lens_engine.diagnosis.activation_statistics import (
-    FloatFlow,
-    WatchedLayer,
-    float_flow,
-    measure_activations,
-)
+from quant_lens_engine.diagnosis.activation_statistics import FloatFlow, float_flow, measure_activations
 from quant_lens_engine.diagnosis.batchnorm_drift import measure_batchnorm
+from quant_lens_engine.diagnosis.layer_watch import WatchedLayer
 from quant_lens_engine.errors import Cancelled, QuantLensError
 from quant_lens_engine.evaluation import FloatOutputs, evaluate, float_outputs
 from quant_lens_engine.landscape_measurement import LandscapeMeasurement

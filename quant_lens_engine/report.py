@@ -200,10 +200,11 @@ def _ends(item: Activation) -> str:
 
 def _notes(result: RunResult) -> Iterator[str]:
     notes = [
-        "± is a standard error over rows (paired for differences), over probes for Tr H, the residual ‖Hv − λv‖ for "
-        "λ, and half the interval for counts of eigenvalues. λ and Tr H are in units of the loss and belong to its "
-        "Hessian at the dequantized weights; basin width to the smooth line through them.",
+        "± is a standard error over rows (paired for differences), over probes for Tr H, the farther end of the "
+        "interval for λ, and half the interval for counts of eigenvalues. λ and Tr H are in units of the loss and "
+        "belong to its Hessian at the dequantized weights; basin width to the smooth line through them.",
     ]
+    notes += [f"{note.rstrip('.')}." for note in result.notes]
     notes += _own_kernels(result)
     notes += [
         f"{variant.name}: {note}."

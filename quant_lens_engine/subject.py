@@ -23,13 +23,21 @@ from quant_lens_engine.intake import (
     choose_architecture,
     draw_calibration,
     example_path,
+    folder_sha256,
     load_plugins,
     open_checkpoint,
     read_arrays,
     read_trajectory,
+    rows_for,
     select_rows,
 )
+from quant_lens_engine.intake.adapters import merge_adapter, read_adapter
+from quant_lens_engine.intake.label_fit import check_columns, check_label_range, check_positions
+from quant_lens_engine.intake.language_rows import LANGUAGE_TASKS
+from quant_lens_engine.intake.matching import loading_notes
 from quant_lens_engine.objective import Objective
+from quant_lens_engine.objective.model_call import ModelCall, checked_scores
+from quant_lens_engine.objective.tasks import TASKS
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.quantization import calibrated_by, usual_options
 from quant_lens_engine.schema import DataSource, ModelSource, RunSpec, Transform
@@ -38,10 +46,14 @@ from quant_lens_engine.schema.recipe_check import distinct_recipes
 Files = Mapping[str, Path]
 """Where each file is: by its SHA-256, and by the name of each allowed path."""
 
-AVAILABLE_TASKS = ("classification", "regression", "self-distillation")
-"""What a file of rows and labels can be measured for."""
+AVAILABLE_TASKS = (
+    "classification", "multi-label", "segmentation", "token-classification", "regression", "causal-lm",
+    "masked-lm", "self-distillation",
+)  # fmt: skip
+"""What a data file can be measured for."""
 
 _TRIED_ROWS = 2
+_MAY_BE_FOLDERS = ("model", "adapter", "data", "calibration")
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,18 @@ class Subject:
     trajectory: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, spec: RunSpec, files: Files, plugins: Path | None = None, progress: Progress = SILENT) -> Subject:
+    def read(
+        cls, spec: RunSpec, files: Files, plugins: Path | None = None, progress: Progress = SILENT, *,
+        trusted: bool = False,
+    ) -> Subject:  # fmt: skip
         """Read both files, build the model and try it on the first rows.
+
+        Args:
+            spec: the run.
+            files: where each file is.
+            plugins: the team's folder of plug-ins.
+            progress: told what is being read.
+            trusted: the model's file may be run to read it, where its format is code; no other file ever is.
 
         Raises:
             SpecError: an unknown example, a file that is not there, a task that has no data here.
@@ -104,18 +126,21 @@ class Subject:
         distinct_recipes(spec.schemes, usual_options())
         if spec.task not in AVAILABLE_TASKS:
             raise SpecError(
-                f"the task {spec.task!r} needs text, which cannot be given yet",
+                f"the task {spec.task!r} cannot be measured here",
                 hint=f"one of {', '.join(AVAILABLE_TASKS)}",
                 code="task_unavailable",
             )
         load_plugins(plugins)
-        checkpoint, model_sha256 = _open_model(spec.model, files)
+        checkpoint, model_sha256 = _open_model(spec.model, files, trusted=trusted)
         checkpoint.check_finite()
+        if checkpoint.named is not None:
+            checkpoint.named.require(spec.task)
         architecture = choose_architecture(checkpoint, spec.model.architecture, spec.model.options)
         progress.report("inspect", 1, 4, "building the model")
         model = build_model(checkpoint, architecture, spec.model.options)
         progress.report("inspect", 2, 4, "reading the data")
         shown, arrays, data_sha256 = _open_data(spec.data, files)
+        arrays = rows_for(arrays, checkpoint, model, spec, shown)
         rows = select_rows(
             arrays,
             spec.data.transform,
@@ -126,7 +151,8 @@ class Subject:
             dtype=spec.execution.dtype,
             shown=shown,
         )
-        found = cls(spec, checkpoint, architecture, model, rows, model_sha256, data_sha256, notes=arrays.notes)
+        notes = (*loading_notes(checkpoint, architecture, spec.model.options), *arrays.notes)
+        found = cls(spec, checkpoint, architecture, model, rows, model_sha256, data_sha256, notes=notes)
         found = replace(found._tried(shown), trajectory=_open_trajectory(spec.model, files, architecture))
         return replace(found, calibration=found._calibration(arrays, shown, files)) if calibrated else found
 
@@ -147,11 +173,13 @@ class Subject:
             return None
         return evaluated.over(list(self._batches(self.calibration.rows)), block["micro_batch"])
 
-    def _batches(self, rows: Rows) -> Iterator[tuple[Tensor, ...]]:
+    def _batches(self, rows: Rows) -> Iterator[tuple[Tensor, ...] | dict[str, Tensor]]:
         size = self.spec.data.batch_size
-        columns = [rows.x] if rows.y is None else [rows.x, rows.y]
+        columns = {"x": rows.x} if rows.mask is None else {"input_ids": rows.x, "attention_mask": rows.mask}
+        columns |= {} if rows.y is None else {"labels": rows.y}
         for first in range(0, len(rows.x), size):
-            yield tuple(torch.from_numpy(column[first : first + size]) for column in columns)
+            batch = {name: torch.from_numpy(column[first : first + size]) for name, column in columns.items()}
+            yield tuple(batch.values()) if rows.mask is None else batch
 
     def _calibration(self, arrays: Arrays, shown: str, files: Files) -> CalibrationRows:
         """Rows that the evaluation has not: from a file of their own, from what came along, or from the same file."""
@@ -160,7 +188,7 @@ class Subject:
         sha256 = None
         if wanted.file is not None and wanted.file != self.data_sha256:  # the same file has the same rows
             path, shown, sha256 = _find(wanted.file, None, files, "calibration")
-            arrays = read_arrays(path, shown)[1]
+            arrays = rows_for(read_arrays(path, shown)[1], self.checkpoint, self.model, self.spec, shown)
         elif arrays.calibration is not None:
             arrays = arrays.calibration
         else:
@@ -180,6 +208,8 @@ class Subject:
 
     def _fitting(self, rows: Rows, shown: str) -> Rows:
         """Calibration rows that the model can take and whose labels it has."""
+        if rows.mask is not None:  # texts, as long as they are
+            return rows
         if rows.x.shape[1:] != self.rows.x.shape[1:]:
             raise DataError(
                 f"{shown}: a calibration row has the shape {list(rows.x.shape[1:])}, a row of the data "
@@ -187,8 +217,15 @@ class Subject:
                 hint="calibrate on rows like those that are measured",
                 code="wrong_shape",
             )
+        if self.rows.y is not None and rows.y is not None and rows.y[0].size != self.rows.y[0].size:
+            raise DataError(
+                f"{shown}: calibration labels have the shape {list(rows.y.shape[1:])} a row, those of the data "
+                f"{list(self.rows.y.shape[1:])}",
+                hint="calibrate on rows like those that are measured",
+                code="wrong_shape",
+            )
         if self.rows.y is not None and self.rows.y.dtype.kind == "i":
-            _check_label_range(rows, self.outputs or 0, shown)
+            check_label_range(rows, self.outputs or 0, shown)
         elif self.rows.y is not None and rows.y is not None:
             return replace(rows, y=rows.y.reshape(len(rows.y), *self.rows.y.shape[1:]))
         return rows
@@ -198,21 +235,31 @@ class Subject:
         answer = self._answer_to_first_rows(shown)
         if self.spec.task == "regression" and self.rows.y is not None:
             return replace(self, rows=_fit_targets(self.rows, answer, shown), outputs=answer[0].numel())
+        if self.spec.task in LANGUAGE_TASKS:
+            return replace(self, outputs=answer.shape[-1])
+        if TASKS[self.spec.task].labels == "position":
+            classes, said = check_positions(self.rows, answer, self.spec.task, shown)
+            return replace(self, outputs=classes, notes=(*self.notes, *said))
         if answer.ndim != 2:
             raise DataError(
                 f"the model answers a row of {shown} with the shape {list(answer.shape[1:])}, not one score a class",
                 hint="choose another architecture or task",
                 code="bad_output",
             )
-        _check_label_range(self.rows, answer.shape[1], shown)
+        if TASKS[self.spec.task].labels == "several":
+            check_columns(self.rows, answer.shape[1], shown)
+        else:
+            check_label_range(self.rows, answer.shape[1], shown)
         return replace(self, outputs=answer.shape[1])
 
     def _answer_to_first_rows(self, shown: str) -> Tensor:
         first = torch.from_numpy(self.rows.x[:_TRIED_ROWS])
         first = first.to(torch.float32) if first.is_floating_point() else first
+        masked = None if self.rows.mask is None else torch.from_numpy(self.rows.mask[:_TRIED_ROWS])
         try:
             with torch.no_grad():
-                answer = self.model(first)
+                batch = first if masked is None else {"input_ids": first, "attention_mask": masked}
+                answer = checked_scores(ModelCall(self.model)(batch))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if is_out_of_memory(error):
                 raise
@@ -233,19 +280,28 @@ class Subject:
         return answer
 
 
-def _open_model(source: ModelSource, files: Files) -> tuple[Checkpoint, str]:
+def _open_model(source: ModelSource, files: Files, *, trusted: bool) -> tuple[Checkpoint, str]:
+    """The checkpoint, with its adapter where it has one, and the SHA-256 of its own file."""
+    checkpoint, sha256 = _open_base(source, files, trusted=trusted)
+    if source.adapter is None:
+        return checkpoint, sha256
+    path, shown, _ = _find(source.adapter, None, files, "adapter")
+    return merge_adapter(checkpoint, read_adapter(path, shown)), sha256
+
+
+def _open_base(source: ModelSource, files: Files, *, trusted: bool) -> tuple[Checkpoint, str]:
     if source.example is not None:
         path = example_path(source.example)
-        return open_checkpoint(path), file_sha256(path)
+        return open_checkpoint(path, part=source.part), file_sha256(path)
     path, shown, known = _place(source, files, "model")
-    return open_checkpoint(path, shown), known or file_sha256(path)
+    return open_checkpoint(path, shown, source.part, trusted=trusted), known or file_sha256(path)
 
 
 def _open_trajectory(
     source: ModelSource, files: Files, architecture: Architecture
 ) -> dict[str, dict[str, Tensor]]:  # fmt: skip
     places = [_find(sha256, None, files, f"checkpoint {number}") for number, sha256 in enumerate(source.checkpoints, 1)]
-    return read_trajectory([(path, shown) for path, shown, _ in places], architecture, source.options)
+    return read_trajectory([(path, shown) for path, shown, _ in places], architecture, source)
 
 
 def _open_data(source: DataSource, files: Files) -> tuple[str, Arrays, str]:
@@ -263,7 +319,7 @@ def _place(source: ModelSource | DataSource, files: Files, what: str) -> tuple[P
 
 def _find(sha256: str | None, name: str | None, files: Files, what: str) -> tuple[Path, str, str | None]:
     path = files.get(sha256 or name or "")
-    if path is None or not path.is_file():
+    if path is None or not (path.is_file() or (path.is_dir() and what in _MAY_BE_FOLDERS)):
         shown = f"with the SHA-256 {sha256[:12]}…" if sha256 else f"{Path(name or '').name!r}"
         raise SpecError(
             f"the {what} file {shown} is not there",
@@ -280,19 +336,6 @@ def _holds_tokens(model: nn.Module, arrays: Arrays, transform: Transform) -> boo
     return embeds and arrays.x.dtype.kind in "iu" and transform == Transform()
 
 
-def _check_label_range(rows: Rows, classes: int, shown: str) -> None:
-    if rows.y is None or not len(rows.y) or int(rows.y.max()) < classes:
-        return
-    place = int(np.argmax(rows.y >= classes))
-    label, row = int(rows.y[place]), int(rows.indices[place])
-    raise DataError(
-        f"{shown}: label {label} at row {row}, but the model has {classes} classes (0 to {classes - 1})",
-        hint="number the classes from 0 as in training, or choose the data that the model was trained for",
-        code="label_out_of_range",
-        details={"row": row, "label": label, "classes": classes},
-    )
-
-
 def _fit_targets(rows: Rows, answer: Tensor, shown: str) -> Rows:
     assert rows.y is not None
     wanted = tuple(answer.shape[1:])
@@ -307,7 +350,9 @@ def _fit_targets(rows: Rows, answer: Tensor, shown: str) -> Rows:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, over the names and bytes of its files."""
+    if path.is_dir():
+        return folder_sha256(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,15 +3,19 @@
 ==================  =========================================================  ==================================
 request ``op``      fields                                                     answers
 ==================  =========================================================  ==================================
-``capabilities``    plugins                                                    ``capabilities``
-``open``            spec, files, plugins, execution                            (the next ``unit`` says how it went)
+``capabilities``    plugins, trusted                                           ``capabilities``
+``ahead``                                                                      (none; it ends when another one waits)
+``open``            spec, files, plugins, trusted, execution                   (the next ``unit`` says how it went)
 ``unit``            stages, known, checkpoints                                 ``progress``, ``result`` or
                                                                                ``failed`` a stage, ``unit_done``
-``inspect_file``    path, filename, plugins                                    ``answer`` or ``failed``
-``check``           spec, files, plugins                                       ``answer`` or ``failed``
+``inspect_file``    path, filename, plugins, trusted                           ``answer`` or ``failed``
+``check``           spec, files, plugins, trusted                              ``answer`` or ``failed``
 ==================  =========================================================  ==================================
 
-The end of the input ends the process at once: whoever asked is gone.
+``trusted``: a model file that is code (TorchScript, a pickled module) may be run to read it.
+
+The end of the input ends the process at once: whoever asked is gone. It is started by ``worker/sandbox/inside.py``,
+which raises the walls around it.
 """
 
 from __future__ import annotations
@@ -24,15 +28,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from quant_lens_engine.errors import InternalFault, NumericalError, QuantLensError, is_out_of_memory
 from quant_lens_engine.schema import PAYLOADS, Record, RunSpec, StageKey
-from worker import sandbox
+from worker.sandbox.plan import Plan
 
 _REPORT_EVERY_S = 0.1
+_waiting: queue.Queue[dict[str, Any]] = queue.Queue()
 
 
 class Answers:
@@ -65,8 +70,9 @@ class Answers:
 class Session:
     """One job: its requests in order."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, waiting: queue.Queue[dict[str, Any]]) -> None:
         self._answers = answers
+        self._waiting = waiting
         self._workbench: Any = None
         self._cause: QuantLensError | None = None
 
@@ -77,10 +83,19 @@ class Session:
     def _on_capabilities(self, request: Mapping[str, Any]) -> None:
         from quant_lens_engine.capabilities import capabilities, devices
 
-        facts, problems = capabilities(_folder(request))
+        facts, problems = capabilities(_folder(request), trusted=_is_trusted(request))
         self._answers.say(
             "capabilities", facts=facts.model_dump(mode="json"), devices=devices(), problems=problems
         )  # fmt: skip
+
+    def _on_ahead(self, _: Mapping[str, Any]) -> None:
+        """Use the time until the job comes; within all walls, like everything that is imported later."""
+        from quant_lens_engine.intake.ahead import steps
+
+        for step in steps():
+            if not self._waiting.empty():
+                return
+            step()
 
     def _on_open(self, request: Mapping[str, Any]) -> None:
         from quant_lens_engine.analysis import Workbench
@@ -90,6 +105,7 @@ class Session:
                 RunSpec.model_validate(request["spec"]),
                 files={name: Path(path) for name, path in request["files"].items()},
                 plugins=_folder(request),
+                trusted=_is_trusted(request),
                 execution=request["execution"],
                 progress=self._answers,
             )
@@ -123,7 +139,10 @@ class Session:
         from quant_lens_engine.intake import inspect_file
 
         try:
-            found = inspect_file(Path(request["path"]), filename=request["filename"], plugins=_folder(request))
+            found = inspect_file(
+                Path(request["path"]), filename=request["filename"], plugins=_folder(request),
+                trusted=_is_trusted(request),
+            )  # fmt: skip
         except Exception as error:
             self._answers.say("failed", error=_typed(error).as_dict())
         else:
@@ -134,43 +153,41 @@ class Session:
 
         files = {name: Path(path) for name, path in request["files"].items()}
         try:
-            found = check_baseline(RunSpec.model_validate(request["spec"]), files, _folder(request))
+            spec = RunSpec.model_validate(request["spec"])
+            found = check_baseline(spec, files, _folder(request), trusted=_is_trusted(request))
         except Exception as error:
             self._answers.say("failed", error=_typed(error).as_dict())
         else:
             self._answers.say("answer", result=found.model_dump(mode="json"))
 
 
-def main(arguments: list[str]) -> None:
+def prepare(plan: Plan) -> None:
+    """Listen, so that an end of the input is noticed from now on, and import torch before the first request asks."""
+    del plan
+    threading.Thread(target=_read_requests, daemon=True, name="requests").start()
+    importlib.import_module("quant_lens_engine.analysis")
+
+
+def main(plan: Plan) -> None:
     """Serve the requests on standard input until it ends."""
-    stream = os.fdopen(int(arguments[0]), "wb", closefd=False)
-    os.dup2(2, 1)  # what a library prints goes to the log
-    limits = sandbox.parse_limits(arguments[1:])
-    sandbox.apply_limits(limits)
-    requests = _requests()
-    importlib.import_module("quant_lens_engine.analysis")  # torch, before the first request asks for it
-
-    sandbox.limit_memory(limits)
-    session = Session(Answers(stream))
-    for request in requests:
-        session.handle(request)
+    session = Session(Answers(os.fdopen(plan.answers_fd, "wb", closefd=False)), _waiting)
+    while True:
+        session.handle(_waiting.get())
 
 
-def _requests() -> Iterator[dict[str, Any]]:
-    """The requests. They are read beside the work, so that the end of the input is noticed at once."""
-    waiting: queue.Queue[dict[str, Any]] = queue.Queue()
-
-    def read() -> None:
-        for line in sys.stdin.buffer:
-            waiting.put(json.loads(line))
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True, name="requests").start()
-    return iter(waiting.get, None)
+def _read_requests() -> None:
+    """Beside the work, so that the end of the input is noticed at once."""
+    for line in sys.stdin.buffer:
+        _waiting.put(json.loads(line))
+    os._exit(0)
 
 
 def _folder(request: Mapping[str, Any]) -> Path | None:
     return None if request["plugins"] is None else Path(request["plugins"])
+
+
+def _is_trusted(request: Mapping[str, Any]) -> bool:
+    return request["trusted"] is True
 
 
 def _typed(error: Exception) -> QuantLensError:
@@ -185,7 +202,3 @@ def _typed(error: Exception) -> QuantLensError:
             code="out_of_memory",
         )
     return InternalFault(f"{type(error).__name__} in the engine", hint="the worker's log says more")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

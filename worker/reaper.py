@@ -9,9 +9,10 @@ import logging
 import time
 
 from quant_lens_engine.schema import ErrorBody
-from worker.questions import question_of
+from worker.questions import give_up
 from worker.queue import announce_job, announce_run
 from worker.store import Store, keys
+from worker.store.capabilities import FETCH_QUEUE, QUEUES
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ _GRACE_S = 4.0
 """A message that a worker has taken from its queue is followed by a claim within milliseconds; this is much longer."""
 _LOST = ErrorBody(
     code="worker_lost",
-    message="workers died or fell silent again and again during this run",
-    hint="look at the worker's log, then retry the run: finished stages are kept",
+    message="workers died or fell silent again and again at this work",
+    hint="look at the worker's log, then try again: what is finished is kept",
 )
 
 
@@ -58,7 +59,7 @@ class Reaper:
         jobs = self._store.jobs
         expired = jobs.expire(job)
         if expired and jobs.attempts(job) > self._store.settings.retries:
-            question_of(job).fail(self._store, _LOST)
+            give_up(self._store, job, _LOST)
             jobs.drop(job)
         elif job in jobs.unclaimed() and job.partition(":")[2] not in waiting:
             seen.add(job)
@@ -90,9 +91,9 @@ class Reaper:
         return any(worker.state == "idle" and "runs" in worker.queues for worker in workers)
 
     def _messages(self) -> set[str]:
-        """What the messages in the queues speak of: run ids, file hashes, check keys."""
+        """What the messages in the queues speak of: run ids, file hashes, keys of checks and fetches."""
         with self._store.client.pipeline(transaction=False) as pipe:
-            for queue in ("runs", "inspect"):
+            for queue in (*QUEUES, FETCH_QUEUE):
                 pipe.lrange(queue, 0, -1)
             return {subject for messages in pipe.execute() for subject in map(_subject, messages) if subject}
 

@@ -176,6 +176,14 @@ class Schedule:
         return outcome
 
 
-def can_take(claim_device: str, worker: WorkerFacts) -> bool:
-    """Whether a worker has the device that a run is bound to (``auto`` and ``cpu`` are everywhere)."""
+def can_take(claim_device: str, worker: WorkerFacts, *, opens_uploads: bool = False) -> bool:
+    """Whether a worker has the device that a run is bound to (``auto`` and ``cpu`` are everywhere).
+
+    Args:
+        claim_device: as the run's execution block says it.
+        worker: what it says of itself.
+        opens_uploads: the run names uploads, which a worker below the demanded walls does not open.
+    """
+    if opens_uploads and worker.refuses_uploads is not None:
+        return False
     return not claim_device.startswith("cuda") or any(device.startswith("cuda") for device in worker.devices)

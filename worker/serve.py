@@ -16,7 +16,7 @@ from worker.tasks import add_tasks
 
 
 def run_worker(queues: Sequence[str], settings: Settings | None = None) -> int:
-    """Serve these queues (``runs``, ``inspect``) until SIGTERM or Ctrl-C; the exit code.
+    """Serve these queues (``runs``, ``inspect``, ``fetch``) until SIGTERM or Ctrl-C; the exit code.
 
     SIGTERM ends the engine process at once; what was claimed is given back and goes on elsewhere, or after a restart.
     """

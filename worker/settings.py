@@ -18,6 +18,10 @@ _SECRETS = Path("/run/secrets")
 """Where containers mount secrets: the file ``quant_lens_secret_key`` is the setting ``QUANT_LENS_SECRET_KEY``."""
 
 
+SandboxWall = Literal["limits", "namespaces", "user", "landlock", "seccomp"]
+"""The names of ``worker/sandbox/walls``."""
+
+
 class SettingsError(InputError):
     """A ``QUANT_LENS_*`` variable that has no meaning."""
 
@@ -67,6 +71,23 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest file that may be uploaded.")
     quota_bytes: int = Field(default=200 * 2**30, ge=1, description="Most that one owner's files may take together.")
+    total_quota_bytes: int | None = Field(
+        default=None, ge=1, description="Most that all files may take together; without it what the disk holds."
+    )
+    file_grace_s: float = Field(
+        default=7 * 86400.0,
+        ge=1,
+        description="How long a file that no run names is kept: from its arrival, or from the deletion of the last run "
+        "that named it.",
+    )
+    hub: bool = Field(
+        default=False,
+        description="1 lets people fetch models from the hub (HF_ENDPOINT, HF_TOKEN) by their id; a worker of the "
+        "queue `fetch` does it.",
+    )
+    hub_time_limit_s: float = Field(
+        default=6 * 3600.0, gt=0, description="Wall clock for fetching one model from the hub."
+    )
     run_time_limit_s: float = Field(
         default=6 * 3600.0, gt=0, description="Wall clock for what one worker claims of a run at a time."
     )
@@ -76,6 +97,16 @@ class Settings(BaseSettings):
     memory_limit_bytes: int | None = Field(
         default=None, ge=2**28, description="Memory of one engine process; without it 80% of the machine's."
     )
+    sandbox_minimum: Annotated[tuple[SandboxWall, ...], NoDecode] = Field(
+        default=(),
+        description="Walls (comma-separated: limits, namespaces, user, landlock, seccomp) without which a worker "
+        "opens no upload.",
+    )
+    trusted_formats: bool = Field(
+        default=False,
+        description="1 lets engine processes run checkpoints that are code (TorchScript, pickled modules), within the "
+        "walls: limits, seccomp, and landlock or namespaces must stand.",
+    )
     lease_s: float = Field(
         default=12.0,
         ge=3,
@@ -84,11 +115,13 @@ class Settings(BaseSettings):
     )
     retries: int = Field(default=3, ge=0, le=20, description="How often work goes back after a worker or engine died.")
     warm_engine: bool = Field(
-        default=True, description="1 keeps one idle engine process per worker, so that a job starts at once."
+        default=True,
+        description="1 keeps one idle engine process per worker, so that a job starts at once; it takes 0.3 to 0.5 GB, "
+        "the more where transformers is installed and it looks at files.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "sandbox_minimum", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -107,6 +140,11 @@ class Settings(BaseSettings):
     def jobs_dir(self) -> Path:
         """Where engine processes have their temporary folders."""
         return self.data_dir / "jobs"
+
+    @property
+    def hub_dir(self) -> Path:
+        """Where models from the hub lie while they come."""
+        return self.data_dir / "hub"
 
     @property
     def checkpoints_dir(self) -> Path:

@@ -7,24 +7,26 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from quant_lens_engine.errors import InternalFault, QuantLensError
 from quant_lens_engine.schema import (
     PAYLOADS,
     ErrorBody,
     InspectPayload,
+    Record,
     RunSpec,
     StageKey,
     StageProgress,
     stage_fingerprint,
 )
+from worker import trust
+from worker.answer_check import checked_error
 from worker.engine import Engine, EngineDied
 from worker.queue import announce_run
 from worker.schedule import Claim, can_take
 from worker.sources import local_files
 from worker.station import Station
 from worker.store import NotFound
+from worker.store.runs import named_files
 from worker.watch import OverLimit, Stopped, answers, error_body
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ class RunShare:
         fixed = inspect.execution.get("device") if isinstance(inspect, InspectPayload) else None
         device = str(fixed or spec.execution.device)
         others = [worker for worker in self._store.capabilities.workers() if "runs" in worker.queues]
-        return can_take(device, self._station.facts) or not any(can_take(device, worker) for worker in others)
+        needs = bool(named_files(spec.model_dump(mode="json")))
+        mine = can_take(device, self._station.facts, opens_uploads=needs)
+        return mine or not any(can_take(device, worker, opens_uploads=needs) for worker in others)
 
     def _complete(self, claim: Claim) -> None:
         until = time.monotonic() + self._station.settings.run_time_limit_s
@@ -117,7 +121,7 @@ class RunShare:
             return
         known = {str(key): payload.model_dump(mode="json") for key, payload in self._schedule.needed(claim).items()}
         fingerprints = self._fingerprints(claim, pending)
-        folders = {str(key): str(self._station.checkpoints.folder(name)) for key, name in fingerprints.items()}
+        folders = {str(key): engine.checkpoint(name) for key, name in fingerprints.items()}
         stages = [str(key) for key in pending]
         engine.send({"op": "unit", "stages": stages, "known": known, "checkpoints": folders})
         commits = _Commits(self._station, claim, pending, fingerprints)
@@ -131,16 +135,19 @@ class RunShare:
         if self._engine is None:
             files = local_files(self._store, claim.spec)
             inspect = self._schedule.known(claim).get(_INSPECT)
-            plugins = self._station.settings.plugins
-            request = {
+            request = trust.foreign_code(self._station.settings) | {
                 "op": "open",
                 "spec": claim.spec.model_dump(mode="json"),
                 "files": files,
-                "plugins": None if plugins is None else str(plugins.absolute()),
                 "execution": inspect.execution if isinstance(inspect, InspectPayload) else None,
             }
-            self._engine = self._station.take_engine()
-            self._engine.send(request)
+            engine = self._station.take_engine()
+            try:
+                engine.send(request)
+            except QuantLensError:
+                engine.end()
+                raise
+            self._engine = engine
         return self._engine
 
     def _fingerprints(self, claim: Claim, pending: Sequence[StageKey]) -> dict[StageKey, str]:
@@ -173,6 +180,27 @@ class RunShare:
             raise Stopped
 
 
+def _check_subject(spec: RunSpec, payload: Record) -> None:
+    """What was measured is what was asked for: a process that runs a file's code may say anything, and the results of
+    others are found by these hashes.
+
+    Raises:
+        ValueError: it names another file.
+    """
+    if not isinstance(payload, InspectPayload):
+        return
+    for asked, told in ((spec.model.file, payload.model.sha256), (spec.data.file, payload.data.sha256)):
+        if asked is not None and asked != told:
+            raise ValueError(f"it tells of the file {told}, not of {asked}")
+
+
+def _told_error(message: dict[str, Any]) -> ErrorBody:
+    try:
+        return checked_error(message)
+    except InternalFault as fault:
+        return error_body(fault)
+
+
 class _Commits:
     """The stages of a unit, ended one after the other as the engine answers."""
 
@@ -190,7 +218,17 @@ class _Commits:
         self._news: StageProgress | None = None
 
     def take(self, message: dict[str, Any] | None) -> None:
-        """One answer of the engine, or its silence (then news that was held back goes out)."""
+        """One answer of the engine, or its silence (then news that was held back goes out).
+
+        Raises:
+            EngineDied: its messages are not those of an engine.
+        """
+        try:
+            self._take(message)
+        except (LookupError, TypeError, ValueError) as error:
+            raise EngineDied(f"the engine process broke the protocol ({type(error).__name__})") from error
+
+    def _take(self, message: dict[str, Any] | None) -> None:
         kind = None if message is None else message["type"]
         if message is not None and kind == "progress":
             self._note(message)
@@ -209,11 +247,12 @@ class _Commits:
     def _end(self, key: StageKey, message: dict[str, Any]) -> None:
         elapsed_s = time.monotonic() - self._began
         if message["type"] == "failed":
-            self._schedule.fail(self._claim, key, ErrorBody.model_validate(message["error"]), elapsed_s)
+            self._schedule.fail(self._claim, key, _told_error(message), elapsed_s)
         else:
             try:
                 payload = PAYLOADS[key.kind].model_validate(message["payload"])
-            except ValidationError as error:
+                _check_subject(self._claim.spec, payload)
+            except (LookupError, ValueError, RecursionError) as error:
                 log.error("%s: the engine's answer is not a result: %s", key, error)
                 fault = InternalFault(f"the engine's answer for {key} is not a result", code="invalid_result")
                 self._schedule.fail(self._claim, key, error_body(fault), elapsed_s)

@@ -1,4 +1,4 @@
-"""A worker process' own place: its identity, its heartbeat, its warm engine process, and the order to stop."""
+"""A worker process' own place: its identity, its heartbeat, its idle engine process, and the order to stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import socket
 import sys
 import threading
@@ -16,13 +15,16 @@ from collections.abc import Iterator, Sequence
 
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import Capabilities, WorkerFacts
-from worker import sandbox
+from worker import sandbox, trust
 from worker.checkpoints import Checkpoints
 from worker.engine import Engine
+from worker.file_sweep import FileSweep
 from worker.reaper import Reaper
 from worker.schedule import Claim, Schedule
 from worker.settings import Settings
+from worker.spare import Spare
 from worker.store import Store, StoreUnavailable, open_store
+from worker.store.capabilities import FETCH_QUEUE
 from worker.store.clock import iso, server_time
 
 log = logging.getLogger(__name__)
@@ -50,15 +52,16 @@ class Station:
             devices=["cpu"],
             cores=os.cpu_count() or 1,
             memory_bytes=sandbox.machine_memory_bytes(),
-            sandbox=list(sandbox.WALLS),
         )
         self._jobs_dir = settings.jobs_dir.absolute() / self.id
-        self.checkpoints = Checkpoints(settings.checkpoints_dir.absolute())
+        self.checkpoints = Checkpoints(settings)
         self._reaper = Reaper(self.store, self.id)
         self._held: Claim | tuple[str, str] | None = None
         self._deaf_since: float | None = None
-        self._warm: Engine | None = None
-        self._warm_lock = threading.Lock()
+        self._spare = Spare(settings, self._jobs_dir, looks_at_files="inspect" in queues)
+        self._computes = self.facts.queues != [FETCH_QUEUE]  # else no engine process, and no walls
+        if self._computes:
+            threading.Thread(target=self._survey_walls, daemon=True, name="walls").start()  # while Celery comes up
 
     def open(self) -> None:
         """Begin to beat, and find out (beside the first messages) what the engine can do."""
@@ -67,35 +70,27 @@ class Station:
         with contextlib.suppress(StoreUnavailable):
             self.facts.started_at = iso(server_time(self.store.client)) or ""
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
-        threading.Thread(target=self._record_capabilities, daemon=True, name="capabilities").start()
+        if self._computes:
+            threading.Thread(target=self._record_capabilities, daemon=True, name="capabilities").start()
+        sweep = FileSweep(self.store, self.id)
+        threading.Thread(target=sweep.keep_sweeping, args=(self.stopping,), daemon=True, name="files").start()
 
     def close(self) -> None:
-        """End the warm engine and leave the list of workers."""
+        """End the idle engine process and leave the list of workers."""
         self.stopping.set()
-        with self._warm_lock:
-            if self._warm is not None:
-                self._warm.end()
-                self._warm = None
-        shutil.rmtree(self._jobs_dir, ignore_errors=True)
+        self._spare.end()
+        sandbox.remove_tree(self._jobs_dir)
         with contextlib.suppress(StoreUnavailable):
             self.store.capabilities.leave(self.id)
 
     def take_engine(self) -> Engine:
-        """A fresh engine process for one job, the warm one where there is one. Who takes it ends it."""
-        with self._warm_lock:
-            engine, self._warm = self._warm, None
-        if engine is not None and not engine.is_alive():
-            engine.end()
-            engine = None
-        return engine or Engine(self.settings, self._jobs_dir)
+        """A fresh engine process for one job, the idle one where there is one. Who takes it ends it."""
+        return self._spare.take()
 
     def warm_up(self) -> None:
         """Start the engine process of the next job, which then need not wait for the imports."""
-        if not self.settings.warm_engine or self.stopping.is_set():
-            return
-        with self._warm_lock:
-            if self._warm is None:
-                self._warm = Engine(self.settings, self._jobs_dir)
+        if not self.stopping.is_set():
+            self._spare.prepare()
 
     @contextlib.contextmanager
     def holding(self, held: Claim | tuple[str, str]) -> Iterator[None]:
@@ -108,6 +103,21 @@ class Station:
             self._held = None
             self.facts.state, self.facts.run_id = "idle", None
 
+    def _survey_walls(self) -> None:
+        survey = sandbox.survey(self.settings)
+        self.facts.sandbox = survey.facts
+        self.facts.refuses_uploads = survey.shortfall(self.settings.sandbox_minimum)
+        log.info("sandbox: %s", ", ".join(survey.facts))
+        for name, reason in survey.missing.items():
+            log.info("sandbox without %s: %s", name, reason)
+        self.facts.problems = self._problems()
+        for problem in self.facts.problems:
+            log.error("%s", problem)
+
+    def _problems(self, *more: str) -> list[str]:
+        lacking = sandbox.survey(self.settings).problem(self.settings.sandbox_minimum)
+        return [*filter(None, (lacking, trust.problem(self.settings))), *more]
+
     def _beat(self) -> None:
         tick = 0
         while not self.stopping.wait(_TICK_S):
@@ -117,6 +127,7 @@ class Station:
                     self.store.capabilities.beat(self.facts)
                     self._reaper.sweep()
                     self._hear()
+                    self._spare.keep_up()
             except StoreUnavailable:
                 log.warning("the store does not answer; trying again")
             except Exception:
@@ -156,25 +167,18 @@ class Station:
                 self.stopping.wait(_TICK_S)
                 continue
             try:
-                with self._warm_lock:
-                    if self._warm is None:
-                        self._warm = Engine(self.settings, self._jobs_dir)
-                    facts = self._ask_capabilities(self._warm)
+                with self._spare.asked() as engine:
+                    facts = self._ask_capabilities(engine)
                 self._write_capabilities(facts)
                 return
             except QuantLensError as error:
                 log.warning("what the engine can do is not known yet: %s", error.message)
-                self.facts.problems = [error.message]
-                with self._warm_lock:
-                    if self._warm is not None:
-                        self._warm.end()
-                        self._warm = None
+                self.facts.problems = self._problems(error.message)
             self.stopping.wait(pause_s)
             pause_s = min(2 * pause_s, 60.0)
 
     def _ask_capabilities(self, engine: Engine) -> dict[str, object]:
-        plugins = self.settings.plugins
-        engine.send({"op": "capabilities", "plugins": None if plugins is None else str(plugins.absolute())})
+        engine.send({"op": "capabilities"} | trust.foreign_code(self.settings))
         deadline = time.monotonic() + _ENGINE_START_S
         while time.monotonic() < deadline and not self.stopping.is_set():
             message = engine.receive(0.2)
@@ -185,7 +189,7 @@ class Station:
     def _write_capabilities(self, message: dict[str, object]) -> None:
         devices, problems = message.get("devices"), message.get("problems")
         self.facts.devices = list(map(str, devices)) if isinstance(devices, list) else ["cpu"]
-        self.facts.problems = list(map(str, problems)) if isinstance(problems, list) else []
+        self.facts.problems = self._problems(*(map(str, problems) if isinstance(problems, list) else ()))
         facts = Capabilities.model_validate(message["facts"])
         facts.limits = {"max_upload_bytes": self.settings.max_upload_bytes, "quota_bytes": self.settings.quota_bytes}
         self.store.capabilities.write(facts)
@@ -197,7 +201,8 @@ class Station:
         for old in folder.glob(f"{socket.gethostname()}-*-*-*") if folder.is_dir() else ():
             pid = old.name.rsplit("-", 2)[1]
             if pid.isdigit() and not _is_running(int(pid)):
-                shutil.rmtree(old, ignore_errors=True)
+                self.checkpoints.rescue(old)
+                sandbox.remove_tree(old)
 
 
 def _is_running(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""``quant-lens up``: the store, two workers and the web page on this machine, watched, and ended together.
+"""``quant-lens up``: the store, its workers and the web page on this machine, watched, and ended together.
 
 Every part is tied to this process (see ``tether``): whatever ends it, kill -9 included, ends them.
 """
@@ -31,6 +31,8 @@ _HOPELESS = 5
 """Deaths of a part before the page has ever answered: then something is wrong that restarting does not heal."""
 _PARTS_END_WITHIN_S = 3.5
 _LOG_BYTES = 10 * 2**20
+_TOKENS_OF_THE_HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Only the worker that fetches gets them."""
 
 
 class CannotStart(InputError):  # noqa: N818  (says what cannot be)
@@ -128,13 +130,16 @@ class Supervisor:
 
             open_store(self._settings).ping()
         env = self._environment()
+        others = {name: value for name, value in env.items() if name not in _TOKENS_OF_THE_HUB}
         worker = [sys.executable, "-m", "worker"]
         for name, command in (
             ("web", self._web),
             ("worker-runs", [*worker, "runs"]),
             ("worker-inspect", [*worker, "inspect"]),
         ):
-            self._parts.append(Part(name, self._starter(name, command, env)))
+            self._parts.append(Part(name, self._starter(name, command, others)))
+        if self._settings.hub:
+            self._parts.append(Part("worker-fetch", self._starter("worker-fetch", [*worker, "fetch"], env)))
 
     def _watch(self) -> int:
         while not self._ending:

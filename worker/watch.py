@@ -1,4 +1,4 @@
-"""Listening to an engine process while an eye is kept on its time, its memory and the order to stop."""
+"""Listening to an engine process while an eye is kept on its time, its memory, its disk and the order to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quant_lens_engine.schema import ErrorBody
 from worker.engine import Engine
 
 _LISTEN_S = 0.1
-_MEMORY_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.5
 
 
 class Stopped(Exception):  # noqa: N818  (not an error)
@@ -19,7 +19,7 @@ class Stopped(Exception):  # noqa: N818  (not an error)
 
 
 class OverLimit(QuantLensError):  # noqa: N818  (says what happened)
-    """The engine process has used up its time or its memory; what it is at fails with this."""
+    """The engine process has used up its time, its memory or its disk; what it is at fails with this."""
 
     default_code = "over_limit"
 
@@ -34,10 +34,10 @@ def answers(engine: Engine, *, until: float, is_stopped: Callable[[], bool]) -> 
 
     Raises:
         Stopped: ``is_stopped`` said so.
-        OverLimit: ``time_limit`` or ``memory_limit``.
+        OverLimit: ``time_limit``, ``memory_limit`` or ``disk_limit``.
         EngineDied: the process has ended.
     """
-    memory_looked_at = time.monotonic()
+    looked_at = time.monotonic()
     while True:
         message = engine.receive(_LISTEN_S)
         if is_stopped():
@@ -48,16 +48,25 @@ def answers(engine: Engine, *, until: float, is_stopped: Callable[[], bool]) -> 
                 "the work took longer than this server allows", hint="use fewer rows or a quicker preset",
                 code="time_limit",
             )  # fmt: skip
-        if now - memory_looked_at >= _MEMORY_EVERY_S:
-            memory_looked_at = now
-            if engine.memory_bytes() > engine.limits.memory_bytes:
-                allowed = f"{engine.limits.memory_bytes / 2**30:.1f} GiB"
-                raise OverLimit(
-                    f"the work needs more than the {allowed} that this worker allows",
-                    hint="use a smaller batch_size or micro_batch, or fewer rows",
-                    code="memory_limit",
-                )
+        if now - looked_at >= _LOOK_EVERY_S:
+            looked_at = now
+            _look(engine)
         yield message
+
+
+def _look(engine: Engine) -> None:
+    if engine.memory_bytes() > engine.limits.memory_bytes:
+        raise OverLimit(
+            f"the work needs more than the {engine.limits.memory_bytes / 2**30:.1f} GiB that this worker allows",
+            hint="use a smaller batch_size or micro_batch, or fewer rows",
+            code="memory_limit",
+        )
+    if engine.disk_bytes() > engine.limits.folder_bytes:
+        raise OverLimit(
+            f"the work writes more than the {engine.limits.folder_bytes / 2**30:.1f} GiB that this worker allows",
+            hint="no computation needs so much: look at the model file, or tell us of it",
+            code="disk_limit",
+        )
 
 
 def error_body(error: QuantLensError) -> ErrorBody:

@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 from starlette.routing import Match
 
-from app.api import capabilities, compare, documentation, events, files, results, runs
+from app.api import capabilities, compare, documentation, events, files, hub, results, runs
 from app.api.errors import ErrorAnswer, Refusal, install_error_handlers
 from app.api.health import health_router
 from app.api.uploads import Uploads, uploads_router
@@ -25,7 +25,7 @@ def install_api(app: FastAPI, uploads: Uploads, registry: CollectorRegistry) -> 
     bearer = HTTPBearer(auto_error=False, description="A token, where the server has QUANT_LENS_AUTH=token.")
     errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in ("4XX", 422, "5XX")}
     v1 = APIRouter(prefix=API, responses=errors, dependencies=[Depends(bearer)])
-    for resource in (runs, results, events, files, compare, capabilities):
+    for resource in (runs, results, events, files, hub, compare, capabilities):
         v1.include_router(resource.router)
     v1.include_router(health_router(registry))
     app.include_router(v1)

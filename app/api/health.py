@@ -15,6 +15,7 @@ from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import Record
 from quant_lens_engine.version import __version__
 from worker.store import Store
+from worker.store.capabilities import QUEUES
 
 
 class Health(Record):
@@ -25,12 +26,17 @@ class Health(Record):
 
 
 class Readiness(Record):
-    """What the server needs to be of use; a part is "ok", or says what is wrong with it."""
+    """What the server needs to be of use; a part is "ok", or says what is wrong with it.
+
+    ``uploads`` names the walls that are demanded (``QUANT_LENS_SANDBOX_MINIMUM``) and that no worker has: examples run
+    all the same, so that the server is ready, and says "limited".
+    """
 
     status: str = "ok"
     store: str = "ok"
     files: str = "ok"
     workers: str = "ok"
+    uploads: str = "ok"
 
 
 def health_router(registry: CollectorRegistry) -> APIRouter:
@@ -48,6 +54,8 @@ def health_router(registry: CollectorRegistry) -> APIRouter:
         readiness = Readiness(files=_files_problem(settings.data_dir) or "ok", **_store_problems(store))
         if {readiness.store, readiness.files, readiness.workers} != {"ok"}:
             readiness.status, response.status_code = "not ready", 503
+        elif readiness.uploads != "ok":
+            readiness.status = "limited"
         return readiness
 
     @router.get("/metrics", response_class=Response)
@@ -60,14 +68,20 @@ def health_router(registry: CollectorRegistry) -> APIRouter:
 
 def _store_problems(store: Store) -> dict[str, str]:
     try:
+        uploads = {"uploads": refused} if (refused := _uploads_problem(store)) else {}
         if store.capabilities.is_known():
-            return {}
+            return uploads
         workers = store.capabilities.workers()
     except (QuantLensError, RedisError, OSError):
         return {"store": "does not answer", "workers": "unknown"}
     problems = sorted({problem for worker in workers for problem in worker.problems})
     waiting = "no worker has said what it can do yet" if workers else "no worker is alive"
-    return {"workers": "; ".join(problems) or waiting}
+    return {"workers": "; ".join(problems) or waiting, **uploads}
+
+
+def _uploads_problem(store: Store) -> str | None:
+    found = (store.capabilities.uploads_problem(queue) for queue in QUEUES)
+    return next((f"no worker opens uploads: {problem}" for problem in found if problem), None)
 
 
 def _files_problem(folder: Path) -> str | None:

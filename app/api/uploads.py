@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -24,9 +21,11 @@ from tuspyserver import create_tus_router
 from app.api.errors import Refusal
 from app.auth import user_of
 from app.upload_storage import Sidecar, UploadStorage
+from quant_lens_engine.errors import InputError
 from worker import queue
 from worker.settings import Settings
 from worker.store import Store
+from worker.store.room import check_room
 
 PATH = "/api/v1/uploads"
 TUS_VERSION = "1.0.0"
@@ -35,6 +34,9 @@ DAYS_KEPT = 5
 _EXTENSIONS = "creation,expiration,termination"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 255
+_METADATA_HINT = (
+    "send `filename BASE64,sha256 BASE64`: keys in ASCII, values in base64 of UTF-8; sha256 may be left out"
+)
 
 
 class Uploads:
@@ -93,14 +95,8 @@ class Uploads:
                 )
             await self.storage.seal(upload_id, found)
             filename = display_name(sidecar.metadata.get("filename", ""))
-            await run_in_threadpool(self._take_in, part, found, filename, sidecar.owner)
+            await run_in_threadpool(queue.take_in, self._store, part, found, filename, sidecar.owner)
             return found
-
-    def _take_in(self, part: Any, sha256: str, filename: str, owner: str) -> None:
-        record = self._store.files.add(part, sha256, filename, owner)
-        part.unlink(missing_ok=True)
-        if record.inspection_state in {"waiting", "failed"}:
-            queue.inspect(self._store, sha256)
 
     async def _guard_creation(self, request: Request) -> None:
         headers = request.headers
@@ -113,30 +109,19 @@ class Uploads:
         metadata = read_metadata(headers.get("upload-metadata", ""))
         display_name(metadata.get("filename", ""))
         if not _SHA256.fullmatch(metadata.get("sha256", "0" * 64)):
-            raise Refusal("bad_metadata", "sha256 is not 64 lower-case hexadecimal digits")
+            raise Refusal("bad_metadata", "sha256 is not 64 lower-case hexadecimal digits", hint=_METADATA_HINT)
         if length == 0:
             raise Refusal("empty_file", "the file is empty", hint="a checkpoint or data file has at least some bytes")
-        if length > self.settings.max_upload_bytes:
-            raise Refusal(
-                "too_large",
-                f"the file has {length:,} bytes; this server takes {self.settings.max_upload_bytes:,} at most",
-                hint="upload a smaller file, or ask an administrator to raise QUANT_LENS_MAX_UPLOAD_BYTES",
-                details={"size_bytes": length, "max_upload_bytes": self.settings.max_upload_bytes},
-            )
         await run_in_threadpool(self._guard_room, user_of(request).name, length)
 
     def _guard_room(self, owner: str, length: int) -> None:
-        taken = self._store.files.used_bytes(owner) + self.storage.announced(owner)
-        if taken + length > self.settings.quota_bytes:
-            raise Refusal(
-                "quota_exceeded",
-                f"{owner} has {taken:,} of {self.settings.quota_bytes:,} bytes in use; {length:,} more do not fit",
-                hint="delete files that no run needs, or ask an administrator to raise QUANT_LENS_QUOTA_BYTES",
-            )
-        if length > shutil.disk_usage(self.settings.data_dir).free:
-            raise Refusal(
-                "disk_full", "the server's disk has no room for this file", hint="an administrator makes room"
-            )
+        def on_the_way(whose: str | None) -> int:
+            return self.storage.announced(whose) + self._store.fetches.on_the_way(whose)
+
+        try:
+            check_room(self._store.files, self.settings, owner, length, on_the_way)
+        except InputError as error:  # the library lets only its own exceptions pass
+            raise Refusal(error.code, error.message, hint=error.hint, details=error.details) from None
 
     async def _own_sidecar(self, request: Request, upload_id: str) -> Sidecar:
         sidecar = await run_in_threadpool(self.storage.sidecar, upload_id)
@@ -226,8 +211,8 @@ def read_metadata(header: str) -> dict[str, str]:
     pairs = (item.strip().partition(" ") for item in header.split(",") if item.strip())
     try:
         return {key: base64.b64decode(value.strip(), validate=True).decode() for key, _, value in pairs}
-    except (binascii.Error, UnicodeDecodeError):
-        raise Refusal("bad_metadata", "Upload-Metadata is not base64 of UTF-8") from None
+    except ValueError:  # not base64, not UTF-8, or a header that is no ASCII
+        raise Refusal("bad_metadata", "Upload-Metadata is not base64 of UTF-8", hint=_METADATA_HINT) from None
 
 
 def display_name(filename: str) -> str:

@@ -51,6 +51,9 @@
         const figure = fitted(data[scheme === "dark" ? "dark" : "light"], cardOf(chart));
         cardOf(chart)?.classList.toggle("waiting", !figure && !data.nothing);
         cardOf(chart)?.classList.toggle("nothing", !figure && Boolean(data.nothing));
+        const note = cardOf(chart)?.querySelector(".chart-note");
+        if (note) note.textContent = figure ? data.note : "";
+        if (note) cardOf(chart).dataset.filename = data.filename;
         if (cardOf(chart)?.classList.contains("as-table")) fillTable(cardOf(chart), data.table);
         return [figure || unchanged, data.nothing || data.sentence || unchanged];
       },

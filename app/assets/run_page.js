@@ -2,30 +2,33 @@
 (function () {
     "use strict";
 
-    const DEFAULTS = {
-        tab: "overview", landscape: "smooth", density: "log", lambda: "linear", layers: "trace",
-        outliers: "share", range: "value", layer: "", plane: "smooth", scale: "log", colours: "run", view: "flat",
+    // Of each switch the parameter of the address, and what it says unless someone chooses.
+    const PARAMETERS = {
+        "run-tab": ["tab", "overview"], "run-landscape": ["landscape", "smooth"], "run-density": ["density", "log"],
+        "run-lambda": ["lambda", "linear"], "run-layers": ["layers", "trace"],
+        "run-plane-landscape": ["plane", "smooth"], "run-pair": ["pair"], "run-network": ["network"],
+        "run-loss-scale": ["scale", "log"], "run-colours": ["colours", "run"], "run-plane-clip": ["clip"],
+        "run-shown": ["show", "points,path,isolines"], "run-view": ["view", "flat"],
+        "run-line-landscape": ["lines", "smooth"], "run-line-kind": ["along"], "run-quantity": ["quantity", "loss"],
+        "run-band": ["band", "band"], "run-line-scale": ["axis", "log"], "run-line-clip": ["cut"],
+        "run-variant": ["variant"], "run-outliers": ["outliers", "share"], "run-range": ["range", "value"],
+        "run-layer": ["layer", ""],
     };
+    // Where the usual choice is the first of those that there are.
+    const word = (value) => (Array.isArray(value) ? value.join(",") || "none" : String(value ?? ""));
+    const first = (choices) => word((choices || [])[0]?.value ?? (choices || [])[0]);
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         quantLensRun: {
-            remember(
-                tab, landscape, density, lambda, layers, plane, pair, network, scale, colours, view,
-                variant, outliers, range, layer, variants, pairs, networks,
-            ) {
+            remember() {
+                const { inputs_list: switches, states } = window.dash_clientside.callback_context;
                 if (window.location.pathname.startsWith("/runs/")) {
                     const query = new URLSearchParams(window.location.search);
-                    const chosen = {
-                        tab, landscape, density, lambda, layers, plane, pair, network, scale, colours, view,
-                        variant, outliers, range, layer,
-                    };
-                    const usual = {
-                        ...DEFAULTS, variant: (variants || [])[0], pair: ((pairs || [])[0] || {}).value,
-                        network: (networks || [])[0],
-                    };
-                    for (const [key, value] of Object.entries(chosen)) {
-                        if (value && value !== usual[key]) query.set(key, value);
-                        else query.delete(key);
+                    for (const { id, value } of switches) {
+                        const [parameter, usual = first(states[`${id}.data`])] = PARAMETERS[id];
+                        const said = word(value);
+                        if (said && said !== usual) query.set(parameter, said);
+                        else query.delete(parameter);
                     }
                     const search = query.toString() ? `?${query}` : "";
                     if (search !== window.location.search) {
@@ -52,6 +55,14 @@
             if (text && place.textContent !== text) place.textContent = text;
         }
     }
+
+    // The buttons that do something to the run (header.py's run_act). Drawing one again loses no click: it is kept here.
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest?.("[data-act]");
+        if (!button || button.disabled || button.dataset.disabled) return;
+        const { act, of } = button.dataset;
+        window.dash_clientside.set_props("run-asked", { data: { act, of, at: Date.now() } });
+    });
 
     setInterval(tellTimes, 10000);
     let asked = false;

@@ -21,16 +21,19 @@
 
     // ---------------------------------------------------------------- from a file to an upload
 
+    const ONLY_DATA = /\.(npz|npy|csv|tsv|parquet|arrow|jsonl|ndjson|txt|text|md|wav|png|jpe?g|webp|bmp|ppm|pgm)$/i;
+    const MOSTLY_MODELS = /\.(safetensors|pt2?|pth|th|ckpt|bin|gguf|onnx)$/i; // rows come as safetensors and .pt too
+
     /** By its extension where that says it, else by the zone it was dropped on; the row has a button to correct it. */
-    function kindOf(file, zone) {
-        if (/\.(npz|npy)$/i.test(file.name)) return zone === "calibration" ? zone : "data";
-        if (/\.(safetensors|pth?|th|ckpt|bin)$/i.test(file.name)) return "model";
+    function kindOf(file, zone, alone) {
+        if (ONLY_DATA.test(file.name)) return zone === "calibration" ? zone : "data";
+        if (MOSTLY_MODELS.test(file.name)) return (alone && zone) || "model";
         return zone || "model";
     }
 
     function take(files, zone) {
         const chosen = {};
-        for (const file of files) chosen[kindOf(file, zone)] = file;
+        for (const file of files) chosen[kindOf(file, zone, files.length === 1)] = file;
         for (const [place, file] of Object.entries(chosen)) begin(file, place);
         const left = files.length - Object.keys(chosen).length;
         if (left > 0) announce(`A run takes one model and one data file: ${left} of ${files.length} files were left out.`);

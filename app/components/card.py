@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from dash import html
@@ -44,12 +44,17 @@ def table_card(
     return card(frame, title=title, sentence=sentence, actions=actions, class_name=f"table-card {class_name}".strip())
 
 
-def helped_heads(heads: Iterable[tuple[str, str]]) -> html.Thead:
-    """The head of a table: the first column's name, then those of numbers; each with its meaning on hover, if any."""
+def helped_heads(heads: Iterable[tuple[str, str]], numeric: Collection[str] | None = None) -> html.Thead:
+    """The head of a table: each column's name, with its meaning on hover, if any.
+
+    Args:
+        heads: names and meanings.
+        numeric: the names of the columns that hold numbers; None: all but the first.
+    """
     cells = [
         html.Th(
             html.Span(words, className="column-help" if meaning else "", title=meaning), scope="col",
-            className="" if place == 0 else "num",
+            className="num" if (place > 0 if numeric is None else words in numeric) else "",
         )
         for place, (words, meaning) in enumerate(heads)
     ]  # fmt: skip

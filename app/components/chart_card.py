@@ -20,7 +20,17 @@ _EXPORTS = {"png": "PNG picture", "svg": "SVG drawing", "csv": "CSV, the numbers
 
 
 def chart_card(
-    name: str, *, title: str, sentence: str = "", controls: Any = None, height: int = 320, class_name: str = ""
+    name: str,
+    *,
+    title: str,
+    sentence: str = "",
+    controls: Any = None,
+    height: int = 320,
+    foot: bool = False,
+    read_out: bool = False,
+    keys: str = "",
+    turntable: bool = False,
+    class_name: str = "",
 ) -> html.Section:
     """The card of one chart, with a skeleton until its data comes.
 
@@ -30,12 +40,18 @@ def chart_card(
         sentence: shown until the data brings its own.
         controls: switches between the title and the buttons.
         height: of the chart in pixels; kept while it loads, so nothing jumps.
+        foot: a line under the chart for the data's note.
+        read_out: at the right of that line, the numbers under the pointer (``assets/read_out.js``, by
+            ``layout.meta.readOut``).
+        keys: what arrow keys do while the chart has the focus, in words; empty: it takes none
+            (``assets/read_out.js``, ``assets/cameras.js``).
+        turntable: the export menu offers an animation of one turn (``assets/turntable.js``).
         class_name: more CSS classes.
     """
     head = card_head(
         title,
         html.Span(sentence, id={"part": "chart-sentence", "chart": name}),
-        [*([controls] if controls is not None else []), _buttons(name, title)],
+        [*([controls] if controls is not None else []), _buttons(name, title, turntable)],
     )
     graph = dcc.Graph(
         id={"part": "chart", "chart": name},
@@ -53,9 +69,11 @@ def chart_card(
         ],
         className="chart-body",
         style={"minHeight": height},
+        **({"tabIndex": 0, "role": "group", "aria-label": f"{title}: {keys}"} if keys else {}),
     )
+    parts = [head, body, *([_foot(read_out)] if foot or read_out else [])]
     return html.Section(
-        [head, body, dcc.Store(id={"part": "chart-data", "chart": name})],
+        [*parts, dcc.Store(id={"part": "chart-data", "chart": name})],
         id={"part": "chart-card", "chart": name},
         className=f"card chart-card waiting {class_name}".strip(),
         **{"aria-label": title},
@@ -75,6 +93,7 @@ def chart_data(drawing: Drawing, filename: str = "", *, nothing: str = "") -> di
         "dark": drawing.dark,
         "sentence": drawing.sentence,
         "table": _table(drawing.table),
+        "note": drawing.note,
         "filename": filename or drawing.name,
         "nothing": nothing if drawing.light is None else "",
     }
@@ -91,7 +110,15 @@ def register_chart_cards(dashboard: Dash) -> None:
     )
 
 
-def _buttons(name: str, title: str) -> html.Div:
+def _foot(read_out: bool) -> html.Div:
+    parts = [html.Span(className="chart-note")]
+    if read_out:
+        parts.append(html.Span("Point at the chart to read it.", className="read-out", **{"aria-live": "polite"}))
+    return html.Div(parts, className="chart-foot")
+
+
+def _buttons(name: str, title: str, turntable: bool) -> html.Div:
+    turn = dmc.MenuItem("WebM animation, one turn", **{"data-turntable": name})
     exports = dmc.Menu(
         [
             dmc.MenuTarget(_button("download", f"Export {title}")),
@@ -100,6 +127,7 @@ def _buttons(name: str, title: str) -> html.Div:
                     dmc.MenuItem(label, **{"data-chart-action": kind, "data-chart": name})
                     for kind, label in _EXPORTS.items()
                 ]
+                + ([turn] if turntable else [])
             ),
         ],
         position="bottom-end",

@@ -70,7 +70,10 @@ def register_top_bar(dashboard: Dash, services: Services) -> None:
 
 
 def server_status(workers: Sequence[WorkerFacts], queued: int) -> list[Component]:
-    """``● 2 workers · 1 × H100 · 1 queued``; a worker that takes no runs (only inspections) is not counted."""
+    """``● 2 workers · 1 × H100 · 1 queued``; a worker that takes no runs (only inspections) is not counted.
+
+    Where none has the walls that are demanded it says ``uploads refused``.
+    """
     runners = [worker for worker in workers if "runs" in worker.queues or not worker.queues]
     if not runners:
         return [html.Span(className="status-dot away"), html.Span("no worker: runs wait")]
@@ -80,6 +83,10 @@ def server_status(workers: Sequence[WorkerFacts], queued: int) -> list[Component
     parts += [f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"] if gpus else []
     parts.append(f"{busy} busy" if busy else "idle")
     parts += [f"{queued} queued"] if queued else []
+    refused = [worker.refuses_uploads for worker in runners if worker.refuses_uploads is not None]
+    if len(refused) == len(runners):
+        parts.append("uploads refused")
+        return [html.Span(className="status-dot away"), html.Span(" · ".join(parts), title=f"because {refused[0]}")]
     return [html.Span(className="status-dot well"), html.Span(" · ".join(parts))]
 
 

@@ -35,9 +35,10 @@ _TERMS = (
     ),
     (
         "±",
-        "Of λ in a table: the residual ‖Hv − λv‖, so how exactly λ of this sample is known. On the bars: the spread "
-        "over eight shards of the sample, so how much λ owes to the rows. Of loss, accuracy and their differences: "
-        "the standard error over the rows; differences are paired, row by row. Of the trace: over its probes.",
+        "Of λ in a table: the farther end of its interval, so how exactly λ of this sample is known. On the bars: "
+        "the spread over eight shards of the sample, so how much λ owes to the rows. Of loss, accuracy and their "
+        "differences: the standard error over the rows; differences are paired, row by row. Of the trace: over its "
+        "probes.",
     ),
     (
         "Not converged",

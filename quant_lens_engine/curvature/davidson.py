@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quant_lens_engine.curvature.basis_room import most_vectors
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.krylov import BASIS_BYTES, Bounds, Krylov, Ritz, SymmetricOperator
+from quant_lens_engine.curvature.krylov import Bounds, Krylov, Ritz, SymmetricOperator
 from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.objective.randomness import normal
 
@@ -125,7 +126,7 @@ class Davidson:
     @property
     def full(self) -> bool:
         """No further step is possible."""
-        return self.exhausted or 16 * (self.size + 1) * self.operator.dimension > BASIS_BYTES
+        return self.exhausted or 2 * (self.size + 1) > most_vectors(self.operator.dimension, self.operator.device)
 
     def outside(self, coefficients: Tensor) -> Tensor:
         """(A V − V VᵀAV) y for the coefficients y ``(size,)``, ``(dimension,)``."""

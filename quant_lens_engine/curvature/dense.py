@@ -11,16 +11,21 @@ from quant_lens_engine.curvature.krylov import SymmetricOperator
 class DenseOperator:
     """A symmetric matrix ``(n, n)``, kept in float64.
 
+    Args:
+        matrix: as it is.
+        product_error: of what it was made of: the largest error of its product with a unit vector.
+
     Example:
         >>> DenseOperator(torch.eye(2) * 3).matvec(torch.ones(2, dtype=torch.float64)).tolist()
         [3.0, 3.0]
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, product_error: float = 0.0) -> None:
         self.matrix = matrix.double()
         self.dimension = matrix.shape[0]
         self.device = matrix.device
         self.products = 0
+        self.product_error = product_error
 
     def matvec(self, vector: Tensor) -> Tensor:
         """A · ``vector``."""

@@ -216,14 +216,14 @@ def lanczos_density(
         confidence: of the band.
     """
     first, first_steps = Krylov(operator, seed), first_steps or 3 * steps
-    while first.products < first_steps and not first.full:
+    while first.products < min(first_steps, first.limit) and not first.full:  # a restart would lose the weights
         first.step()
     settled = settled_indices(first)
     known = first.ritz().values[settled]
     products = first.products
     deflated = orthonormal(first.vectors(first.ritz(), settled)) if settled else None
     others = [Krylov(operator, seed, run=run, deflated=deflated) for run in range(1, runs + 1)]
-    while growing := [krylov for krylov in others if krylov.products < steps and not krylov.full]:
+    while growing := [krylov for krylov in others if krylov.products < min(steps, krylov.limit) and not krylov.full]:
         step_together(growing)
     products += sum(krylov.products for krylov in others)
     found = [quadrature(krylov, known) for krylov in others]

@@ -49,7 +49,8 @@ class TopEigenvalues(EndEigenvalues):
 
     Attributes:
         hvps: whole-sample Hessian-vector products.
-        converged: within the tolerance, and nothing beyond was missed at that confidence.
+        converged: within the tolerance, and nothing beyond was missed at that confidence: of the largest none, of the
+            smallest, which lie close together, not the first.
         bottom: the smallest eigenvalues, ascending; None where none was asked for.
     """
 
@@ -117,7 +118,7 @@ def top_eigenvalues(
     )
     ends = [_with_intervals(end, found, chosen, confidence) for end in (found.top, found.bottom)]
     return TopEigenvalues(
-        **vars(ends[0]), hvps=found.products, converged=found.converged, bottom=ends[1] if bottom else None
+        **vars(ends[0]), hvps=chosen.products, converged=found.converged, bottom=ends[1] if bottom else None
     )
 
 
@@ -244,5 +245,5 @@ def power_iteration(
     """
     check_arguments(iters=iters)
     operator = HessianOperator(Objective(model, loader, criterion, device=device, **objective))
-    found = extreme_spectrum(operator, bottom=0, tolerance=1e-6, max_products=iters, seed=seed)
+    found = extreme_spectrum(operator, bottom=0, tolerance=1e-6, max_products=iters, seed=seed, rounding=False)
     return found.top.values[0]

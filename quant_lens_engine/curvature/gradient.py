@@ -37,7 +37,7 @@ def gradient_of(objective: Objective, check_cancelled: Callable[[], None] = lamb
             weight += float(terms.weights.sum())
     if not weight:
         raise no_weight()
-    return total / weight, weight
+    return total.div_(weight), weight
 
 
 def moved(objective: Objective, step: Tensor) -> dict[str, Tensor]:

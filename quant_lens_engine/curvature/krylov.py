@@ -11,6 +11,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
+from quant_lens_engine.curvature.basis_room import most_vectors
 from quant_lens_engine.curvature.interval import Array, upper_bound
 from quant_lens_engine.curvature.symmetric_operator import (
     TOGETHER,
@@ -26,9 +27,6 @@ __all__ = [
     "TOGETHER", "BlockOperator", "Bounds", "Krylov", "Process", "Ritz", "SymmetricOperator", "exact_diagonal",
     "product_error", "products_with", "step_together",
 ]  # fmt: skip
-
-BASIS_BYTES = 2**32
-"""The Krylov basis is kept in float64 up to this size; then it is compressed."""
 
 _FEWEST_NEW = 4
 """Basis vectors beyond those that a restart keeps, without which it would not get anywhere."""
@@ -126,9 +124,9 @@ class Bounds(NamedTuple):
 class Krylov:
     """The Lanczos process from one start vector, with full re-orthogonalisation, twice (Parlett 1998, §13).
 
-    All of its algebra is in float64, whatever precision the products have. Where the basis reaches
-    :data:`BASIS_BYTES`, it is compressed to the Ritz vectors of both ends and goes on (thick restart: Wu and Simon,
-    SIAM J. Matrix Anal. Appl. 22, 2000); bounds stay those of the steps before.
+    All of its algebra is in float64, whatever precision the products have. Where the basis has
+    :func:`~quant_lens_engine.curvature.basis_room.most_vectors`, it is compressed to the Ritz vectors of both ends and
+    goes on (thick restart: Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000); bounds stay those of the steps before.
 
     Args:
         operator: symmetric.
@@ -161,7 +159,7 @@ class Krylov:
         self.operator, self.deflated, self._keep = operator, deflated, keep
         self.known = np.zeros(0) if known is None else known
         self.free_dimension = operator.dimension - (0 if deflated is None else deflated.shape[0])
-        self.limit = max(1, min(self.free_dimension, BASIS_BYTES // (8 * operator.dimension)))
+        self.limit = max(1, min(self.free_dimension, most_vectors(operator.dimension, operator.device)))
         self.products = self.restarts = 0
         self.size = 0
         self.asymmetry = 0.0

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.arguments import check_arguments
+from quant_lens_engine.curvature.basis_room import most_vectors
 from quant_lens_engine.curvature.interval import Array
-from quant_lens_engine.curvature.krylov import BASIS_BYTES, TOGETHER, Krylov, SymmetricOperator
+from quant_lens_engine.curvature.krylov import TOGETHER, Krylov, SymmetricOperator
 from quant_lens_engine.curvature.probe_kind import PILOT, apart_pays, can_choose, spreads
 from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, SampleMean, still_needed
@@ -79,7 +80,7 @@ def krylov_trace(
     small = operator.dimension <= min(3 * FEWEST_PROBES, max_products)
     pilot = 0
     if not small and isinstance(operator, SumOperator) and can_choose(operator, max_products - _STEPS_FOR_SUMS):
-        while not krylov.full and krylov.size < _STEPS_FOR_SUMS:
+        while not krylov.full and krylov.size < min(_STEPS_FOR_SUMS, krylov.limit):
             krylov.step()
             on_product(krylov.products)
         if krylov.size < operator.dimension:
@@ -98,7 +99,7 @@ def krylov_trace(
         if room and (finish or krylov.size < wanted) and (small or probes.fit_beside(krylov)):
             krylov.step()
         else:
-            probes.add(rademacher(operator.dimension, seed, "probe", probes.count))
+            probes.add(rademacher(operator.dimension, seed, "probe", probes.count), krylov)
         products = krylov.products + pilot + probes.count
         on_product(products)
         mean = SampleMean(float(np.trace(krylov.projected)))
@@ -159,6 +160,7 @@ class _KeptProbes:
         self._operator = operator
         self._rows: list[Tensor] = []  # z, Az, z, Az …
         self._raw: list[float] = []
+        self._basis_is_final = False
         self._coefficients = np.zeros((0, 0))
 
     @property
@@ -166,16 +168,22 @@ class _KeptProbes:
         """Probes so far."""
         return len(self._raw)
 
-    def add(self, probe: Tensor) -> None:
-        """Multiply another one."""
+    def add(self, probe: Tensor, krylov: Krylov) -> None:
+        """Multiply another one. Where there is no memory for a larger basis, its coefficients are all that is kept."""
         probe = probe.to(self._operator.device)
         product = self._operator.matvec(probe)
-        self._rows += [probe, product]
+        if not self._basis_is_final and not self.fit_beside(krylov):
+            self._look(krylov)
+            self._rows, self._basis_is_final = [], True
+        if self._basis_is_final:
+            self._coefficients = np.concatenate([self._coefficients, self._inner([probe, product], krylov.basis)])
+        else:
+            self._rows += [probe, product]
         self._raw.append(float(torch.dot(probe, product)))
 
     def fit_beside(self, krylov: Krylov) -> bool:
         """Whether there is memory for a larger basis."""
-        return krylov.size + 2 * self.count < BASIS_BYTES // (8 * self._operator.dimension) - 2
+        return krylov.size + 2 * self.count < most_vectors(self._operator.dimension, self._operator.device) - 2
 
     def seen_through(self, krylov: Krylov) -> list[float]:
         """zᵀBz = zᵀAz − 2 (Qᵀz)·(QᵀAz) + (Qᵀz)ᵀ T (Qᵀz) of each."""
@@ -185,6 +193,8 @@ class _KeptProbes:
         return [raw + float(part) for raw, part in zip(self._raw, inside, strict=True)]
 
     def _look(self, krylov: Krylov) -> None:
+        if self._basis_is_final:
+            return
         rows, columns = self._coefficients.shape
         if rows == len(self._rows) and columns == krylov.size:
             return

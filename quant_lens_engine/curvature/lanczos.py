@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +11,15 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.curvature.davidson import Davidson, Start
+from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import Bounds, Krylov, Process, Ritz, SymmetricOperator, product_error
-from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum, Goal
+from quant_lens_engine.curvature.spectrum_end import EndOfSpectrum, Goal, images_of, rayleigh_ritz
+from quant_lens_engine.curvature.symmetric_operator import rounding_error
 from quant_lens_engine.errors import NumericalError
 from quant_lens_engine.schema.curvature import ConvergenceStep
+
+_DEPENDENT = 1e-6
+"""Singular value of a stack of unit vectors, to the largest, below which one of them is spanned by the others."""
 
 _OUTSIDE = 0.99
 """Length of a unit vector's part outside a basis that makes it one that the process cannot see."""
@@ -28,8 +33,10 @@ class Spectrum(NamedTuple):
         bottom: the smallest ones, ascending.
         first: the process on the whole space, whose basis other estimates can use.
         searches: Lanczos processes that were deflated by what had been found.
+        finders: those among them that found an eigenvalue: what they found depends on where they started.
         history: what the first process knew after each product.
-        asymmetry: error of the products, as far as it shows.
+        asymmetry: error of the products, as far as it shows in them.
+        rounding: the same, and what :func:`rounding_error` has shown.
         ends_settled: the intervals of both extreme eigenvalues are within tolerance.
         converged: so are the others that were asked for, and nothing beyond them was missed.
         products: all of them.
@@ -39,8 +46,10 @@ class Spectrum(NamedTuple):
     bottom: EndOfSpectrum
     first: Process
     searches: list[Krylov]
+    finders: list[Krylov]
     history: list[ConvergenceStep]
     asymmetry: float
+    rounding: float
     ends_settled: bool
     converged: bool
     products: int
@@ -61,8 +70,10 @@ class Spectrum(NamedTuple):
         values = torch.tensor([*self.top.values, *self.bottom.values], dtype=torch.float64, device=vectors.device)
         basis = self.first.basis
         outside = vectors - (vectors @ basis.T) @ basis
-        chosen = torch.linalg.vector_norm(outside, dim=1) > _OUTSIDE
-        return orthonormal(outside[chosen]), values[chosen]
+        # copies of one eigenvalue are mixed at will: what counts is which of their mixtures lie outside
+        squares, mixing = torch.linalg.eigh(outside @ outside.T)
+        chosen = mixing[:, squares > _OUTSIDE**2].T
+        return orthonormal(chosen @ outside), chosen.square() @ values
 
 
 def extreme_spectrum(
@@ -76,6 +87,7 @@ def extreme_spectrum(
     confidence: float = 0.95,
     seed: int = 0,
     start: Start | None = None,
+    rounding: bool = True,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Spectrum:
     """The largest eigenvalues and the smallest ones.
@@ -98,6 +110,8 @@ def extreme_spectrum(
         seed: of the start vectors.
         start: what is known of a near operator: then not Lanczos but
             :class:`~quant_lens_engine.curvature.davidson.Davidson` is the first process.
+        rounding: whether the rounding of the products is measured, by one more product; without it intervals rest on
+            their asymmetry alone.
         on_step: called with the number of products after each.
     """
     top, bottom = min(top, operator.dimension), min(bottom, operator.dimension)
@@ -121,18 +135,21 @@ def extreme_spectrum(
         if settled and not found.narrow:
             used = _advance(krylov, found.refine, max_products, used, on_step)
         settled = settled and found.narrow
-    symmetric = found.asymmetry <= goal.allowance(ends[0].values[0], found.magnitude)
     wanted = [end for end in ends if end.wanted]
+    error = max(found.asymmetry, found.rounding() if rounding else 0.0)
+    exact = error <= goal.allowance(ends[0].values[0], found.magnitude)
     return Spectrum(
         top=ends[0],
         bottom=ends[1],
         first=krylov,
         searches=found.searches,
+        finders=found.finders,
         history=history,
         asymmetry=found.asymmetry,
-        ends_settled=symmetric
+        rounding=error,
+        ends_settled=exact
         and all(end.extreme.width <= goal.allowance(end.values[0], found.magnitude) for end in wanted),
-        converged=settled and symmetric,
+        converged=settled and exact,
         products=used,
     )
 
@@ -156,12 +173,18 @@ class _Found:
     def __init__(self, goal: Goal, ends: list[EndOfSpectrum], first: Process) -> None:
         self.goal, self.ends, self.first = goal, ends, first
         self.searches: list[Krylov] = []
-        self._added: list[tuple[EndOfSpectrum, Krylov, list[int]]] = []
+        self.finders: list[Krylov] = []
+        self._added: list[tuple[EndOfSpectrum, Tensor, Tensor]] = []
 
     @property
     def asymmetry(self) -> float:
         known = product_error(self.first.operator)
         return max(known, *(process.asymmetry for process in (self.first, *self.searches)))
+
+    def rounding(self) -> float:
+        """Error of the products with the outermost vector."""
+        outer = max((end for end in self.ends if end.wanted), key=lambda end: abs(end.values[0]))
+        return rounding_error(self.first.operator, outer.vectors[0], outer.images[0])
 
     @property
     def magnitude(self) -> float:
@@ -173,14 +196,15 @@ class _Found:
         """Run deflated processes until bounds show that nothing is missing; products so far, and whether they do."""
         for run in range(1, operator.dimension + 1):
             asked = [end for end in self.ends if end.wanted]  # of the other end nothing has converged
-            deflated = orthonormal(torch.cat([end.vectors for end in asked]))
+            values, deflated, images = _pairs_of_span(
+                torch.cat([end.vectors for end in asked]), torch.cat([end.images for end in asked])
+            )
             if deflated.shape[0] == operator.dimension:
                 for end in self.ends:
                     end.note_bound(-end.sign * math.inf)
                 return used, True
             if used >= max_products:
                 return used, False
-            values = np.array([value for end in asked for value in end.values])
             krylov = Krylov(operator, seed, run=run, deflated=deflated, known=values)
             used = _advance(krylov, lambda process=krylov: self._decided(process), max_products, used, on_step)  # type: ignore[misc]
             self.searches.append(krylov)
@@ -191,13 +215,25 @@ class _Found:
                 return used, all(self._nothing_beyond(end, bound) for end, bound in self._bounds(krylov, ritz))
             if not any(fresh) and not krylov.full:
                 return used, False
-            coupling = math.sqrt(math.fsum(residual**2 for end in asked for residual in end.residuals))
-            for end, indices in zip(self.ends, fresh, strict=True):
-                taken = indices or ([] if end.complete else [end.extreme_index(ritz)])
-                if taken:
-                    end.add(krylov, ritz, taken, coupling)
-                    self._added.append((end, krylov, taken))
+            self._take(krylov, ritz, fresh, images)
         return used, False
+
+    def _take(self, krylov: Krylov, ritz: Ritz, fresh: Sequence[list[int]], images: Tensor) -> None:
+        """Add what a deflated process has found, or its outermost vector where an end lacks one.
+
+        Inside of what was deflated, A y is known by symmetry: zᵀAy = (Az)ᵀy; ``images`` are A times each of it.
+        """
+        assert krylov.deflated is not None
+        for end, indices in zip(self.ends, fresh, strict=True):
+            taken = indices or ([] if end.complete else [end.extreme_index(ritz)])
+            if not taken:
+                continue
+            vectors = krylov.vectors(ritz, taken)
+            inside = (images @ vectors.T).T @ krylov.deflated
+            found = vectors, images_of(krylov, ritz, taken) + inside
+            end.add(*found)
+            self._added.append((end, *found))
+            self.finders.append(krylov)
 
     @property
     def narrow(self) -> bool:
@@ -215,9 +251,8 @@ class _Found:
         ritz = self.first.ritz()
         for end in self.ends:
             end.read(self.first, ritz)
-        coupling = math.sqrt(math.fsum(residual**2 for end in self.ends if end.wanted for residual in end.residuals))
-        for end, process, indices in self._added:
-            end.add(process, process.ritz(), indices, coupling)
+        for end, vectors, images in self._added:
+            end.add(vectors, images)
         for end in self.ends:
             end.note_bound(end.bound)
         return self.narrow
@@ -252,6 +287,16 @@ class _Found:
     def _note_bounds(self, krylov: Krylov, ritz: Ritz) -> None:
         for end, bound in self._bounds(krylov, ritz):
             end.note_bound(bound)
+
+
+def _pairs_of_span(vectors: Tensor, images: Tensor) -> tuple[Array, Tensor, Tensor]:
+    """The Ritz values on the span of the rows, their unit vectors, and A times these, from A times the rows.
+
+    Where both ends together were asked for more values than there are different ones, the same vectors stand in both.
+    """
+    mixing, lengths, basis = torch.linalg.svd(vectors, full_matrices=False)
+    held = lengths > _DEPENDENT * lengths.max()
+    return rayleigh_ritz(basis[held], (mixing[:, held] / lengths[held]).T @ images)
 
 
 def orthonormal(vectors: Tensor) -> Tensor:

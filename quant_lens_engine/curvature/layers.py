@@ -9,7 +9,7 @@ import torch
 
 from quant_lens_engine.curvature.dense import DenseOperator
 from quant_lens_engine.curvature.hessian_products import HessianProducts
-from quant_lens_engine.curvature.krylov import products_with
+from quant_lens_engine.curvature.krylov import product_error, products_with
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.objective import Objective
 
@@ -39,6 +39,7 @@ class LayerSpectrum(NamedTuple):
     spectrum: Spectrum
     cost: float
     trace: float | None = None
+    trace_error: float = 0.0
 
 
 def slices_of(objective: Objective, names: Sequence[str]) -> list[slice]:
@@ -81,10 +82,12 @@ def layer_spectrum(
     block = objective.only(free)
     operator = products(block)
     matrix = None
+    error = 0.0
     if block.dimension <= SMALL:
         matrix = products_with(operator, torch.eye(block.dimension, dtype=torch.float64, device=block.device))
+        error = product_error(operator)
     spectrum = extreme_spectrum(
-        operator if matrix is None else DenseOperator((matrix + matrix.T) / 2),
+        operator if matrix is None else DenseOperator((matrix + matrix.T) / 2, error),
         bottom=0,
         tolerance=max(tolerance, LAYER_TOLERANCE) if matrix is None else _EXACT,
         max_products=MOST_PRODUCTS if matrix is None else 4 * SMALL,  # of the matrix: they cost nothing
@@ -92,4 +95,5 @@ def layer_spectrum(
         seed=seed,
     )
     cost = operator.products * block.dimension / objective.dimension
-    return LayerSpectrum(spectrum, cost, None if matrix is None else float(matrix.trace()))
+    trace = None if matrix is None else float(matrix.trace())
+    return LayerSpectrum(spectrum, cost, trace, error * block.dimension)

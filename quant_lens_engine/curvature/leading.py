@@ -32,6 +32,6 @@ def leading_eigenvectors(
     """
     operator = HessianOperator(objective, plan=hvp_plan)
     found = extreme_spectrum(
-        operator, top=count, bottom=0, tolerance=tolerance, max_products=max_products, seed=seed
+        operator, top=count, bottom=0, tolerance=tolerance, max_products=max_products, seed=seed, rounding=False
     )  # fmt: skip
     return found.top.vectors, [float(value) for value in found.top.values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from quant_lens_engine.curvature import records
 from quant_lens_engine.curvature.davidson import Start, is_near
 from quant_lens_engine.curvature.gradient import gradient_of
 from quant_lens_engine.curvature.hessian_products import HessianProducts, HessianWay
-from quant_lens_engine.curvature.krylov import Krylov, Process
+from quant_lens_engine.curvature.krylov import Krylov, Process, product_error
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
 from quant_lens_engine.curvature.layers import layer_spectrum, slices_of
 from quant_lens_engine.curvature.plan import HvpPlan
@@ -177,11 +178,14 @@ class CurvatureMeasurement:
         self._products["shards"] = len(ends)
         curvature = records.eigenvalues(spectrum, spread, options, self._precision)
         records.add_density(curvature, runs, operator.dimension, operator.products, options.confidence)
-        curvature.trace = records.trace_record(traces.whole, traces.exact, options.confidence)
-        curvature.effective_rank = records.estimate_record(
-            traces.effective_rank(), options.confidence, 0.0, operator.dimension
+        error = product_error(operator)
+        curvature.trace = records.trace_record(
+            traces.whole, traces.exact, options.confidence, error * operator.dimension
         )
-        curvature.layers = self._layer_records(traces)
+        curvature.effective_rank = records.estimate_record(
+            traces.effective_rank(), options.confidence, 0.0, operator.dimension, known=not error
+        )
+        curvature.layers = self._layer_records(traces, error * math.sqrt(operator.dimension))
         curvature.sharpness = sharpness
         return curvature
 
@@ -235,7 +239,9 @@ class CurvatureMeasurement:
         top, relative_top = spectrum.top.vectors[0], relative.top.vectors[0]
         return Sharpness(
             relative_lambda_max=records.largest_record(relative, self._precision, options.confidence),
-            relative_trace=records.trace_record(traces.scaled, traces.exact, options.confidence),
+            relative_trace=records.trace_record(
+                traces.scaled, traces.exact, options.confidence, product_error(operator) * float(scales.square().sum())
+            ),
             adaptive=room.within(
                 self.objective,
                 lambda fitted: worst_case(fitted, gradient, relative_top, ADAPTIVE_RADIUS * radius, scales),
@@ -243,15 +249,18 @@ class CurvatureMeasurement:
             plain=room.within(self.objective, lambda fitted: worst_case(fitted, gradient, top, radius)),
         )
 
-    def _layer_records(self, traces: BlockTraces) -> list[LayerCurvature]:
+    def _layer_records(self, traces: BlockTraces, probe_error: float) -> list[LayerCurvature]:
+        """Of every layer; ``probe_error`` is that of a product with a probe of ±1."""
         found: list[LayerCurvature] = []
         cost, before = 0.0, round(sum(self._products.values()))
         for (name, parameters), mean in zip(self.layers.items(), traces.blocks, strict=True):
             self.progress.report(self.stage, before + len(found), before + len(self.layers), f"layer {name}")
+            size = sum(self.objective.point[parameter].numel() for parameter in parameters)
+            error = probe_error * math.sqrt(size)
             record = LayerCurvature(
                 name=name,
-                parameters=sum(self.objective.point[parameter].numel() for parameter in parameters),
-                trace=records.trace_record(mean, traces.exact, self.options.confidence),
+                parameters=size,
+                trace=records.trace_record(mean, traces.exact, self.options.confidence, error),
             )
             if self.options.layer_eigenvalues != "none":
                 block = layer_spectrum(
@@ -266,7 +275,8 @@ class CurvatureMeasurement:
                     record.lambda_max = records.largest_record(block.spectrum, self._precision, self.options.confidence)
                     cost += block.cost
                     if block.trace is not None:
-                        record.trace = records.trace_record(SampleMean(block.trace), True, self.options.confidence)
+                        known = SampleMean(block.trace)
+                        record.trace = records.trace_record(known, True, self.options.confidence, block.trace_error)
             found.append(record)
         if cost:
             self._products["layers"] = cost

@@ -21,6 +21,7 @@ from torch import Tensor
 from quant_lens_engine.curvature.hessian_products import HessianProducts
 from quant_lens_engine.curvature.krylov import product_error, products_with
 from quant_lens_engine.curvature.row_groups import SumOperator, terms_of
+from quant_lens_engine.curvature.symmetric_operator import NudgedOperator, rounds
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.sample import tensors
 
@@ -108,6 +109,18 @@ class LoggedProducts:
         """The products with each of ``vectors``."""
         keys = [_hash(vector) for vector in vectors]
         return self._read_or_taken(keys, lambda rows: products_with(self._operator, vectors[rows]))
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the operator does."""
+        return rounds(self._operator)
+
+    def nudged_product(self, vector: Tensor) -> Tensor:
+        """The operator's, read or computed."""
+        operator = self._operator
+        assert isinstance(operator, NudgedOperator)
+        key = _hash(vector, b"nudged")
+        return self._read_or_taken([key], lambda _: operator.nudged_product(vector)[None])[0]
 
     @property
     def terms(self) -> int:
@@ -221,8 +234,15 @@ class LoggedProducts:
 
 
 def identity_of(objective: Objective) -> str:
-    """A hash of what the products depend on: point, sample, targets and weights, and the names that are moved."""
-    digest = hashlib.blake2b(repr([objective.free, objective.task.name]).encode(), digest_size=16)
+    """A hash of what the products depend on: point, sample, targets and weights, the names that are moved, and the
+    network and its loss, as far as their texts and the loss at this point tell them apart.
+
+    The loss is rounded: a worker on another machine, whose last digits differ, goes on from the same log.
+    """
+    ways = (objective.criterion, objective.call.custom_forward, objective.computation)
+    names = [getattr(way, "__qualname__", type(way).__qualname__) for way in ways]  # a repr may hold an address
+    texts = [objective.free, objective.task.name, str(objective.model), names, f"{objective.loss():.4e}"]
+    digest = hashlib.blake2b(repr(texts).encode(), digest_size=16)
     for tensor in (*objective.point.values(), *objective.model.buffers()):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
     for batch in objective.sample.batches:

@@ -107,10 +107,12 @@ def add_density(
     )
 
 
-def estimate_record(mean: SampleMean, confidence: float, lowest: float, highest: float) -> ProbeEstimate:
-    """A mean over runs, within what is possible."""
+def estimate_record(
+    mean: SampleMean, confidence: float, lowest: float, highest: float, *, known: bool = True
+) -> ProbeEstimate:
+    """A mean over runs, within what is possible; ``known``: its error is that over the runs, and so there is one."""
     low, high = mean.interval(confidence)
-    several = math.isfinite(mean.standard_error)
+    several = known and math.isfinite(mean.standard_error)
     return ProbeEstimate(
         value=min(max(mean.value, lowest), highest),
         standard_error=mean.standard_error if several else None,
@@ -120,26 +122,32 @@ def estimate_record(mean: SampleMean, confidence: float, lowest: float, highest:
     )
 
 
-def trace_record(mean: SampleMean, exact: bool, confidence: float) -> TraceEstimate:
-    """A trace with its interval."""
-    if exact:
-        value = mean.value
-        return TraceEstimate(value=value, standard_error=0.0, lower=value, upper=value, confidence=1.0)
-    low, high = mean.interval(confidence)
-    finite = math.isfinite(mean.standard_error)
+def trace_record(mean: SampleMean, exact: bool, confidence: float, error: float = 0.0) -> TraceEstimate:
+    """A trace with its interval.
+
+    Args:
+        mean: over probes.
+        exact: nothing was sampled.
+        confidence: of the interval.
+        error: how far the products may be off in sum, as differences of gradients are. The interval is wider by it,
+            and a standard error over probes that is less than it says nothing.
+    """
+    low, high = (mean.value, mean.value) if exact else mean.interval(confidence)
+    spread = 0.0 if exact else mean.standard_error
+    finite = math.isfinite(spread)
     return TraceEstimate(
         value=mean.value,
-        standard_error=mean.standard_error if finite else None,
-        lower=low if finite else None,
-        upper=high if finite else None,
-        confidence=confidence if finite else None,
-        probes=len(mean.samples),
+        standard_error=spread if finite and spread >= error else None,
+        lower=low - error if finite else None,
+        upper=high + error if finite else None,
+        confidence=(1.0 if exact and not error else confidence) if finite else None,
+        probes=0 if exact else len(mean.samples),
     )
 
 
 def rounding_of(spectrum: Spectrum, precision: float) -> float:
-    """Rounding shows as asymmetry, except for what is common to all products: about the precision of their dtype."""
-    return spectrum.asymmetry + precision * max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
+    """What shows of the products' rounding, and the precision of their dtype."""
+    return spectrum.rounding + precision * max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
 
 
 def _is_cut_off(spectrum: Spectrum, options: CurvatureOptions) -> bool:
@@ -153,10 +161,10 @@ def _why_not_converged(spectrum: Spectrum, options: CurvatureOptions) -> str:
         return f"the Lanczos basis reached its memory limit after {spectrum.first.size} products"
     if product_error(spectrum.first.operator):
         return (
-            f"the products are differences of gradients, right to {spectrum.asymmetry:.1e} only, "
+            f"the products are differences of gradients, right to {spectrum.rounding:.1e} only, "
             "which is more than the tolerance"
         )
-    rounding = f"the products are symmetric to {spectrum.asymmetry:.1e} only"
+    rounding = f"the products are right to {spectrum.rounding:.1e} only"
     largest = max(abs(spectrum.highest.value), abs(spectrum.lowest.value))
     if spectrum.asymmetry > GROSS_ASYMMETRY * largest:
         return f"{rounding}: a part of the model hides its derivative, so these numbers are not those of a Hessian"

@@ -19,6 +19,7 @@ from quant_lens_engine.curvature.short_memory import Room, with_less
 from quant_lens_engine.errors import InputError, NumericalError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point, no_weight
+from quant_lens_engine.objective.randomness import rademacher
 from quant_lens_engine.objective.sample import Batch
 
 Graph = TypeVar("Graph")
@@ -112,6 +113,20 @@ class SampleOperator(ABC, Generic[Graph]):
         Where graphs are not kept, each is built once for all of the vectors.
         """
         return with_less(lambda: self._whole_products(vectors), self._lower)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a parameter is coarser than float64."""
+        return any(leaf.dtype != torch.float64 for leaf in self._leaves)
+
+    def nudged_product(self, vector: Tensor) -> Tensor:
+        """See :class:`~quant_lens_engine.curvature.symmetric_operator.NudgedOperator`."""
+        other = copy.copy(self)
+        other._leaves = [_nudged(leaf, place) for place, leaf in enumerate(self._leaves)]
+        other.plan = "fresh" if self.plan == "reuse" else self.plan  # one product: no graph is worth keeping
+        other._graphs, other._weights, other._by_groups = [], {}, None
+        self.products += 1
+        return other.matvec(vector)
 
     @property
     def terms(self) -> int:
@@ -268,6 +283,13 @@ class SampleOperator(ABC, Generic[Graph]):
             piece.to(leaf.dtype).view(shape)
             for piece, leaf, shape in zip(pieces, self._leaves, self._shapes, strict=True)
         ]
+
+
+def _nudged(leaf: Tensor, place: int) -> Tensor:
+    """Each number moved by its last digit, up or down at random."""
+    signs = rademacher(leaf.numel(), place, "rounding").to(leaf.device).view(leaf.shape)
+    moved = leaf.detach().double() * (1 + torch.finfo(leaf.dtype).eps * signs)
+    return moved.to(leaf.dtype).requires_grad_()
 
 
 def require_dependence(value: Tensor) -> None:

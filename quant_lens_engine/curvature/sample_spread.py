@@ -14,8 +14,7 @@ from quant_lens_engine.curvature.krylov import products_with
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
-
-SHARDS = 8
+from quant_lens_engine.schema.curvature import SHARDS
 
 
 class SpreadOverShards(NamedTuple):

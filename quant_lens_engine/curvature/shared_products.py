@@ -95,7 +95,9 @@ def sampled_traces(
         traces.settle(*exact_diagonal(operator, on_product))
         return traces
     for process in spectrum.searches:
-        if not process.restarts and process.products and traces.holds(process.deflated):
+        # what a search found depends on its start, which is then no random probe of the rest any more
+        chose = any(process is finder for finder in spectrum.finders)
+        if not chose and not process.restarts and process.products and traces.holds(process.deflated):
             traces.add(*process.first_product())
     index = pilot = 0
     while needed := min(still_needed(traces.whole, relative_error), probes - pilot - index):

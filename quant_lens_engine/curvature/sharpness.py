@@ -21,6 +21,7 @@ from torch import Tensor
 from quant_lens_engine.curvature.gradient import moved
 from quant_lens_engine.curvature.krylov import SymmetricOperator, product_error
 from quant_lens_engine.curvature.lanczos import Spectrum, extreme_spectrum
+from quant_lens_engine.curvature.symmetric_operator import NudgedOperator, rounds
 from quant_lens_engine.filters import filter_layouts
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.schema.curvature import WorstCase
@@ -55,6 +56,16 @@ class ScaledOperator:
     def matvec(self, vector: Tensor) -> Tensor:
         """D A D · ``vector``."""
         return self._scales * self._operator.matvec(self._scales * vector)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether A does."""
+        return rounds(self._operator)
+
+    def nudged_product(self, vector: Tensor) -> Tensor:
+        """D A′ D · ``vector``."""
+        assert isinstance(self._operator, NudgedOperator)
+        return self._scales * self._operator.nudged_product(self._scales * vector)
 
 
 def filter_norms(objective: Objective) -> Tensor:

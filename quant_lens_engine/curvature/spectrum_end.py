@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +90,36 @@ def error_of(ritz: Ritz, index: int, others: Array | None = None) -> float:
     return min(residual, residual**2 / max(min(gaps), 1e-300)) if gaps else residual
 
 
+def images_of(process: Process, ritz: Ritz, indices: Sequence[int]) -> Tensor:
+    """A y of Ritz vectors y, from what the process has multiplied already, ``(len(indices), dimension)``.
+
+    Of a process that is deflated, the part outside of what it stays orthogonal to.
+    """
+    chosen = list(indices)
+    mixing = torch.from_numpy(np.ascontiguousarray(ritz.coefficients[:, chosen].T)).to(process.basis)
+    values = torch.from_numpy(ritz.values[chosen]).to(process.basis)
+    outside = torch.stack([process.outside(coefficients) for coefficients in mixing])
+    return values[:, None] * process.vectors(ritz, chosen) + outside
+
+
+def rayleigh_ritz(rows: Tensor, images: Tensor) -> tuple[Array, Tensor, Tensor]:
+    """The Ritz values, ascending, of A on the span of ``rows``, their unit vectors, and A times these.
+
+    By Cauchy's theorem the i-th largest of them is at most the i-th largest eigenvalue of A. That holds in one space:
+    values of two spaces side by side can each be above it.
+
+    Args:
+        rows: independent ``(k, dimension)``.
+        images: A times each.
+    """
+    triangle = torch.linalg.cholesky(rows @ rows.T)
+    basis = torch.linalg.solve_triangular(triangle, rows, upper=False)
+    products = torch.linalg.solve_triangular(triangle, images, upper=False)
+    inner = basis @ products.T
+    values, mixing = torch.linalg.eigh((inner + inner.T) / 2)
+    return values.cpu().numpy(), mixing.T @ basis, mixing.T @ products
+
+
 class EndOfSpectrum:
     """The eigenvalues found at one end, the extreme one first.
 
@@ -110,6 +140,7 @@ class EndOfSpectrum:
         self.values, self.residuals, self.vectors = values, residuals, vectors
         self.extreme = extreme
         self.bound = sign * math.inf
+        self._images: Callable[[], Tensor] = lambda: vectors
 
     @classmethod
     def of(cls, krylov: Process, ritz: Ritz, sign: int, wanted: int, confidence: float) -> EndOfSpectrum:
@@ -124,7 +155,9 @@ class EndOfSpectrum:
         order = np.arange(len(ritz.values))[:: -self.sign][: max(self.wanted, 1)]
         self.values = [float(value) for value in ritz.values[order]]
         self.residuals = [float(residual) for residual in ritz.residuals[order]]
-        self.vectors = krylov.vectors(ritz, [int(index) for index in order])
+        indices = [int(index) for index in order]
+        self.vectors = krylov.vectors(ritz, indices)
+        self._images = lambda: images_of(krylov, ritz, indices)
         self.extreme = Bounds(self.values[0], self.extreme.beyond)
 
     @property
@@ -136,23 +169,29 @@ class EndOfSpectrum:
         """Which Ritz value is the outermost at this end."""
         return len(ritz.values) - 1 if self.sign > 0 else 0
 
-    def add(self, krylov: Process, ritz: Ritz, indices: Sequence[int], coupling: float) -> None:
-        """Take values of a deflated process in; the outermost ones stay.
+    @property
+    def images(self) -> Tensor:
+        """A times each of ``vectors``, ``(k, dimension)``."""
+        return self._images()
 
-        Their residuals are those outside of what was deflated; inside, Aᵀ couples them to vectors whose residuals have
-        the norm ``coupling`` together. One that the first process has found by now is not taken twice.
+    def add(self, vectors: Tensor, images: Tensor) -> None:
+        """Take vectors of a deflated process in, with A times each; the outermost values of all of them stay.
+
+        One that the first process has found by now is not taken twice.
         """
-        found = krylov.vectors(ritz, indices)
-        overlaps = (found @ self.vectors.T).square().sum(1)
-        fresh = [row for row in range(len(indices)) if float(overlaps[row]) < _SAME]
-        if not fresh:
+        fresh = (vectors @ self.vectors.T).square().sum(1) < _SAME
+        if not bool(fresh.any()):
             return
-        values = [*self.values, *(float(ritz.values[indices[row]]) for row in fresh)]
-        residuals = [*self.residuals, *(math.hypot(float(ritz.residuals[indices[row]]), coupling) for row in fresh)]
-        vectors = torch.cat([self.vectors, found[fresh]])
-        order = sorted(range(len(values)), key=lambda index: -self.sign * values[index])[: max(self.wanted, 1)]
-        self.values, self.residuals = [values[i] for i in order], [residuals[i] for i in order]
-        self.vectors = vectors[torch.tensor(order, device=vectors.device)]
+        values, rows, products = rayleigh_ritz(
+            torch.cat([self.vectors, vectors[fresh]]), torch.cat([self.images, images[fresh]])
+        )
+        order = np.arange(len(values))[:: -self.sign][: max(self.wanted, 1)].copy()
+        chosen = torch.from_numpy(order).to(rows.device)
+        self.values, self.vectors = [float(value) for value in values[order]], rows[chosen]
+        kept = products[chosen]
+        self._images = lambda: kept
+        exact = torch.from_numpy(values[order]).to(rows)
+        self.residuals = torch.linalg.vector_norm(kept - exact[:, None] * self.vectors, dim=1).tolist()
         beyond = max(self.extreme.beyond, self.values[0], key=lambda value: self.sign * value)
         self.extreme = Bounds(self.values[0], beyond)
 
@@ -167,7 +206,7 @@ class EndOfSpectrum:
         return abs(self.beyond(index) - self.values[index])
 
     def beyond(self, index: int) -> float:
-        """The far end of the interval of the index-th value; its Ritz value is the near one (Cauchy)."""
+        """The far end of the interval of the index-th value; its Ritz value is the near one (:func:`rayleigh_ritz`)."""
         if index == 0 and math.isinf(self.bound):
             return self.extreme.beyond
         return self.sign * self._reach(index, self.sign * self.bound)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -60,3 +60,41 @@ def exact_diagonal(operator: SymmetricOperator, on_product: Callable[[], None] =
 def product_error(operator: SymmetricOperator) -> float:
     """What an operator knows of the error of its own products with unit vectors: differences of gradients have one."""
     return float(getattr(operator, "product_error", 0.0))
+
+
+@runtime_checkable
+class NudgedOperator(Protocol):
+    """An operator that can show its rounding."""
+
+    @property
+    def rounds(self) -> bool:
+        """Whether rounding is worth a product: in float64 it is far below every tolerance."""
+
+    def nudged_product(self, vector: Tensor) -> Tensor:
+        """A′ · ``vector``: the operator where every parameter is moved by its last digit."""
+
+
+def rounds(operator: SymmetricOperator) -> TypeGuard[NudgedOperator]:
+    """Whether an operator can show its rounding, and has any to speak of."""
+    return isinstance(operator, NudgedOperator) and operator.rounds
+
+
+_DRAWS = 2.0
+"""One draw stands for all: its length is near that of the error, which is at most so many times it."""
+
+
+def rounding_error(operator: SymmetricOperator, vector: Tensor, image: Tensor) -> float:
+    """About the largest error of vᵀAv by rounding: twice the length of (A′ − A)v.
+
+    A forward pass rounds each activation by about its last digit; so does moving the parameters by theirs, at random.
+    What such a step changes is what the digits of the products are worth. Asymmetry does not see it: rounding in the
+    forward pass gives the exact Hessian of another function. 0.0 for an operator that cannot tell.
+
+    Args:
+        operator: A.
+        vector: v, unit.
+        image: A v.
+    """
+    if not rounds(operator):
+        return 0.0
+    return _DRAWS * float(torch.linalg.vector_norm(operator.nudged_product(vector) - image))

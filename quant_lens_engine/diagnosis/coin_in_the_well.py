@@ -6,12 +6,10 @@ looks flatter by the one and leaves less room by the other; read alone, either n
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from quant_lens_engine.schema import Line, Variant
-
-_CONFIDENCE = 0.95
+from quant_lens_engine.diagnosis.basin_widths import compare_basins
+from quant_lens_engine.schema import Variant
 
 
 class CoinInTheWell(NamedTuple):
@@ -25,10 +23,11 @@ def coin_in_the_well(baseline: Variant, variant: Variant) -> CoinInTheWell | Non
     """The pair of ratios where both fall beyond their uncertainty; None where they do not, or are not known.
 
     λmax falls where the two intervals are apart. The basin narrows where the mean of the widths' ratios, along the same
-    directions, is below 1 at 95 % (Student's); with a single direction there is no error, and nothing is said.
+    directions, is below 1 at 95 % (Student's); with fewer than three, or where one does not leave the basin, nothing is
+    said.
 
     Example:
-        >>> from quant_lens_engine.schema import Curvature, Eigenvalue
+        >>> from quant_lens_engine.schema import Curvature, Eigenvalue, Line
         >>> def measured(name, value, widths):
         ...     sharp = Eigenvalue(value=value, lower=0.99 * value, upper=1.01 * value)
         ...     line = Line(landscape="smooth", basin_widths=widths)
@@ -52,22 +51,5 @@ def _sharpness_ratio(baseline: Variant, variant: Variant) -> float | None:
 
 
 def _width_ratio(baseline: Variant, variant: Variant) -> float | None:
-    before, after = smooth_line(baseline), smooth_line(variant)
-    if before is None or after is None or before.direction != after.direction:
-        return None
-    pairs = zip(before.basin_widths, after.basin_widths, strict=False)
-    ratios = [two / one for one, two in pairs if one is not None and two is not None and one > 0]
-    if len(ratios) < 2:
-        return None
-    from scipy.stats import t as student  # the web process reads the rules of verdicts, and needs no scipy for it
-
-    mean = math.fsum(ratios) / len(ratios)
-    spread = math.sqrt(math.fsum((ratio - mean) ** 2 for ratio in ratios) / (len(ratios) - 1) / len(ratios))
-    reach = float(student.ppf((1 + _CONFIDENCE) / 2, len(ratios) - 1)) * spread
-    return mean if mean + reach < 1 else None
-
-
-def smooth_line(variant: Variant) -> Line | None:
-    """The line that describes the basin: smooth, along random directions."""
-    found = [line for line in variant.lines if line.landscape == "smooth"]
-    return next((line for line in found if line.direction == "random"), found[0] if found else None)
+    found = compare_basins(baseline, variant)
+    return found.ratio if found is not None and found.change == "narrower" else None

@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quant_lens_engine.diagnosis.coin_in_the_well import coin_in_the_well, smooth_line
+from quant_lens_engine.diagnosis.basin_widths import compare_basins
+from quant_lens_engine.diagnosis.chance import doubt_about
+from quant_lens_engine.diagnosis.coin_in_the_well import coin_in_the_well
 from quant_lens_engine.schema import Comparison, Evaluation, Variant, Verdict, VerdictLevel
 from quant_lens_engine.schema.numbers import count, number, percent, with_error
 
@@ -65,6 +67,13 @@ LEVEL_RULES: dict[str, LevelRule] = {
         "One point is what vision benchmarks call lossless (MLPerf asks for 99 % of the float accuracy); three is "
         "where quantization-aware training is usually brought in; a model that loses ten answers another question.",
     ),
+    "skill": LevelRule(
+        "accuracy lost where a row has many answers, in parts of what the float model has over the most frequent one",
+        "of that", (0.02, 0.06, 0.2),
+        "Where nearly all pixels are background, or labels no, a model that has lost everything is still right most of "
+        "the time. With two answers that are equally frequent these are one, three and ten points. The worse level of "
+        "this and of accuracy counts.",
+    ),
     "loss": LevelRule(
         "loss gained, where outputs are categorical but there is no accuracy", "nats", (0.01, 0.05, 0.25),
         "exp(ΔL) is the factor of the perplexity: 1.01, 1.05 and 1.28. Published 8-bit weights stay below the first, "
@@ -89,7 +98,7 @@ SIGNAL_RULES: dict[str, SignalRule] = {
         "A falling λ is no sign of safety: the basin can narrow at the same time (the coin in the well).",
     ),
     "narrower": SignalRule(
-        "basin width / basin width(FP32) below", 1 / 1.5,
+        "basin width / basin width(FP32), below 1 beyond the spread over the directions, and below", 1 / 1.5,
         "A narrower basin leaves less room for the next perturbation: pruning, another rounding, drifted data.",
     ),
     "coin": SignalRule(
@@ -127,15 +136,33 @@ def give_verdict(baseline: Variant, variant: Variant, comparison: Comparison) ->
         >>> give_verdict(float_model, int3, compare_to_float(float_model, int3)).level
         'degraded'
     """
+    return _doubted(_compared(baseline, variant, comparison), baseline)
+
+
+def _compared(baseline: Variant, variant: Variant, comparison: Comparison) -> Verdict:
     measured = variant.evaluation or Evaluation()
     signals = [sentence for signal in _SIGNALS if (sentence := signal(baseline, variant, comparison))]
+    basin = compare_basins(baseline, variant)
     if measured.loss is None:
-        return Verdict(level="collapsed", reasons=["the loss is not finite"], signals=signals)
+        return Verdict(level="collapsed", reasons=["the loss is not finite"], signals=signals, basin=basin)
     if comparison.delta_accuracy is not None:
         level, reason = _by_accuracy(baseline, measured, comparison)
-        return Verdict(level=level, reasons=[reason, _loss_sentence(comparison)], signals=signals)
+        reasons = [reason, _loss_sentence(comparison)]
+        if (skill := _by_skill(baseline, comparison)) is not None:
+            level = max(level, skill[0], key=LEVELS.index)
+            reasons.insert(1, skill[1])
+        return Verdict(level=level, reasons=reasons, signals=signals, basin=basin)
     level, reasons = _by_loss(baseline, measured, comparison)
-    return Verdict(level=level, reasons=reasons, signals=signals)
+    return Verdict(level=level, reasons=reasons, signals=signals, basin=basin)
+
+
+def _doubted(verdict: Verdict, baseline: Variant) -> Verdict:
+    """What stays as it was is not safe where it was no better than guessing."""
+    doubt = None if baseline.evaluation is None else doubt_about(baseline.evaluation)
+    if doubt is None:
+        return verdict
+    level = max(verdict.level, "caution", key=LEVELS.index)
+    return verdict.model_copy(update={"level": level, "doubt": doubt, "reasons": [doubt, *verdict.reasons]})
 
 
 def _by_accuracy(baseline: Variant, measured: Evaluation, comparison: Comparison) -> tuple[VerdictLevel, str]:
@@ -145,13 +172,31 @@ def _by_accuracy(baseline: Variant, measured: Evaluation, comparison: Comparison
     rule = LEVEL_RULES["accuracy"]
     level = rule.level(drop)
     span = f"({percent(before)} → {percent(measured.accuracy)})"
-    rows = f"on {count(measured.samples)} rows"
+    rows = f"on {count(measured.samples)} {measured.answers}"
     if drop == 0:
         return level, f"accuracy stays at {percent(measured.accuracy)} {rows}{_reach(rule, drop, error)}"
     word = "falls" if drop > 0 else "rises"
     within = ", within its sampling error" if abs(drop) <= _TWO_SIDED_95 * error else ""
     return level, (
         f"accuracy {word} by {with_error(abs(drop), error)} points {rows} {span}{within}{_reach(rule, drop, error)}"
+    )
+
+
+def _by_skill(baseline: Variant, comparison: Comparison) -> tuple[VerdictLevel, str] | None:
+    """Of tasks whose rows have many answers; None where the float model has nothing over the most frequent one."""
+    before = baseline.evaluation
+    if before is None or before.majority is None or before.accuracy is None or comparison.delta_accuracy is None:
+        return None
+    skill = before.accuracy - before.majority
+    if skill <= 0:
+        frequent = f"always giving the most frequent answer has {percent(before.majority)}"
+        relative = (comparison.delta_loss or 0.0) / abs(before.loss) if before.loss else 0.0
+        level = LEVEL_RULES["relative loss"].level(relative)
+        return level, f"{frequent}, no less than the float model: the loss decides ({percent(relative)} of the float's)"
+    lost = max(-comparison.delta_accuracy, 0.0) / skill
+    return LEVEL_RULES["skill"].level(lost), (
+        f"that is {percent(lost)} of what the float model has over the most frequent answer, "
+        f"which alone has {percent(before.majority)}"
     )
 
 
@@ -198,10 +243,12 @@ def _ratio_signal(baseline: Variant, variant: Variant, comparison: Comparison) -
 
 
 def _basin_signal(baseline: Variant, variant: Variant, comparison: Comparison) -> str | None:  # noqa: ARG001
-    before, after = (line.basin_width if line else None for line in map(smooth_line, (baseline, variant)))
-    if before is None or after is None or after >= SIGNAL_RULES["narrower"].threshold * before:
+    found = compare_basins(baseline, variant)
+    if found is None or found.change != "narrower" or found.ratio is None:
         return None
-    return f"the basin narrows from {number(before)} to {number(after)} in α"
+    if found.ratio >= SIGNAL_RULES["narrower"].threshold:
+        return None
+    return f"the basin narrows to {number(found.ratio)} × the float model's width, on {found.directions} directions"
 
 
 def _coin_signal(baseline: Variant, variant: Variant, comparison: Comparison) -> str | None:  # noqa: ARG001
@@ -215,11 +262,9 @@ def _coin_signal(baseline: Variant, variant: Variant, comparison: Comparison) ->
 
 
 def _barrier_signal(baseline: Variant, variant: Variant, comparison: Comparison) -> str | None:  # noqa: ARG001
-    line = smooth_line(variant)
+    rise = next((line.basin_rise for line in variant.lines if line.basin_rise is not None), None)
     height = None if variant.path is None else variant.path.barrier
-    if height is None or line is None or line.basin_rise is None:
-        return None
-    if height <= SIGNAL_RULES["barrier"].threshold * line.basin_rise:
+    if height is None or rise is None or height <= SIGNAL_RULES["barrier"].threshold * rise:
         return None
     return f"a barrier of {number(height)} stands between FP32 and the variant"
 

@@ -40,6 +40,7 @@ class Drawing:
     light: FigureSpec | None = None
     dark: FigureSpec | None = None
     table: DataTable = field(default_factory=DataTable)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Chart(Generic[D]):
         draw: the data in one mode.
         sentence: what the chart shows, or how it is read; one line.
         table: the numbers behind it.
+        note: what the numbers rest on, beneath the chart; one line.
         many: it draws several results over each other; others draw one.
     """
 
@@ -63,6 +65,7 @@ class Chart(Generic[D]):
     sentence: Callable[[D], str]
     table: Callable[[D], DataTable]
     many: bool = False
+    note: Callable[[D], str] | None = None
 
 
 class FigureError(InputError):
@@ -108,4 +111,12 @@ def draw_both(name: str, result: RunResult | Sequence[Any], **options: Any) -> D
     if data is None:
         return Drawing(chart.name, chart.title)
     light, dark = chart.draw(data, "light"), chart.draw(data, "dark")
-    return Drawing(chart.name, chart.title, chart.sentence(data), light, dark, chart.table(data))
+    return Drawing(
+        chart.name,
+        chart.title,
+        chart.sentence(data),
+        light,
+        dark,
+        chart.table(data),
+        chart.note(data) if chart.note else "",
+    )

@@ -100,6 +100,7 @@ def draw_compared(data: ComparedLines, mode: Mode) -> FigureSpec:
             item.line.end,
             f"<b>{item.run.letter}</b>  {plain(short_name(item.run.name))}",
             item.colour(mode, ink=True),
+            max(item.line.alphas),
         )
         for item in data.lines
         if item.line.end is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quant_lens_engine.figures.chart import Chart, DataTable, figure
@@ -11,6 +11,8 @@ from quant_lens_engine.figures.compare_lines import ComparedResult, short_name
 from quant_lens_engine.figures.compare_planes import compared_grids, panel_domains
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain, x_axis, y_axis
 from quant_lens_engine.figures.plane_grid import Grid, PlaneGrid, turned
+from quant_lens_engine.figures.plane_hover import INTERPOLATED, MEASURED
+from quant_lens_engine.figures.same_directions import directions_differ
 from quant_lens_engine.figures.tokens import DIVERGING, GROUND, TICK_SIZE, Mode, colour_scale
 from quant_lens_engine.schema import Landscape
 
@@ -19,13 +21,22 @@ _NEAR = 1e-6
 
 @dataclass(frozen=True)
 class PlaneDifference:
-    """One run's difference, ``[alpha][beta]``; where there is none, why."""
+    """One run's difference, ``[alpha][beta]``; where there is none, why; and what has to be known of one there is.
+
+    ``sources`` says of each point whether both losses are measured; empty: all are.
+    """
 
     run: ComparedResult
     alphas: list[float]
     betas: list[float]
     values: Grid
     refusal: str = ""
+    note: str = ""
+    sources: list[list[str]] = field(default_factory=list)
+
+    def source(self, place: int, other: int) -> str:
+        """``measured``, or that a loss is interpolated."""
+        return self.sources[place][other] if self.sources else MEASURED
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,9 @@ def gather_differences(
     for run, grid in others:
         refusal = why_not(run, grid, *base)
         values = [] if refusal else _minus(grid.plane.loss, base[1].plane.loss)
-        items.append(PlaneDifference(run, grid.plane.alphas, grid.plane.betas, values, refusal))
+        notes = [] if refusal else [_another_checkpoint(run, base[0]), _interpolated_words((run, grid), base)]
+        note, sources = "; ".join(filter(None, notes)), [] if refusal else _sources(grid, base[1])
+        items.append(PlaneDifference(run, grid.plane.alphas, grid.plane.betas, values, refusal, note, sources))
     return PlaneDifferences(base[0], items, base[1].unit)
 
 
@@ -74,14 +87,38 @@ def why_not(run: ComparedResult, grid: PlaneGrid, base_run: ComparedResult, base
         return "its directions are others"
     if len(one.alphas) != len(two.alphas) or not _close(one.alphas, two.alphas) or not _close(one.betas, two.betas):
         return "its grid is another; ask for both with the same plane.distance and plane.steps"
-    drawn = any(name.startswith("random") for name in one.directions)
-    if drawn and run.result.seed != base_run.result.seed:
-        return "its random directions come from another seed"
+    if reason := directions_differ(run.result, one, base_run.result, two):
+        return reason
     if one.landscape != two.landscape:
         return "its landscape is another"
     if grid.unit != base.unit:
         return "its loss is another"
     return ""
+
+
+def _another_checkpoint(run: ComparedResult, base: ComparedResult) -> str:
+    if run.result.model.sha256 == base.result.model.sha256:
+        return ""
+    return "another checkpoint, each around its own weights along the same draw"
+
+
+def _interpolated_words(*found: tuple[ComparedResult, PlaneGrid]) -> str:
+    said = [f"of {run.letter} {grid.plane.estimates}" for run, grid in found if grid.plane.estimates]
+    return "; ".join(said)
+
+
+def _sources(*grids: PlaneGrid) -> list[list[str]]:
+    """Of every point, by the worse of the two."""
+    plane = grids[0].plane
+    if all(grid.plane.estimated is None for grid in grids):
+        return []
+    return [
+        [
+            INTERPOLATED if any(grid.interpolated(place, other) for grid in grids) else MEASURED
+            for other in range(len(plane.betas))
+        ]
+        for place in range(len(plane.alphas))
+    ]
 
 
 def _close(one: Sequence[float], two: Sequence[float]) -> bool:
@@ -103,7 +140,7 @@ def draw_differences(data: PlaneDifferences, mode: Mode) -> FigureSpec:
         note = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False,
                 "text": "<br>".join(f"{item.run.letter}: no difference, {item.refusal}" for item in data.items),
                 "font": {"size": 12.5, "color": ground.second}}  # fmt: skip
-        return framed(mode, [], height=200, annotations=[note], xaxis={"visible": False}, yaxis={"visible": False})
+        return framed(mode, [], height=120, annotations=[note], xaxis={"visible": False}, yaxis={"visible": False})
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
     notes: list[dict[str, Any]] = []
@@ -114,7 +151,7 @@ def draw_differences(data: PlaneDifferences, mode: Mode) -> FigureSpec:
             {
                 "type": "heatmap", "x": item.alphas, "y": item.betas, "z": turned(item.values), "zsmooth": False,
                 "coloraxis": "coloraxis", "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "hoverongaps": False,
-                "hovertemplate": f"α %{{x:.4g}}   β %{{y:.4g}}<br><b>%{{z:+.4g}}</b> {data.unit}<extra></extra>",
+                **_hover(item, data.unit),
             }
         )  # fmt: skip
         first = place == 0
@@ -142,6 +179,14 @@ def draw_differences(data: PlaneDifferences, mode: Mode) -> FigureSpec:
     )  # fmt: skip
 
 
+def _hover(item: PlaneDifference, unit: str) -> dict[str, Any]:
+    parts = ["α %{x:.4g}   β %{y:.4g}", f"<b>%{{z:+.4g}}</b> {unit}"]
+    if not item.sources:
+        return {"hovertemplate": "<br>".join(parts) + "<extra></extra>"}
+    words = [list(column) for column in zip(*item.sources, strict=True)]
+    return {"customdata": words, "hovertemplate": "<br>".join([*parts, "%{customdata}"]) + "<extra></extra>"}
+
+
 def _title(letters: str, name: str, x: float, y: float, mode: Mode) -> dict[str, Any]:
     return {
         "x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 3,
@@ -154,21 +199,24 @@ def describe_differences(data: PlaneDifferences) -> str:
     """What is subtracted, and which runs could not be."""
     said = [f"Each run's loss minus {data.baseline.letter}'s, point by point. Blue is lower, so better."]
     said += [f"{item.run.letter}: none, {item.refusal}." for item in data.items if item.refusal]
+    said += [f"{item.run.letter}: {item.note}." for item in data.items if item.note]
     return " ".join(said)
 
 
 def tabulate_differences(data: PlaneDifferences) -> DataTable:
     """One row a point; a run without a difference has one row that says why."""
     rows: list[tuple[Any, ...]] = [
-        (f"{item.run.letter} {item.run.name}", alpha, beta, item.values[place][other], "")
+        (f"{item.run.letter} {item.run.name}", alpha, beta, item.values[place][other], item.source(place, other), "")
         for item in data.drawn
         for place, alpha in enumerate(item.alphas)
         for other, beta in enumerate(item.betas)
     ]
     rows += [
-        (f"{item.run.letter} {item.run.name}", None, None, None, item.refusal) for item in data.items if item.refusal
+        (f"{item.run.letter} {item.run.name}", None, None, None, "", item.refusal)
+        for item in data.items
+        if item.refusal
     ]
-    return DataTable(("run", "alpha", "beta", "delta_loss", "reason"), rows)
+    return DataTable(("run", "alpha", "beta", "delta_loss", "source", "reason"), rows)
 
 
 figure(

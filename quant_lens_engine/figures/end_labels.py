@@ -15,11 +15,13 @@ LEADER_PX = 10.0
 
 @dataclass(frozen=True)
 class EndLabel:
-    """A line's label: at which data value the line ends, what it says, in which colour."""
+    """A line's label: at which data value the line ends, what it says, in which colour; and where it ends, if that is
+    before the others do."""
 
     y: float
     text: str
     colour: str
+    x: float | None = None
 
 
 def spread(wanted: Sequence[float], spacing: float, low: float, high: float) -> list[float]:
@@ -68,7 +70,7 @@ def end_label_annotations(
     places = spread(ends, SPACING_PX * per_px, low + 6 * per_px, high - 6 * per_px)
     return [
         {
-            "x": x,
+            "x": x if label.x is None else label.x,
             "y": end,
             "xref": "x",
             "yref": "y",

@@ -12,7 +12,9 @@ from quant_lens_engine.figures.frame import HEIGHT, FigureSpec, framed, plain, v
 from quant_lens_engine.figures.loss_axis import LossAxis, loss_axis, tick_text
 from quant_lens_engine.figures.loss_colours import LossScale
 from quant_lens_engine.figures.loss_unit import loss_unit
+from quant_lens_engine.figures.method_words import method_words
 from quant_lens_engine.figures.plane_grid import direction_words
+from quant_lens_engine.figures.reach_words import reach_words
 from quant_lens_engine.figures.tokens import GROUND, Mode, transparent
 from quant_lens_engine.figures.variant_style import VariantStyle, variant_styles
 from quant_lens_engine.schema import Landscape, Line, RunResult
@@ -36,13 +38,15 @@ _BAND_OPACITY = 0.08
 
 @dataclass(frozen=True)
 class LossLine:
-    """One variant's mean loss over α, and its lowest and highest over the directions."""
+    """One variant's mean loss over α, and its lowest and highest over the directions; the mean accuracy in per cent
+    where it is told beside the loss."""
 
     style: VariantStyle
     alphas: list[float]
     loss: list[float | None]
     low: list[float | None]
     high: list[float | None]
+    accuracy: list[float | None] = field(default_factory=list)
 
     @property
     def values(self) -> list[float | None]:
@@ -65,6 +69,7 @@ class LossLines:
         chosen: how far the grid reaches, and why.
         each: the line along each direction, of every variant.
         reasons: why losses are missing.
+        method: what made losses quicker to compute, in sentences.
     """
 
     landscape: Landscape
@@ -78,6 +83,7 @@ class LossLines:
     reasons: list[str] = field(default_factory=list)
     scale: LossScale = "log"
     clip: float | None = None
+    method: str = ""
 
     @property
     def axis(self) -> LossAxis:
@@ -91,10 +97,17 @@ class LossLines:
         return loss_axis(values, unit, scale=self.scale, clip=self.clip, name=name)
 
     @property
+    def symbol(self) -> str:
+        """Of what is drawn."""
+        return {"loss": "L", "accuracy": "accuracy", "kl": "KL"}[self.quantity]
+
+    @property
     def cut(self) -> bool:
         """Whether something is higher than the drawing."""
         top = self.axis.range[1]
-        return any(value is not None and value > top for line in self.lines for value in line.values)
+        return self.clip is not None and any(
+            value is not None and value > top for line in self.lines for value in line.values
+        )
 
 
 def line_kinds(results: Sequence[RunResult]) -> list[str]:
@@ -131,10 +144,13 @@ def loss_line(style: VariantStyle, line: Line, quantity: Quantity = "loss") -> L
     """A line of a result with the style that it is drawn in; accuracy in per cent."""
     band = line.band
     if quantity == "loss":
-        return LossLine(style, line.alphas, line.loss, band.low if band else [], band.high if band else [])
-    values = line.accuracy if quantity == "accuracy" else line.kl
-    scale = 100.0 if quantity == "accuracy" else 1.0
-    return LossLine(style, line.alphas, [None if v is None else scale * v for v in values or []], [], [])
+        low, high = (band.low, band.high) if band else ([], [])
+        return LossLine(style, line.alphas, line.loss, low, high, _per_cent(line.accuracy))
+    return LossLine(style, line.alphas, _per_cent(line.accuracy) if quantity == "accuracy" else line.kl or [], [], [])
+
+
+def _per_cent(shares: Sequence[float | None] | None) -> list[float | None]:
+    return [None if share is None else 100 * share for share in shares or []]
 
 
 def along_title(line: Line) -> str:
@@ -171,6 +187,7 @@ def gather_lines(
         landscape, lines, max(line.directions for _, line in known), loss_unit(result.task), quantity,
         along_title(known[0][1]), known[0][1].distance_choice, each,
         list(dict.fromkeys(f"{name}: {line.reason}" for name, line in known if line.reason)), scale, clip,
+        method_words([(name, line.method) for name, line in known]),
     )  # fmt: skip
 
 
@@ -230,7 +247,8 @@ def line_layout(
 
 
 def line_trace(line: LossLine, name: str, colour: str, dash: str) -> dict[str, Any]:
-    """The mean loss; a gap where it is missing."""
+    """The mean loss; a gap where it is missing. Hovering tells the accuracy too, where it is known."""
+    told = {"customdata": line.accuracy, "hovertemplate": "%{y:.4g}   accuracy %{customdata:.3g} %"}
     return {
         "type": "scatter",
         "mode": "lines",
@@ -238,8 +256,8 @@ def line_trace(line: LossLine, name: str, colour: str, dash: str) -> dict[str, A
         "x": line.alphas,
         "y": line.loss,
         "line": {"width": 2, "color": colour, "dash": dash},
-        "hovertemplate": "%{y:.4g}",
         "connectgaps": False,
+        **(told if line.accuracy else {"hovertemplate": "%{y:.4g}"}),
     }
 
 
@@ -275,7 +293,7 @@ def describe_lines(data: LossLines) -> str:
     said = [_HOW_READ[data.landscape]]
     said.append(f"{several}{drawn if banded else '.'}" if data.directions > 1 else "One direction.")
     if data.cut:
-        said.append(f"Drawn up to L = {tick_text(data.axis.range[1])}.")
+        said.append(f"Drawn up to {data.symbol} = {tick_text(data.axis.range[1])}; what is higher keeps its value.")
     if data.scale == "log" and not data.axis.log and data.quantity == "loss":
         said.append("Linear: some loss is not positive.")
     said += [f"Gap, {reason.rstrip('.')}." for reason in data.reasons]
@@ -299,4 +317,14 @@ def tabulate_lines(data: LossLines) -> DataTable:
     return DataTable(columns, [[alpha, *(values.get(alpha) for values in series)] for alpha in alphas])
 
 
-figure(Chart("lines", "Loss along shared directions", gather_lines, draw_lines, describe_lines, tabulate_lines))
+def note_lines(data: LossLines) -> str:
+    """How far the grid reaches and why, and what made losses quicker to compute."""
+    return " ".join(filter(None, (reach_words(data.chosen), data.method)))
+
+
+figure(
+    Chart(
+        "lines", "Loss along shared directions", gather_lines, draw_lines, describe_lines, tabulate_lines,
+        note=note_lines,
+    )
+)  # fmt: skip

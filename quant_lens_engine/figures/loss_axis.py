@@ -12,6 +12,8 @@ from quant_lens_engine.schema import numbers
 _DEEPEST = 1e-8
 """A log axis never shows more than eight decades: below that a loss is rounding noise."""
 _MARGIN = 0.04
+_NARROW, _TICKS = 0.35, 6
+"""Decades of a narrow log axis, and about how many ticks it has."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,28 @@ def _whole_axis(losses: Iterable[float | None], unit: str, scale: str) -> LossAx
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a log axis: decades, with 3 or with 2 and 5 between them where there is room.
+    """Ticks of a log axis: decades, with 3 or with 2 and 5 between them where there is room; within a third of a decade
+    round steps, as on a linear one.
 
     Example:
-        >>> log_ticks(0.05, 5.0)
-        [0.1, 0.3, 1.0, 3.0]
+        >>> log_ticks(0.05, 5.0), log_ticks(0.072, 0.131)
+        ([0.1, 0.3, 1.0, 3.0], [0.08, 0.09, 0.1, 0.11, 0.12, 0.13])
     """
     decades = math.log10(high / low)
     steps: tuple[float, ...] = (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 3.2 else (1.0,)
-    if decades < 0.35:
-        steps = tuple(1 + 0.2 * step for step in range(45))
+    if decades < _NARROW:
+        return _round_steps(low, high)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     stride = max(1, round((last - first) / 6)) if len(steps) == 1 else 1
     ticks = [float(f"{step * 10.0**power:.3g}") for power in range(first, last + 1, stride) for step in steps]
     return [tick for tick in ticks if low <= tick <= high]
+
+
+def _round_steps(low: float, high: float) -> list[float]:
+    rough = (high - low) / _TICKS
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough)
+    return [float(f"{place * step:.12g}") for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def tick_text(tick: float) -> str:

@@ -28,6 +28,7 @@ class LossColours:
         high: the palest loss; higher ones are drawn like it where ``clip`` is that loss.
         log: the scale is logarithmic.
         clip: the loss at which the drawing is cut, or None.
+        asked: the loss at which it was to be cut.
         unit: of the loss.
         refused: a logarithmic scale was asked for, but some loss has no logarithm.
     """
@@ -36,6 +37,7 @@ class LossColours:
     high: float
     log: bool
     clip: float | None = None
+    asked: float | None = None
     unit: str = "nats"
     refused: bool = False
 
@@ -157,11 +159,11 @@ def loss_colours(
     """
     known = list(losses)
     if not known:
-        return LossColours(0.0, 1.0, False, None, unit)
+        return LossColours(0.0, 1.0, False, None, clip, unit)
     low, high = min(known), max(known)
     cut = clip if clip is not None and low < clip < high else None
     log = scale != "linear" and low > 0
-    return LossColours(low, cut or high, log, cut, unit, refused=scale != "linear" and not log)
+    return LossColours(low, cut or high, log, cut, clip, unit, refused=scale != "linear" and not log)
 
 
 def scale_notes(colours: LossColours, losses: Iterable[float]) -> list[str]:
@@ -170,7 +172,13 @@ def scale_notes(colours: LossColours, losses: Iterable[float]) -> list[str]:
     if colours.clip is not None:
         known = list(losses)
         higher = sum(loss > colours.clip for loss in known)
-        notes.append(f"Drawn up to L = {tick_text(colours.clip)}: {higher} of {len(known)} points are higher.")
+        notes.append(
+            f"Drawn up to L = {tick_text(colours.clip)}; {higher} of {len(known)} points are higher, their values "
+            "untouched."
+        )
+    elif colours.asked is not None:
+        side = "below" if colours.asked <= colours.low else "above"
+        notes.append(f"Nothing is {side} L = {tick_text(colours.asked)}: not cut.")
     if colours.refused:
         notes.append("Linear: some loss is not positive.")
     return notes

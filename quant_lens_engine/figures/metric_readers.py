@@ -24,7 +24,7 @@ def evaluation(field: str, error: str = "") -> Reader:
 
 
 def eigenvalue(which: Literal["lambda_max", "lambda_min"]) -> Reader:
-    """λmax or λmin with its residual."""
+    """λmax or λmin, and how far it can be from that."""
 
     def read(_: RunResult, variant: Variant) -> Measurement:
         if variant.curvature is None:
@@ -32,7 +32,7 @@ def eigenvalue(which: Literal["lambda_max", "lambda_min"]) -> Reader:
         found = getattr(variant.curvature, which)
         if found.value is None:
             return Measurement(None, note=variant.curvature.reason or "")
-        return Measurement(found.value, found.residual, "" if variant.curvature.converged else "not converged")
+        return Measurement(found.value, found.reach, "" if variant.curvature.converged else "not converged")
 
     return read
 
@@ -77,7 +77,7 @@ def relative(which: Literal["relative_lambda_max", "relative_trace"]) -> Reader:
             trace = sharpness.relative_trace
             return Measurement(trace.value, trace.standard_error, reason if trace.value is None else "")
         found = sharpness.relative_lambda_max
-        return Measurement(found.value, found.residual, reason if found.value is None else "")
+        return Measurement(found.value, found.reach, reason if found.value is None else "")
 
     return read
 
@@ -104,7 +104,7 @@ def _sharpness_of(variant: Variant) -> tuple[Sharpness | None, str]:
 
 
 def sharpness_ratio(result: RunResult, variant: Variant) -> Measurement:
-    """λmax over the float model's, with both residuals."""
+    """λmax over the float model's, with the error of both."""
     comparison = result.comparison(variant.name)
     if comparison is None:
         return Measurement(None)
@@ -113,7 +113,7 @@ def sharpness_ratio(result: RunResult, variant: Variant) -> Measurement:
         measured = variant.curvature is not None
         return Measurement(None, note="λmax(FP32) is within its own uncertainty of zero" if measured else "")
     parts = [item.curvature.lambda_max for item in (variant, result.variant(comparison.baseline)) if item.curvature]
-    relative = [part.residual / part.value for part in parts if part.residual is not None and part.value]
+    relative = [part.reach / part.value for part in parts if part.reach is not None and part.value]
     return Measurement(ratio, abs(ratio) * math.hypot(*relative) if len(relative) == 2 else None)
 
 

@@ -57,8 +57,18 @@ for _metric in (
     ),
     Metric(
         "accuracy", "Accuracy", "fraction", "higher",
-        "Share of rows whose first class is the label.",
+        "Share of answers that are right: rows; labels of multi-label; pixels; tokens.",
         evaluation("accuracy", "accuracy_standard_error"), _SAMPLING, "%", 100.0,
+    ),
+    Metric(
+        "mean_iou", "mIoU", "fraction", "higher",
+        "Segmentation: mean over classes of intersection over union of labelled and answered pixels.",
+        evaluation("mean_iou"), "", "%", 100.0,
+    ),
+    Metric(
+        "f1", "F1", "fraction", "higher",
+        "Multi-label and token classification (token by token): mean over classes of F1, classes that occur alone.",
+        evaluation("f1"), "", "%", 100.0,
     ),
     Metric(
         "delta_accuracy", "Δacc", "fraction", "higher",
@@ -68,7 +78,7 @@ for _metric in (
     Metric(
         "lambda_max", "λmax", "", "lower",
         "Largest eigenvalue of the loss Hessian at the dequantized weights: how sharp the minimum is (loss units).",
-        eigenvalue("lambda_max"), "residual ‖Hv − λv‖", relative=True,
+        eigenvalue("lambda_max"), "the farther end of its interval", relative=True,
     ),
     Metric(
         "lambda_max_spread", "λ over shards", "", None,
@@ -78,12 +88,12 @@ for _metric in (
     Metric(
         "sharpness_ratio", "λ ratio", "×", "lower",
         "λmax over the float model's λmax. Above 1.5 it is a signal; it is never the judge.",
-        sharpness_ratio, "residuals of both, in quadrature", form="ratio",
+        sharpness_ratio, "the errors of both, in quadrature", form="ratio",
     ),
     Metric(
         "lambda_min", "λmin", "", None,
         "Smallest eigenvalue of the loss Hessian. Below zero there is a direction along which the loss still falls.",
-        eigenvalue("lambda_min"), "residual ‖Hv − λv‖",
+        eigenvalue("lambda_min"), "the farther end of its interval",
     ),
     Metric(
         "trace", "Tr H", "", "lower",
@@ -109,7 +119,7 @@ for _metric in (
         "relative_lambda_max", "Relative λmax", "", "lower",
         "Largest eigenvalue of DHD, weights measured in norms of their filter: scaling a whole layer, or filters in "
         "front of a normalisation, leaves it as it is; scaling a single ReLU neuron does not.",
-        relative("relative_lambda_max"), "residual", relative=True,
+        relative("relative_lambda_max"), "the farther end of its interval", relative=True,
     ),
     Metric(
         "relative_trace", "Relative Tr H", "", "lower",

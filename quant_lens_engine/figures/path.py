@@ -102,13 +102,13 @@ def describe_paths(data: Paths) -> str:
         heights = ", ".join(f"{name} {numbers.number(height)}" for name, height in some)
         said.append(f"Barrier ({data.unit}): {heights}.")
     if none and not some:
-        said.append("No barrier: the loss never rises above the straight line between the ends.")
+        said.append("No barrier: never above the straight line between the ends.")
     elif none:
         said.append(f"None: {', '.join(none)}.")
     missing = [name for name, height in data.barriers.items() if height is None]
     if missing:
         said.append(f"Barrier not known: {', '.join(missing)}.")
-    said.append("Markers: evaluated losses.")
+    said.append("Markers: evaluated.")
     if any(value is not None and value > data.axis.range[1] for line in data.lines for value in line.values):
         said.append(f"Drawn up to L = {tick_text(data.axis.range[1])}.")
     said += [f"Gap, {reason.rstrip('.')}." for reason in data.reasons]

@@ -105,6 +105,10 @@ class PlaneGrid:
         """``25 of 41 rows``; empty where the plane is complete."""
         return "" if self.plane.complete else f"{self.rows_done} of {len(self.plane.alphas)} rows measured."
 
+    def interpolated(self, place: int, other: int) -> bool:
+        """Whether the loss at ``loss[place][other]`` is foretold by its neighbours, not measured."""
+        return self.plane.estimated is not None and self.plane.estimated[place][other]
+
     def on_plane(self, point: PlanePoint) -> bool:
         """Whether a model lies on the plane and not beside it."""
         return abs(point.distance) <= _AT_ONE_PLACE
@@ -113,6 +117,10 @@ class PlaneGrid:
         """Whether a model lies within the axes."""
         alphas, betas = self.plane.alphas, self.plane.betas
         return alphas[0] <= point.alpha <= alphas[-1] and betas[0] <= point.beta <= betas[-1]
+
+    def label(self, point: PlanePoint) -> str:
+        """What a model is called."""
+        return self.styles[point.name].label if point.name in self.styles else point.name
 
     def axis_title(self, which: int) -> str:
         """Symbol, direction and unit."""

@@ -8,25 +8,22 @@ from typing import Any
 
 from quant_lens_engine.figures.chart import Chart, figure
 from quant_lens_engine.figures.frame import FigureSpec, framed, plain
-from quant_lens_engine.figures.plane import (
-    MARKER_EDGE,
-    PlaneDrawing,
-    describe_plane,
-    gather_plane,
-    hover_numbers,
-    hover_template,
-    point_hover,
-    tabulate_plane,
-)
+from quant_lens_engine.figures.plane import describe_plane, note_plane, tabulate_plane
+from quant_lens_engine.figures.plane_drawing import PlaneDrawing, gather_plane
 from quant_lens_engine.figures.plane_grid import turned
+from quant_lens_engine.figures.plane_hover import hover_numbers, hover_template, point_hover, read_out
 from quant_lens_engine.figures.plane_labels import place_labels
+from quant_lens_engine.figures.plane_traces import MARKER_EDGE
 from quant_lens_engine.figures.tokens import GROUND, SEQUENTIAL, TICK_SIZE, Mode, colour_scale
 from quant_lens_engine.schema import FLOAT_VARIANT, PlanePoint
 
-CAMERA = {"eye": {"x": 0.98, "y": -0.98, "z": 1.42}, "center": {"x": 0.0, "y": 0.0, "z": -0.1}}
+CAMERA = {"eye": {"x": 1.06, "y": -1.06, "z": 1.5}, "center": {"x": 0.0, "y": 0.0, "z": -0.17}}
 """High, so that points in a narrow valley are not hidden behind its rim."""
 _LIFT = 0.02
 """Markers stand this share of the height over the surface, so that it does not swallow them."""
+_ROOM = 0.01
+"""Above and below the surface, as a share of its height: a loss that is cut lies in the lid of the box, which would eat
+holes into it."""
 _BOX = {"x": 1.1, "y": 1.1, "z": 0.62}
 """The scene's sides."""
 _SIDE_PX = 440.0
@@ -39,7 +36,7 @@ def draw_surface(data: PlaneDrawing, mode: Mode) -> FigureSpec:
         mode, [surface_trace(data, "scene"), *scene_points(data, "scene")], left=0, right=0, height=470,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         uirevision=f"surface-{data.grid.variant}-{'~'.join(plane.directions)}",
-        scene=scene(data, mode, labels=True),
+        meta={"readOut": read_out(data.grid)}, scene=scene(data, mode),
     )  # fmt: skip
 
 
@@ -104,12 +101,13 @@ def scene_points(data: PlaneDrawing, name: str) -> list[dict[str, Any]]:
 
 
 def scene(
-    data: PlaneDrawing, mode: Mode, *, labels: bool, domain: dict[str, list[float]] | None = None
+    data: PlaneDrawing, mode: Mode, *, domain: dict[str, list[float]] | None = None, farther: float = 1.0
 ) -> dict[str, Any]:
-    """Axes, camera, and the labels of the models."""
+    """Axes, camera (``farther`` away by a factor), and the labels of the models."""
     ground, plane = GROUND[mode], data.grid.plane
     low, high = data.colours.ends
     places, words = data.colours.ticks
+    room = _ROOM * (high - low)
     common = {
         "backgroundcolor": ground.surface, "gridcolor": ground.border, "zerolinecolor": ground.border,
         "color": ground.muted, "tickfont": {"size": 10.5, "color": ground.muted}, "showspikes": False, "nticks": 5,
@@ -119,14 +117,14 @@ def scene(
     return {
         "xaxis": {**common, "title": {"text": "α", "font": font}, "range": [plane.alphas[0], plane.alphas[-1]]},
         "yaxis": {**common, "title": {"text": "β", "font": font}, "range": [plane.betas[0], plane.betas[-1]]},
-        "zaxis": {**common, "title": {"text": "L", "font": font}, "range": [low, high], "tickvals": places,
-                  "ticktext": words},
-        "camera": CAMERA,
+        "zaxis": {**common, "title": {"text": "L", "font": font}, "range": [low - room, high + room],
+                  "tickvals": places, "ticktext": words},
+        "camera": CAMERA | {"eye": {axis: farther * place for axis, place in CAMERA["eye"].items()}},
         "aspectmode": "manual",
         "aspectratio": _BOX,
         "dragmode": "turntable",
         "bgcolor": ground.surface,
-        "annotations": _scene_labels(data, mode) if labels else [],
+        "annotations": _scene_labels(data, mode),
         **({"domain": domain} if domain else {}),
     }  # fmt: skip
 
@@ -206,4 +204,9 @@ def describe_surface(data: PlaneDrawing) -> str:
     return describe_plane(data).replace(" Hollow: beside the plane.", beside)
 
 
-figure(Chart("plane-surface", "The same plane in 3-D", gather_plane, draw_surface, describe_surface, tabulate_plane))
+figure(
+    Chart(
+        "plane-surface", "The same plane in 3-D", gather_plane, draw_surface, describe_surface, tabulate_plane,
+        note=note_plane,
+    )
+)  # fmt: skip

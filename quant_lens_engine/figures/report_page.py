@@ -21,7 +21,7 @@ from quant_lens_engine.schema.making import layers_by_reason, makings, overlap_s
 from quant_lens_engine.schema.summary import verdict_sentence
 
 COLUMNS = (
-    "effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy", "lambda_max",
+    "effective_bits", "size_bytes", "loss", "delta_loss", "accuracy", "delta_accuracy", "mean_iou", "f1", "lambda_max",
     "sharpness_ratio", "lambda_min", "trace", "effective_rank", "negative_eigenvalues", "relative_lambda_max",
     "relative_trace", "adaptive_rise", "basin_width", "top1_agreement",
 )  # fmt: skip

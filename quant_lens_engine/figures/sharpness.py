@@ -27,6 +27,7 @@ class Bar:
     value: float
     residual: float | None
     spread: float | None
+    sampling_error: float
     ratio: float | None
     converged: bool
 
@@ -64,6 +65,7 @@ def gather_sharpness(result: RunResult) -> Sharpness | None:
                 value=found.value,
                 residual=found.residual,
                 spread=found.batch_std,
+                sampling_error=found.sampling_error,
                 ratio=comparison.sharpness_ratio if comparison else None,
                 converged=variant.curvature.converged,
             )
@@ -78,7 +80,7 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
     high = max(bar.end for bar in data.bars) or 1.0
     crowded = max(map(len, data.variants)) > _SHORT_LABEL
     room = _CROWDED_ROOM if crowded else _LABEL_ROOM
-    title = f"largest Hessian eigenvalue  λmax  (∇²L at Q(w){'' if crowded else ', straight-through'})"
+    title = f"λmax of ∇²L at Q(w){'' if crowded else ', straight-through'}"
     baseline = data.baseline
     return framed(
         mode,
@@ -98,17 +100,17 @@ def draw_sharpness(data: Sharpness, mode: Mode) -> FigureSpec:
 
 
 def describe_sharpness(data: Sharpness) -> str:
-    """Which variants lie within the float model's spread, and which is the sharpest."""
+    """Which variants lie within the float model's standard error, and which is the sharpest."""
     baseline = data.baseline
     others = [bar for bar in data.bars if bar is not baseline]
     if baseline is None or not others:
         return "± is the spread over eight shards."
-    inside = [bar.style.name for bar in others if abs(bar.value - baseline.value) <= (baseline.spread or 0.0)]
+    inside = [bar.style.name for bar in others if abs(bar.value - baseline.value) <= baseline.sampling_error]
     sharpest = max(others, key=lambda bar: bar.value)
     parts = []
     if inside:
         who = inside[0] if len(inside) == 1 else f"{len(inside)} of {len(others)} variants"
-        parts.append(f"{who} within {FLOAT_VARIANT}'s spread")
+        parts.append(f"{who} within {FLOAT_VARIANT}'s standard error")
     if sharpest.style.name not in inside and sharpest.ratio is not None:
         parts.append(f"{sharpest.style.name} {numbers.number(sharpest.ratio)} × as sharp")
     return "; ".join([*parts, "± over eight shards"]) + "."

@@ -9,7 +9,9 @@ from quant_lens_engine.intake.inspection import describe_arrays, inspect_file
 from quant_lens_engine.intake.matching import build_model, choose_architecture, match_architecture, rank_architectures
 from quant_lens_engine.intake.plugins import PluginFile, load_plugins
 from quant_lens_engine.intake.rows import Rows, apply_transform, draw_calibration, draw_indices, select_rows
+from quant_lens_engine.intake.text_data import rows_for
 from quant_lens_engine.intake.trajectory import read_trajectory
+from quant_lens_engine.intake.tree import folder_sha256
 
 __all__ = [
     "ARCHITECTURES",
@@ -31,6 +33,7 @@ __all__ = [
     "draw_calibration",
     "draw_indices",
     "example_path",
+    "folder_sha256",
     "inspect_file",
     "load_plugins",
     "match_architecture",
@@ -38,5 +41,6 @@ __all__ = [
     "rank_architectures",
     "read_arrays",
     "read_trajectory",
+    "rows_for",
     "select_rows",
 ]

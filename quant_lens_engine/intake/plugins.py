@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from quant_lens_engine.errors import QuantLensError, SpecError
 from quant_lens_engine.intake.architectures import ARCHITECTURES, REGISTERING, Source
@@ -55,6 +57,31 @@ def load_plugins(folder: Path | None) -> list[PluginFile]:
     files = sorted(path for path in folder.resolve().glob("*.py") if not path.name.startswith("_"))
     _keep_only(files)
     return [_load(path) for path in files]
+
+
+@dataclass(frozen=True)
+class SuppliedClass:
+    """Something that a plug-in file defines, for a pickle that asks for it by name."""
+
+    value: Any
+    plugin: str
+    sha256: str
+
+
+def find_plugin_class(module: str, name: str) -> SuppliedClass | None:
+    """What a loaded plug-in has under ``name``; None where none has it.
+
+    A file called as the last part of ``module`` comes first (``nets.py`` for ``mylab.nets.Small``); otherwise any one
+    that defines the name, which is how a class saved from a script (``__main__``) is found.
+    """
+    found = []
+    for path, loaded in sorted(_LOADED.items()):
+        value: Any = sys.modules.get(f"quant_lens_plugins.{path.stem}") if loaded.problem is None else None
+        for part in name.split(".") if value is not None else ():
+            value = vars(value).get(part) if isinstance(value, ModuleType | type) else None
+        if getattr(value, "__module__", None) == f"quant_lens_plugins.{path.stem}":
+            found.append((path.stem != module.rpartition(".")[2], SuppliedClass(value, loaded.name, loaded.sha256)))
+    return min(found, key=lambda one: one[0])[1] if found else None
 
 
 def _keep_only(files: Sequence[Path]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from quant_lens_engine.errors import DataError
 from quant_lens_engine.intake.datasets import SAVE_DATA_HINT, Arrays
+from quant_lens_engine.objective.tasks import TASKS
 from quant_lens_engine.schema import Transform
 from quant_lens_engine.schema.calibration import plan_calibration
 
@@ -16,7 +18,12 @@ _SAMPLE_STREAM = 1
 
 _CALIBRATION_STREAM = 2
 
-LABELLED_TASKS = frozenset({"classification", "regression"})
+IGNORED = -100
+"""The label of a position that counts for nothing: torch's own ``ignore_index``."""
+
+_SPELLINGS_OF_IGNORED = (-1, IGNORED)
+_VOID = 255
+"""What masks of Pascal VOC, Cityscapes and ADE20K hold where a pixel has no class."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +32,13 @@ class Rows:
 
     Attributes:
         x: ``(rows, …)`` float64 or float32 as asked, channels first; int64 where the model reads tokens.
-        y: ``(rows,)`` int64 classes, float for a regression; None where the task needs none.
+        y: ``(rows,)`` int64 classes, ``(rows, …)`` of them where each position has one, float32 0 and 1
+            ``(rows, classes)`` of multi-label, float for a regression; None where the task needs none.
         indices: their places in the file, ascending.
         available: rows in the file.
-        classes: largest label plus one; None where there are no labels.
+        classes: largest label plus one; of multi-label the columns of y; None where there are no labels.
+        ignored: positions whose label says that they count for nothing.
+        mask: ``(rows, tokens)`` 1 where x holds a token of a text, 0 where it fills the row up; None: x is no text.
     """
 
     x: np.ndarray
@@ -36,6 +46,19 @@ class Rows:
     indices: np.ndarray
     available: int
     classes: int | None
+    ignored: int = 0
+    mask: np.ndarray | None = None
+
+
+class DrawnRows(Arrays, ABC):
+    """Rows that are made when they are drawn: texts, whose tokens, masks and labels depend on the run.
+
+    ``x`` has one entry a row and is not what the model takes.
+    """
+
+    @abstractmethod
+    def select(self, indices: np.ndarray, *, task: str, seed: int, shown: str) -> Rows:
+        """The rows of these numbers."""
 
 
 def draw_indices(available: int, limit: int | None, seed: int) -> np.ndarray:
@@ -97,17 +120,23 @@ def select_rows(
         DataError: ``empty_data``, ``length_mismatch``, ``missing_array``, ``bad_labels``, ``non_integer_labels``,
             ``label_out_of_range``, ``bad_transform``, ``non_finite_data``.
     """
+    if isinstance(arrays, DrawnRows):
+        drawn = draw_indices(len(arrays.x), limit, seed) if indices is None else indices
+        return arrays.select(drawn, task=task, seed=seed, shown=shown)
     available = _count(arrays, shown)
-    labels = _labels(arrays.y, task, shown)
     indices = draw_indices(available, limit, seed) if indices is None else indices
+    labels, y = _chosen_labels(arrays.y, task, indices, shown)
     x = np.ascontiguousarray(arrays.x[indices])
     x = x.astype(np.int64) if tokens else apply_transform(x, transform, dtype)
     _check_finite("x", x, indices, shown)
-    y = None if labels is None else np.ascontiguousarray(labels[indices])
     if y is not None:
         _check_finite("y", y, indices, shown)
-    whole = labels is not None and np.issubdtype(labels.dtype, np.integer)
-    return Rows(x, y, indices, available, int(labels.max()) + 1 if whole and labels is not None else None)
+    classes = None
+    if labels is not None and TASKS[task].labels == "several":
+        classes = labels.shape[1]
+    elif labels is not None and labels.dtype.kind == "i":
+        classes = int(labels.max()) + 1
+    return Rows(x, y, indices, available, classes, 0 if y is None else int((y == IGNORED).sum()))
 
 
 def apply_transform(x: np.ndarray, transform: Transform, dtype: str = "float32") -> np.ndarray:
@@ -166,9 +195,64 @@ def _count(arrays: Arrays, shown: str) -> int:
     return len(x)
 
 
+def _chosen_labels(
+    y: np.ndarray | None, task: str, indices: np.ndarray, shown: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The labels that classes are counted by, and those of the rows.
+
+    One label a row is looked at in the whole file; masks and multi-label rows only where they are drawn.
+    """
+    if y is not None and (kind := TASKS[task].labels) in ("position", "several"):
+        found = np.asarray(y[indices])
+        checked = _several_labels(found, indices, shown) if kind == "several" else _position_labels(found, task, shown)
+        return checked, checked
+    labels = _labels(y, task, shown)
+    return labels, None if labels is None else np.ascontiguousarray(labels[indices])
+
+
+def _several_labels(y: np.ndarray, indices: np.ndarray, shown: str) -> np.ndarray:
+    """``(rows, classes)`` float32 of 0 and 1."""
+    if y.ndim != 2:
+        raise DataError(
+            f"{shown}: y has the shape {list(y.shape)}; the task multi-label needs 0 or 1 for each class of a row",
+            hint="y of shape (rows, classes); for one class a row choose the task classification",
+            code="bad_labels",
+        )
+    wrong = ~((y == 0) | (y == 1))
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        row, column = divmod(place, y.shape[1])
+        raise DataError(
+            f"{shown}: the label of class {column} at row {int(indices[row])} is {y[row, column]}, neither 0 nor 1",
+            hint="multi-label rows hold 1 for each class that they have, 0 for the others",
+            code="bad_labels",
+            details={"row": int(indices[row]), "class": column},
+        )
+    return np.ascontiguousarray(y, dtype=np.float32)
+
+
+def _position_labels(y: np.ndarray, task: str, shown: str) -> np.ndarray:
+    """``(rows, positions …)`` int64; what is not to be counted holds :data:`IGNORED`."""
+    if task == "segmentation" and y.ndim == 4 and 1 in (y.shape[1], y.shape[3]):
+        y = y[:, 0] if y.shape[1] == 1 else y[..., 0]
+    axes = 3 if task == "segmentation" else 2
+    if y.ndim != axes:
+        raise DataError(
+            f"{shown}: y has the shape {list(y.shape)}; the task {task} needs a class number for each "
+            + ("pixel: (rows, height, width)" if axes == 3 else "token: (rows, tokens)"),
+            hint="save y beside x in that shape; 255 or -100 where a position has no class",
+            code="bad_labels",
+        )
+    void = task == "segmentation" and int(y.max(initial=0)) == _VOID
+    ignored = np.isin(y, (*_SPELLINGS_OF_IGNORED, _VOID) if void else _SPELLINGS_OF_IGNORED)
+    labels = _whole_labels(np.where(ignored, 0, y).reshape(-1), shown).reshape(y.shape)
+    labels[ignored] = IGNORED
+    return np.ascontiguousarray(labels)
+
+
 def _labels(y: np.ndarray | None, task: str, shown: str) -> np.ndarray | None:
     if y is None:
-        if task in LABELLED_TASKS:
+        if TASKS[task].labels not in ("none", "text"):
             raise DataError(
                 f"{shown}: it has no labels y, which the task {task!r} needs",
                 hint=SAVE_DATA_HINT + "; without labels choose the task self-distillation",

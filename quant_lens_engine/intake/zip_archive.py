@@ -1,13 +1,15 @@
-"""A zip file's directory, checked before anything in it is read: torch.save and numpy both write zips."""
+"""A zip file's directory, checked before anything in it is read: models, arrays and folders all come as zips."""
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 MAX_MEMBERS = 200_000
 MAX_DEFLATE_RATIO = 300
@@ -38,28 +40,84 @@ class UnsoundArchiveError(Exception):
         self.bomb = bomb
 
 
-def read_directory(path: Path) -> dict[str, Member]:
+class FileWindow(io.RawIOBase):
+    """A part of a file as a file: an archive within an archive.
+
+    Args:
+        file: the whole, seekable.
+        start: the part's first byte.
+        size: its bytes.
+    """
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file, self._start, self._size, self._position = file, start, size, 0
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Stand elsewhere."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError("before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes."""
+        self._file.seek(self._start + self._position)
+        found = self._file.read(max(0, min(len(buffer), self._size - self._position)))
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+
+def read_directory(path: Path, start: int = 0, size: int | None = None) -> dict[str, Member]:
     """Every member by its name.
+
+    Args:
+        path: the archive, or a file that holds it as it is (a stored member of another).
+        start: its first byte there; offsets of members are counted from the file's.
+        size: its bytes; None: all that there are.
 
     Raises:
         UnsoundArchiveError: cut off; a duplicate, absolute or escaping name; a link; encryption; members that overlap;
             a local header that disagrees with the directory; a compression ratio that no array has.
     """
+    with path.open("rb") as whole:
+        file: IO[bytes] = whole if size is None else FileWindow(whole, start, size)  # type: ignore[assignment]
+        members = _members(file)
+    return {
+        name: member if size is None else replace(member, offset=start + member.offset)
+        for name, member in members.items()
+    }
+
+
+def _members(file: IO[bytes]) -> dict[str, Member]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
         reason = f"its zip directory cannot be read ({error.__class__.__name__})"
-        raise UnsoundArchiveError(reason, truncated=not _has_directory(path)) from None
+        raise UnsoundArchiveError(reason, truncated=not _has_directory(file)) from None
     if len(entries) > MAX_MEMBERS:
         raise UnsoundArchiveError(f"it lists {len(entries)} members")
-    names = [entry.filename for entry in entries]
-    if len(set(names)) != len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UnsoundArchiveError(f"it holds two members named {repeated[:80]!r}")
-    with path.open("rb") as file:
-        members = [_checked(entry, file.seek, file.read) for entry in entries]
-    _check_overlap(members, entries, path.stat().st_size)
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.filename in seen:
+            raise UnsoundArchiveError(f"it holds two members named {entry.filename[:80]!r}")
+        seen.add(entry.filename)
+    members = [_checked(entry, file.seek, file.read) for entry in entries]
+    _check_overlap(members, entries, file.seek(0, io.SEEK_END))
     return {member.name: member for member in members}
 
 
@@ -115,11 +173,10 @@ def _check_overlap(members: list[Member], entries: list[zipfile.ZipInfo], size: 
         raise UnsoundArchiveError("something stands before the archive")
 
 
-def _has_directory(path: Path) -> bool:
+def _has_directory(file: IO[bytes]) -> bool:
     """Whether a whole end-of-directory record is there: without it the file was cut off."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _FARTHEST_END))
-        tail = file.read()
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _FARTHEST_END))
+    tail = file.read()
     place = tail.rfind(b"PK\x05\x06")
     return place >= 0 and len(tail) - place >= _END_BYTES

@@ -74,6 +74,9 @@ def _narrowed(
         if math.isfinite(rises.most) and half.least < EXPLODED * rise:
             break
         distance, rises = distance / 2, half
+    narrowed = f"{distance:.3g}" if distance == start else f"narrowed from {start:.3g} to {distance:.3g}"
+    if not math.isfinite(rises.most):
+        return Reach(distance, f"{narrowed}: at its edge the loss is not finite")
     if distance == start:
-        return Reach(distance, f"{distance:.3g}: within it the loss rises by {rise:.3g}")
-    return Reach(distance, f"narrowed from {start:.3g} to {distance:.3g}: the loss explodes beyond")
+        return Reach(distance, f"{narrowed}: within it the loss rises by {rise:.3g}")
+    return Reach(distance, f"{narrowed}: the loss explodes beyond")

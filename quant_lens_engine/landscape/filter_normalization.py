@@ -35,10 +35,12 @@ def filter_normalized(
         (5.0, 0.0)
     """
     layouts = filter_layouts(model)
-    return {name: _scaled(tensor.double(), point[name].double(), layouts[name]) for name, tensor in direction.items()}
+    return {name: as_long_by_filter(tensor, point[name], layouts[name]) for name, tensor in direction.items()}
 
 
-def _scaled(direction: Tensor, parameter: Tensor, layout: FilterLayout) -> Tensor:
+def as_long_by_filter(direction: Tensor, parameter: Tensor, layout: FilterLayout) -> Tensor:
+    """One tensor of :func:`filter_normalized`, in float64."""
+    direction, parameter = direction.double(), parameter.double()
     if parameter.ndim < 2:
         return torch.zeros_like(direction)
     filters = layout.rows(direction)
@@ -55,9 +57,11 @@ def layer_normalized(direction: Mapping[str, Tensor], point: Mapping[str, Tensor
         >>> float(layer_normalized({"w": torch.ones(2, 2)}, {"w": torch.full((2, 2), 3.0)})["w"].norm())
         6.0
     """
-    scaled = {}
-    for name, tensor in direction.items():
-        own, drawn = (torch.linalg.vector_norm(values.double()) for values in (point[name], tensor))
-        moves = tensor.ndim >= 2 and bool(drawn)
-        scaled[name] = tensor.double() * (own / drawn) if moves else torch.zeros_like(tensor, dtype=torch.float64)
-    return scaled
+    return {name: as_long(tensor, point[name]) for name, tensor in direction.items()}
+
+
+def as_long(direction: Tensor, parameter: Tensor) -> Tensor:
+    """One tensor of :func:`layer_normalized`, in float64."""
+    own, drawn = (torch.linalg.vector_norm(values.double()) for values in (parameter, direction))
+    moves = direction.ndim >= 2 and bool(drawn)
+    return direction.double() * (own / drawn) if moves else torch.zeros_like(direction, dtype=torch.float64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+from torch import Tensor
 
 from quant_lens_engine.landscape.basin import basin_rise
 from quant_lens_engine.landscape.directions import Direction, make_direction
@@ -14,10 +16,8 @@ from quant_lens_engine.landscape.surroundings import Surroundings, moved
 from quant_lens_engine.objective.function import Point
 from quant_lens_engine.progress import SILENT
 from quant_lens_engine.schema import DirectionName, LineOptions
-from quant_lens_engine.schema.direction_name import DRAWN
+from quant_lens_engine.schema.direction_name import DRAWN, OWN
 
-OWN = frozenset({"path", "error"})
-"""Kinds that are a variant's own: each variant has another direction."""
 _PAST_THE_END = 1.5
 """Of the way to a model: as far beyond it as shows whether the loss rises there."""
 
@@ -28,17 +28,38 @@ class LineFrame:
 
     Attributes:
         kind: its name.
-        directions: one, or several random ones.
+        make: its directions: one, or several random ones; the same each time.
         alphas: the grid.
         reach: the largest of them, and how it was chosen.
         known: what the float network is at some places, by direction and α.
     """
 
     kind: DirectionName
-    directions: Sequence[Direction]
+    make: Callable[[], Sequence[Direction]]
     alphas: list[float]
     reach: Reach
     known: dict[tuple[int, float], Reading] = field(default_factory=dict)
+    _made: list[Direction] = field(default_factory=list, repr=False)
+    _standing: dict[int, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+
+    @property
+    def directions(self) -> Sequence[Direction]:
+        """They may hold the model that they lead to, or a vector of all parameters."""
+        if not self._made:
+            self._made.extend(self.make())
+        return self._made
+
+    def steps(self, number: int) -> dict[str, Tensor]:
+        """Direction ``number``, in float64. One direction after the other is walked, and one stands in memory."""
+        if number not in self._standing:
+            self._standing.clear()
+            self._standing[number] = dict(self.directions[number].steps)
+        return self._standing[number]
+
+    def let_go(self) -> None:
+        """Of the directions and what they hold; the next one who walks along them has them made again."""
+        self._standing.clear()
+        self._made.clear()
 
     @property
     def is_path(self) -> bool:
@@ -50,7 +71,7 @@ class LineFrame:
         direction = self.directions[number]
         if self.is_path and alpha == 1 and direction.end is not None:
             return direction.end
-        return moved(origin, (direction.steps, alpha))
+        return moved(origin, (self.steps(number), alpha))
 
 
 class LineFrames:
@@ -83,14 +104,20 @@ class LineFrames:
         if name.kind in OWN:
             return self._make(name, around)
         if kind not in self._made:
-            self._made[kind] = self._make(name, around)
+            self._made[kind] = self._make(name, replace(around, own=None))
         return self._made[kind]
 
+    def let_go(self) -> None:
+        """Nothing of a direction stands in memory until the next line is walked; grids and known losses stay."""
+        for frame in self._made.values():
+            frame.let_go()
+
     def _make(self, name: DirectionName, around: Surroundings) -> LineFrame:
-        directions = [make_direction(one, around) for one in self._names(name)]
-        frame = LineFrame(name, directions, [], Reach(1.0, ""))
+        frame = LineFrame(
+            name, lambda: [make_direction(one, around) for one in self._names(name)], [], Reach(1.0, "")
+        )  # fmt: skip
         points, given = self.options.points, self.options.distance
-        if any(direction.end is not None for direction in directions):
+        if any(direction.end is not None for direction in frame.directions):
             frame.alphas, frame.reach = _through_the_end(points, frame.is_path)
             return frame
         frame.reach = self._reach(frame) if given is None else Reach(given, "as asked for")

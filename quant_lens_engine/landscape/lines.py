@@ -18,7 +18,8 @@ from quant_lens_engine.errors import InputError, bad_argument
 from quant_lens_engine.landscape.barrier import barrier
 from quant_lens_engine.landscape.basin import find_basin
 from quant_lens_engine.landscape.epsilon_sharpness import EPSILON, epsilon_sharpness
-from quant_lens_engine.landscape.line_frame import OWN, LineFrame, LineFrames
+from quant_lens_engine.landscape.line_frame import LineFrame, LineFrames
+from quant_lens_engine.landscape.quick_network import quick_network
 from quant_lens_engine.landscape.readings import Divergence, Reader, Reading, gaps, losses_of, mean_of
 from quant_lens_engine.landscape.roughness import roughness
 from quant_lens_engine.landscape.surroundings import Surroundings
@@ -28,10 +29,14 @@ from quant_lens_engine.objective.model_call import Computation
 from quant_lens_engine.progress import SILENT, Progress
 from quant_lens_engine.schema import DirectionName
 from quant_lens_engine.schema.analyses import LineOptions, line_points
+from quant_lens_engine.schema.direction_name import OWN
 from quant_lens_engine.schema.landscape import Band, Landscape, Line
 
 Redeploy = Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Computation | None]]
 """w ↦ the network as it is deployed at w: the rounded parameters, and how activations are rounded there."""
+
+PlaceOf = Callable[[LineFrame, int, float], Objective]
+"""``(frame, number of the direction, α) -> the objective there``"""
 
 
 def measure_lines(
@@ -198,7 +203,9 @@ class _Walk:
 
     def along(self, frame: LineFrame) -> list[Line]:
         """The landscapes along one kind of direction."""
-        smooth_line, readings = self._line(frame, "smooth", self._smooth_at)
+        smooth_at, method = self._smooth_along(frame)
+        smooth_line, readings = self._line(frame, "smooth", smooth_at)
+        smooth_line.method = method
         if self.variant is None:
             return [smooth_line.model_copy(deep=True, update={"landscape": "deployed"}), smooth_line]
         if self.redeploy is None:
@@ -207,19 +214,22 @@ class _Walk:
         deployed_line.roughness = roughness(list(map(losses_of, staircase)), list(map(losses_of, readings)))
         return [deployed_line, smooth_line]
 
-    def _smooth_at(self, frame: LineFrame, number: int, alpha: float) -> Objective:
-        return self.smooth.at(frame.place(self.smooth.point, number, alpha))
+    def _smooth_along(self, frame: LineFrame) -> tuple[PlaceOf, str]:
+        """The smooth loss by direction and α, in its quickest form, and what that is."""
+        ways = [direction.steps for direction in frame.directions]
+        quick = quick_network(self.smooth, self.smooth.point, ways, len(ways) * (len(frame.alphas) - 1))
+        if quick is None:
+            return lambda frame, number, alpha: self.smooth.at(frame.place(self.smooth.point, number, alpha)), ""
+        return lambda frame, number, alpha: quick.at((frame.steps(number), alpha)), quick.sentence
 
-    def _deployed_at(self, redeploy: Redeploy) -> Callable[[LineFrame, int, float], Objective]:
+    def _deployed_at(self, redeploy: Redeploy) -> PlaceOf:
         def at(frame: LineFrame, number: int, alpha: float) -> Objective:
             point, computation = redeploy(frame.place(self.base.point, number, alpha))
             return self.base.through(computation).at(point)
 
         return at
 
-    def _line(
-        self, frame: LineFrame, landscape: Landscape, at: Callable[[LineFrame, int, float], Objective]
-    ) -> tuple[Line, list[list[Reading]]]:
+    def _line(self, frame: LineFrame, landscape: Landscape, at: PlaceOf) -> tuple[Line, list[list[Reading]]]:
         started = time.perf_counter()
         centre = self._read_centre()
         known = frame.known if self.variant is None else {}

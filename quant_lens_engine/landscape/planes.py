@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
+from quant_lens_engine.landscape.adaptive import Row, adaptive_row
 from quant_lens_engine.landscape.lines import Redeploy
 from quant_lens_engine.landscape.plane_frame import PlaneFrame
+from quant_lens_engine.landscape.quick_network import QuickNetwork
 from quant_lens_engine.landscape.readings import Reader, Reading, gaps, losses_of
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
 from quant_lens_engine.schema.landscape import Landscape, Plane, PlanePoint
+
+
+class Adaptive(NamedTuple):
+    """What may be estimated: see :func:`~quant_lens_engine.landscape.adaptive.adaptive_row`."""
+
+    tolerance: float
+    scale: float
+
 
 PlaceOf = Callable[[float, float], Objective]
 """``(α, β) -> the objective at that place``"""
@@ -19,6 +30,12 @@ PlaceOf = Callable[[float, float], Objective]
 def smooth_places(frame: PlaneFrame, network: Objective, origin: Point) -> PlaceOf:
     """L(origin + αd₁ + βd₂) of one network."""
     return lambda alpha, beta: network.at(frame.place(origin, alpha, beta))
+
+
+def quick_places(frame: PlaneFrame, quick: QuickNetwork) -> PlaceOf:
+    """The same losses from the network's quick form."""
+    one, two = frame.axes
+    return lambda alpha, beta: quick.at((one, alpha), (two, beta))
 
 
 def deployed_places(frame: PlaneFrame, base: Objective, redeploy: Redeploy) -> PlaceOf:
@@ -40,6 +57,8 @@ def measure_rows(
     reader: Reader,
     points: Iterable[PlanePoint] = (),
     network: str = "",
+    method: str = "",
+    adaptive: Adaptive | None = None,
 ) -> Plane:
     """Some rows of a plane.
 
@@ -54,6 +73,8 @@ def measure_rows(
         reader: reads the places.
         points: the models on it.
         network: how activations are computed, in a sentence.
+        method: what makes the losses quicker to compute, in a sentence.
+        adaptive: what may be estimated; None: every point is measured.
 
     Returns:
         the plane with ``loss`` and ``accuracy`` of these rows alone; see
@@ -76,7 +97,9 @@ def measure_rows(
         (True, [1])
     """
     started = time.perf_counter()
-    grid = [[reader.read(at(frame.grid[row], beta), f"row {row + 1}") for beta in frame.grid] for row in rows]
+    found = [_row(frame, at, row, reader, adaptive) for row in rows]
+    grid = [readings for readings, _ in found]
+    estimates = [row for _, row in found if row is not None]
     return Plane(
         landscape=landscape,
         directions=list(frame.names),
@@ -89,12 +112,38 @@ def measure_rows(
         distance_choice=frame.reach.sentence,
         loss=[losses_of(row) for row in grid],
         accuracy=_accuracies(grid),
+        estimated=[[column not in row.measured for column in range(len(frame.grid))] for row in estimates] or None,
+        estimate_error=max((row.error for row in estimates if row.checks), default=None),
+        estimate_checks=sum(row.checks for row in estimates),
         measured_rows=list(rows),
         points=list(points),
         network=network,
+        method=method,
         reason=gaps([reading for row in grid for reading in row]),
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def _row(
+    frame: PlaneFrame, at: PlaceOf, row: int, reader: Reader, adaptive: Adaptive | None
+) -> tuple[list[Reading], Row | None]:
+    """What is read along one row, and what of it is estimated."""
+
+    def read(column: int) -> Reading:
+        return reader.read(at(frame.grid[row], frame.grid[column]), f"row {row + 1}")
+
+    columns = len(frame.grid)
+    if adaptive is None:
+        return [read(column) for column in range(columns)], None
+    readings: dict[int, Reading] = {}
+
+    def loss(column: int) -> float:
+        readings[column] = read(column)
+        return readings[column].loss
+
+    found = adaptive_row(loss, columns, tolerance=adaptive.tolerance, scale=adaptive.scale)
+    reader.skip(columns - len(readings))
+    return [readings.get(column) or Reading(found.losses[column]) for column in range(columns)], found
 
 
 def _accuracies(grid: Sequence[Sequence[Reading]]) -> list[list[float | None]] | None:

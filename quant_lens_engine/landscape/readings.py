@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.tasks import Categories
 from quant_lens_engine.progress import Progress
+from quant_lens_engine.schema.landscape import gap_words
 
 
 class Reading(NamedTuple):
@@ -85,5 +86,4 @@ def mean_of(values: Sequence[float | None]) -> float | None:
 
 def gaps(readings: Sequence[Reading]) -> str | None:
     """Why losses are missing, in a sentence; None where none is."""
-    missing = sum(not reading.is_finite for reading in readings)
-    return f"the loss is not finite at {missing} of {len(readings)} points" if missing else None
+    return gap_words(losses_of(readings))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from quant_lens_engine.errors import InputError
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.function import Point
 
@@ -56,15 +58,30 @@ class Surroundings:
         """w: the parameters that move."""
         return {name: self.objective.point[name] for name in self.objective.free}
 
-    def steps_to(self, point: Point) -> dict[str, Tensor]:
-        """``point − w``, in float64, of the parameters that move."""
-        return {name: point[name].to(tensor.device).double() - tensor.double() for name, tensor in self.base.items()}
+    def steps_to(self, point: Point, origin: Point | None = None) -> Steps:
+        """``point − origin``, in float64; without an origin from w.
 
-    def shaped(self, flat: Tensor) -> dict[str, Tensor]:
-        """A vector ``(dimension,)`` as tensors by parameter name, in float64."""
+        Of the parameters that move, and of frozen ones that differ: their end is the whole model.
+        """
+        start = self.objective.point if origin is None else origin
+        free = set(self.objective.free)
+        return Steps(
+            [name for name in self.objective.point if name in free or _differs(point, start, name)],
+            lambda name: point[name].to(start[name].device).double() - start[name].double(),
+        )
+
+    def shaped(self, flat: Tensor, factor: float = 1.0) -> Steps:
+        """A vector ``(dimension,)``, times a factor, as tensors by parameter name, in float64."""
         base = self.base
-        parts = torch.split(flat.double(), [tensor.numel() for tensor in base.values()])
-        return {name: part.view(tensor.shape) for (name, tensor), part in zip(base.items(), parts, strict=True)}
+        parts = dict(zip(base, torch.split(flat, [tensor.numel() for tensor in base.values()]), strict=True))
+        return Steps(base, lambda name: parts[name].double().view(base[name].shape) * factor)
+
+
+def _differs(point: Point, start: Point, name: str) -> bool:
+    """Whether a floating-point parameter has other values in the two; one that ``point`` leaves out has not."""
+    if name not in point or not start[name].is_floating_point():
+        return False
+    return not torch.equal(point[name].to(start[name].device, start[name].dtype), start[name])
 
 
 def length(steps: Point) -> float:
@@ -78,9 +95,14 @@ def length(steps: Point) -> float:
 
 
 def inner(one: Point, two: Point) -> float:
-    """Scalar product over all tensors, summed in float64."""
-    parts = [(tensor.double() * two[name].double()).sum() for name, tensor in one.items()]
-    return float(torch.stack(parts).sum())
+    """Scalar product over all tensors, summed in float64; one that either leaves out is zero there.
+
+    Example:
+        >>> inner({"a": torch.tensor([3.0]), "b": torch.ones(2)}, {"a": torch.tensor([2.0])})
+        6.0
+    """
+    parts = [(one[name].double() * two[name].double()).sum() for name in one if name in two]
+    return float(torch.stack(parts).sum()) if parts else 0.0
 
 
 def moved(origin: Point, *steps: tuple[Point, float]) -> dict[str, Tensor]:
@@ -94,24 +116,50 @@ def moved(origin: Point, *steps: tuple[Point, float]) -> dict[str, Tensor]:
     place = dict(origin)
     for name in dict.fromkeys(name for direction, _ in active for name in direction):
         own = [(direction[name], coefficient) for direction, coefficient in active if name in direction]
-        place[name] = _sum(origin[name], own)
+        place[name] = moved_tensor(origin[name], own)
     return place
 
 
-def _sum(start: Tensor, steps: Sequence[tuple[Tensor, float]]) -> Tensor:
-    """A block of rows at a time, so that a large tensor never stands in memory in float64."""
+class RowMap(NamedTuple):
+    """What becomes of the rows of a moved tensor, in float64: each times its factor, plus its offset."""
+
+    factors: Tensor
+    offsets: Tensor | None = None
+
+    def part(self, block: slice) -> RowMap:
+        """Of some of the rows."""
+        return RowMap(self.factors[block], None if self.offsets is None else self.offsets[block])
+
+
+def moved_tensor(
+    start: Tensor,
+    steps: Sequence[tuple[Tensor, float]],
+    rows: RowMap | None = None,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """One tensor of :func:`moved`, laid out as ``memory_format`` says.
+
+    A block of rows at a time, so that a large tensor never stands in memory in float64.
+    """
+    place = torch.empty_like(start, memory_format=memory_format)
     if start.ndim == 0:
-        return _block_sum(start, steps)
-    place = torch.empty_like(start)
-    rows = max(1, _BLOCK * len(start) // max(1, start.numel()))
-    for first in range(0, len(start), rows):
-        block = slice(first, first + rows)
-        place[block] = _block_sum(start[block], [(step[block], coefficient) for step, coefficient in steps])
+        return place.copy_(_block_sum(start, steps, rows))
+    height = max(1, _BLOCK * len(start) // max(1, start.numel()))
+    for first in range(0, len(start), height):
+        block = slice(first, first + height)
+        part = None if rows is None else rows.part(block)
+        own_steps = [(step[block], coefficient) for step, coefficient in steps]
+        place[block].copy_(_block_sum(start[block], own_steps, part))
     return place
 
 
-def _block_sum(start: Tensor, steps: Sequence[tuple[Tensor, float]]) -> Tensor:
+def _block_sum(start: Tensor, steps: Sequence[tuple[Tensor, float]], rows: RowMap | None) -> Tensor:
     total = start.to(torch.float64, copy=True)
     for step, coefficient in steps:
         total.add_(step, alpha=coefficient)
-    return total.to(start.dtype)
+    if rows is not None:
+        aside = (-1, *(1,) * (total.ndim - 1))
+        total.mul_(rows.factors.view(aside))
+        if rows.offsets is not None:
+            total.add_(rows.offsets.view(aside))
+    return total

@@ -19,9 +19,11 @@ def categories(task: Task, criterion: Criterion, output: Tensor, target: Any) ->
     """
     if not task.categorical or output.ndim == 0:
         return None
-    if _is_single_logit(criterion, output, target):
+    if task.labels != "several" and _is_single_logit(criterion, output, target):
         scores = output.reshape(output.shape[0], 1)
         return _scores(torch.cat([torch.zeros_like(scores), scores], 1), (target > 0.5).long().reshape(-1), None)
+    if task.labels == "several":
+        return _yes_or_no(criterion, output, target)
     if output.ndim < 2 or output.shape[1] < 2:
         return None
     if task.target is not None or target is None:
@@ -36,9 +38,24 @@ def categories(task: Task, criterion: Criterion, output: Tensor, target: Any) ->
     return _scores(output, target, criterion.ignore_index)
 
 
+def _yes_or_no(criterion: Criterion, output: Tensor, target: Any) -> Categories | None:
+    """Each class as a position of its own; None where outputs are no logits of that."""
+    if not _is_binary(criterion) or not isinstance(target, Tensor) or target.shape != output.shape:
+        return None
+    scores = output.reshape(output.shape[0], -1)
+    return Categories(
+        torch.stack([torch.zeros_like(scores), scores], -1),
+        (target > 0.5).long().reshape(scores.shape),
+        torch.ones_like(scores, dtype=torch.bool),
+    )
+
+
+def _is_binary(criterion: Criterion) -> bool:
+    return isinstance(criterion, ElementwiseCriterion) and isinstance(criterion.module, nn.BCEWithLogitsLoss)
+
+
 def _is_single_logit(criterion: Criterion, output: Tensor, target: Any) -> bool:
-    binary = isinstance(criterion, ElementwiseCriterion) and isinstance(criterion.module, nn.BCEWithLogitsLoss)
-    return binary and output.numel() == output.shape[0] and isinstance(target, Tensor)
+    return _is_binary(criterion) and output.numel() == output.shape[0] and isinstance(target, Tensor)
 
 
 def _scores(output: Tensor, labels: Tensor | None, ignore_index: int | None) -> Categories:

@@ -40,10 +40,12 @@ class Criterion(ABC):
     Attributes:
         normalised: the loss is Σ losses / Σ weights; False for ``reduction="sum"``: Σ losses.
         ignore_index: a label that counts for nothing, where the criterion has one.
+        takes_any_output: it takes what the model answers, be it one tensor or not.
     """
 
     normalised: bool = True
     ignore_index: int | None = None
+    takes_any_output: bool = False
 
     @abstractmethod
     def terms(self, output: Tensor, target: Any, rows: int) -> Terms:
@@ -264,6 +266,8 @@ class ClassCriterion(_ModuleCriterion):
 class CallableCriterion(Criterion):
     """Any function ``(output, target) -> loss``: a scalar mean over its batch, or one loss a row; weighted by rows."""
 
+    takes_any_output = True
+
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = copy.deepcopy(function) if isinstance(function, nn.Module) else function
 
@@ -283,7 +287,7 @@ class CallableCriterion(Criterion):
     def row_terms(self, output: Tensor, target: Any, rows: int) -> Terms | None:
         """The function called a row at a time, where these losses add up to the batch's."""
         terms = self.terms(output, target, rows)
-        if terms.losses.shape[0] == rows or not isinstance(target, Tensor | None):
+        if terms.losses.shape[0] == rows or not isinstance(output, Tensor) or not isinstance(target, Tensor | None):
             return terms if terms.losses.shape[0] == rows else None
         try:
             single = [

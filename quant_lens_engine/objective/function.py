@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.objective.criteria import as_criterion
-from quant_lens_engine.objective.model_call import Computation, Forward, ModelCall, plain_paths, private_copy
+from quant_lens_engine.objective.model_call import (
+    Computation,
+    Forward,
+    ModelCall,
+    checked_scores,
+    plain_paths,
+    private_copy,
+)
 from quant_lens_engine.objective.passes import Passes, Point, no_weight
 from quant_lens_engine.objective.placement import available_device, floating_dtype
 from quant_lens_engine.objective.sample import Batch, Sample
@@ -36,7 +43,9 @@ class Objective(Passes):
         batches: any iterable of batches (tuples, dicts, tensors); read once, kept on the CPU. A :class:`Sample` is
             shared, not read again.
         criterion: a torch loss, or a callable ``(output, target) -> loss``; None for the task's own.
-        task: ``classification``, ``regression``, ``causal-lm``, ``masked-lm`` or ``self-distillation``.
+        task: a name of :data:`~quant_lens_engine.objective.tasks.TASKS`: ``classification``, ``multi-label``,
+            ``segmentation``, ``token-classification``, ``regression``, ``causal-lm``, ``masked-lm`` or
+            ``self-distillation``.
         forward: ``(model, batch) -> output`` for models that are called in their own way.
         device: where to compute, such as ``"cpu"`` or ``"cuda"``.
         dtype: of parameters and floating data; None keeps the model's own.
@@ -233,7 +242,7 @@ class Objective(Passes):
 
     def _distil(self, target_of: Callable[[Tensor], Tensor]) -> None:
         with torch.no_grad(), plain_paths():
-            answers = [target_of(self.output(batch)).cpu() for batch in self.batches()]
+            answers = [target_of(checked_scores(self.output(batch))).cpu() for batch in self.batches()]
         pairs = zip(self.sample.batches, answers, strict=True)
         self.sample = Sample([replace(batch, target=answer) for batch, answer in pairs])
         self._resident = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from quant_lens_engine.errors import CheckpointError, InputError
 from quant_lens_engine.objective.sample import inputs_of, map_tensors, tensors
+
+_SCORES = ("logits", "out")
+"""What scores are called in dicts: transformers' name, and that of torchvision's segmentation."""
 
 Forward = Callable[[nn.Module, Any], Any]
 """``forward(model, batch) -> output``, with the batch as the loader gave it, target included."""
@@ -80,14 +83,59 @@ class ModelCall(nn.Module):
 
 
 def logits_of(output: Any) -> Any:
-    """The tensor of scores in a structured output (``.logits``, ``["logits"]``, or a tuple's first)."""
+    """The tensor of scores in a structured output: its ``logits``, a dict's one tensor, or a tuple's first.
+
+    A dict of several tensors, none of which is called ``logits`` or ``out`` (torchvision's segmentation), stays as it
+    is: a loss of the caller's may take it, and every other refuses it (:func:`checked_scores`).
+
+    Example:
+        >>> logits_of({"out": torch.ones(2), "aux": torch.zeros(2)}).tolist(), logits_of({"y": torch.ones(1)}).tolist()
+        ([1.0, 1.0], [1.0])
+    """
     if isinstance(output, Tensor):
         return output
-    if isinstance(output, Mapping) and "logits" in output:
-        return output["logits"]
     if hasattr(output, "logits"):
         return output.logits
+    if isinstance(output, Mapping):
+        found = {key: value for key, value in output.items() if isinstance(value, Tensor)}
+        name = name_of_scores(list(found))
+        return output if name is None else found[name]
     return output[0] if isinstance(output, tuple) and output else output
+
+
+def name_of_scores(names: Sequence[Any]) -> Any:
+    """Which of a dict's tensors are the scores: ``logits``, ``out``, or the only one; None where none is known to be.
+
+    Example:
+        >>> name_of_scores(["features", "logits"]), name_of_scores(["y"]), name_of_scores(["features", "y"])
+        ('logits', 'y', None)
+    """
+    named = next((name for name in _SCORES if name in names), None)
+    return names[0] if named is None and len(names) == 1 else named
+
+
+def checked_scores(output: Any) -> Any:
+    """The output itself, unless it is a dict among whose tensors no name says which are the scores.
+
+    Raises:
+        InputError: ``bad_output``; the message names the dict's keys.
+
+    Example:
+        >>> checked_scores({"h": torch.ones(2), "aux": torch.ones(2)})
+        Traceback (most recent call last):
+        ...
+        quant_lens_engine.errors.InputError: the model answers with a dict ('h', 'aux'), and none of them is 'logits'
+        call the scores 'logits', or answer with them alone; in a notebook QuantDiagnostic(…, forward=…) chooses
+    """
+    if not isinstance(output, Mapping):
+        return output
+    keys = ", ".join(repr(key) for key in list(output)[:8]) or "no keys"
+    raise InputError(
+        f"the model answers with a dict ({keys}), and none of them is 'logits'",
+        hint="call the scores 'logits', or answer with them alone; in a notebook QuantDiagnostic(…, forward=…) chooses",
+        code="bad_output",
+        details={"keys": [str(key) for key in output][:50]},
+    )
 
 
 def private_copy(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:

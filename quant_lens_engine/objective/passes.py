@@ -14,7 +14,7 @@ from quant_lens_engine.errors import DataError, InputError, is_out_of_memory
 from quant_lens_engine.objective.categories import categories
 from quant_lens_engine.objective.criteria import Criterion, Likelihood, Terms
 from quant_lens_engine.objective.evaluation_mode import evaluation_mode
-from quant_lens_engine.objective.model_call import Computation, ModelCall, plain_paths
+from quant_lens_engine.objective.model_call import Computation, ModelCall, checked_scores, plain_paths
 from quant_lens_engine.objective.row_terms import RowTerms, right_answers
 from quant_lens_engine.objective.sample import Batch, Sample, tensors
 from quant_lens_engine.objective.sample_weights import weighted_information, weighted_likelihood, weighted_terms
@@ -222,6 +222,8 @@ class Passes:
 
     def _aligned(self, output: Any, batch: Batch) -> tuple[Any, Any]:
         target = batch.target
+        if not self.criterion.takes_any_output:
+            output = checked_scores(output)
         if isinstance(output, Tensor) and (target is not None or self.task.target is not None):
             output, target = self.task.align(output, target)
         if not self._checked and isinstance(output, Tensor):

@@ -14,6 +14,8 @@ from quant_lens_engine.objective.sample import Sample
 def infer_task(sample: Sample, criterion: nn.Module | Callable[..., Tensor] | None) -> str:
     """``classification`` where targets are whole numbers or the loss is one of classes, ``regression`` elsewhere.
 
+    A loss of several yes-or-no answers a row means ``multi-label``.
+
     Raises:
         DataError: ``no_targets``: there are none, and no criterion that could do without.
 
@@ -30,6 +32,8 @@ def infer_task(sample: Sample, criterion: nn.Module | Callable[..., Tensor] | No
             hint="give batches (x, y), a criterion=, or task='self-distillation', which compares with the float model",
             code="no_targets",
         )
+    if isinstance(criterion, nn.BCEWithLogitsLoss) and isinstance(target, Tensor) and target[0].numel() > 1:
+        return "multi-label"
     # Probabilities and yes/no targets are floating point too: their loss says that they are classes.
     classes = isinstance(criterion, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss)
     return "classification" if classes else "regression"

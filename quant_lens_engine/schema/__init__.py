@@ -22,10 +22,10 @@ from quant_lens_engine.schema.assemble import (
     assemble,
     assemble_variants,
     compare_to_float,
-    join_pieces,
     sharpness_ratio,
 )
 from quant_lens_engine.schema.base import MaybeFloat, Record, Request
+from quant_lens_engine.schema.basin_ratio import BasinRatio, basin_words
 from quant_lens_engine.schema.batchnorm import BatchNormDrift, NormalizationDrift, Reestimation
 from quant_lens_engine.schema.capabilities import (
     ArchitectureFacts,
@@ -59,7 +59,7 @@ from quant_lens_engine.schema.inspection import (
 )
 from quant_lens_engine.schema.landscape import Band, Landscape, Line, Plane, PlanePoint
 from quant_lens_engine.schema.number_format import ActivationFormat, NumberFormat
-from quant_lens_engine.schema.planes import PlanePart, PlannedPlane, plane_parts, planned_planes
+from quant_lens_engine.schema.planes import PlanePart, PlannedPlane, join_pieces, plane_parts, planned_planes
 from quant_lens_engine.schema.recipe import AlgorithmStep, LayerChoice, Recipe, parse_recipe
 from quant_lens_engine.schema.run_record import (
     TERMINAL_STATES,
@@ -95,6 +95,7 @@ from quant_lens_engine.schema.run_spec import (
     Execution,
     ModelSource,
     RunSpec,
+    TextOptions,
     Transform,
     canonical_json,
     digest,
@@ -141,6 +142,7 @@ __all__ = [
     "ArchitectureFacts",
     "ArchitectureMatch",
     "Band",
+    "BasinRatio",
     "BatchNormDrift",
     "BatchNormOptions",
     "BatchNormPayload",
@@ -212,6 +214,7 @@ __all__ = [
     "StageProgress",
     "StageState",
     "TensorFacts",
+    "TextOptions",
     "TraceEstimate",
     "Transform",
     "Unit",
@@ -223,6 +226,7 @@ __all__ = [
     "WorstCase",
     "assemble",
     "assemble_variants",
+    "basin_words",
     "canonical_json",
     "compare_to_float",
     "digest",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from quant_lens_engine.schema.base import Request
-from quant_lens_engine.schema.direction_name import DRAWN, DirectionField, DirectionName
+from quant_lens_engine.schema.direction_name import DRAWN, OWN, DirectionField, DirectionName
 from quant_lens_engine.schema.landscape import Landscape
 
 PresetName = Literal["quick", "standard", "thorough"]
@@ -70,7 +70,7 @@ class LineOptions(Request):
     @classmethod
     def _stand_around_the_variant(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         """A path starts elsewhere: as one of these lines its points would be neither."""
-        if "path" in kinds:
+        if any(DirectionName.parse(kind).kind == "path" for kind in kinds):
             raise ValueError("the path from FP32 is no kind of line around a variant: ask for it by path=true")
         return kinds
 
@@ -95,13 +95,17 @@ class PlaneOptions(Request):
     """The loss over pairs of directions.
 
     Attributes:
-        pairs: of directions, by the names that ``line.kinds`` has; empty: the plane through FP32 and the first two
-            variants (or the only one, and a random direction).
+        pairs: of directions, by the names that ``line.kinds`` has, but for ``error``; empty: the plane through FP32
+            and the first two variants (or the only one, and a random direction).
         variants: whose network is measured on each; empty: every variant's. The float model's by default.
         landscapes: ``smooth``, ``deployed`` or both; the float model's two are one.
         steps: points along each direction; an even number becomes one more; 0: no plane.
         distance: both axes span −distance to +distance, in units of the directions; null: far enough for the points it
             is laid through, and for the float loss to double.
+        sampling: ``full`` measures every point. ``adaptive`` halves each row of a smooth plane until what is left is
+            foretold by what was measured; those points are marked as estimated, with their error.
+        tolerance: of adaptive sampling: the largest error of an estimated loss, as a share of the loss there (of the
+            rise that ends a basin where the loss is below it).
     """
 
     pairs: tuple[tuple[DirectionField, DirectionField], ...] = Field(default=(), max_length=8)
@@ -109,6 +113,8 @@ class PlaneOptions(Request):
     landscapes: tuple[Landscape, ...] = Field(default=("smooth",), min_length=1, max_length=2)
     steps: int = Field(default=41, ge=0, le=201)
     distance: float | None = Field(default=None, gt=0, le=1e6)
+    sampling: Literal["full", "adaptive"] = "full"
+    tolerance: float = Field(default=0.15, gt=0, le=0.5)
 
     @field_validator("pairs")
     @classmethod
@@ -116,6 +122,9 @@ class PlaneOptions(Request):
         """A kind named twice means its first and its second."""
         named = [(one, f"{two}:2") if one == two and ":" not in one else (one, two) for one, two in pairs]
         for one, two in named:
+            for name in (one, two):
+                if DirectionName.parse(name).kind in OWN:
+                    raise ValueError(f"{name!r} is another direction for each variant: lead a plane along to:VARIANT")
             if one == two:
                 raise ValueError(f"a plane needs two different directions, not {one!r} twice")
         return tuple(named)

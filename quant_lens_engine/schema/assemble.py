@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from quant_lens_engine.schema.base import Record
 from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.landscape import Plane
-from quant_lens_engine.schema.planes import PlanePart
+from quant_lens_engine.schema.planes import PlanePart, join_pieces
 from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_result import (
     FLOAT_VARIANT,
@@ -36,9 +34,6 @@ from quant_lens_engine.schema.stages import (
 from quant_lens_engine.version import __version__
 
 P = TypeVar("P", bound=Record)
-
-SHARDS = 8
-"""Equal parts of the sample that ``batch_std`` is taken over."""
 
 
 def assemble(spec: RunSpec, stages: Mapping[StageKey, Record], failures: Sequence[StageFailure] = ()) -> RunResult:
@@ -71,6 +66,7 @@ def assemble_variants(
     )
     if inspect is not None:
         result.model, result.data, result.execution = inspect.model, inspect.data, inspect.execution
+        result.notes = inspect.notes
     result.comparisons = [compare_to_float(variants[0], variant) for variant in variants[1:]]
     for comparison in result.comparisons:
         verdict = _payload(stages, StageKey("verdict", comparison.variant), VerdictPayload)
@@ -97,9 +93,7 @@ def sharpness_ratio(baseline: Curvature, variant: Curvature) -> float | None:
     reference, value = baseline.lambda_max.value, variant.lambda_max.value
     if reference is None or value is None:
         return None
-    # batch_std is the spread of one of eight shards; the whole sample's λ is their mean.
-    sampling = (baseline.lambda_max.batch_std or 0.0) / math.sqrt(SHARDS)
-    uncertainty = max(baseline.lambda_max.residual or 0.0, sampling)
+    uncertainty = max(baseline.lambda_max.residual or 0.0, baseline.lambda_max.sampling_error)
     return None if reference <= uncertainty else value / reference
 
 
@@ -141,31 +135,6 @@ def _planes(variant: str, stages: Mapping[StageKey, Record]) -> list[Plane]:
         if payload is not None and key.part is not None:
             pieces.setdefault(PlanePart.parse(key.part).plane, []).append(payload.plane)
     return [join_pieces(found) for found in pieces.values()]
-
-
-def join_pieces(pieces: Sequence[Plane]) -> Plane:
-    """One plane from some of its rows; rows that are not there are null.
-
-    Example:
-        >>> pieces = [Plane(landscape="smooth", alphas=[0, 1], betas=[0], loss=[[5.0]], measured_rows=[1])]
-        >>> join_pieces(pieces).loss
-        [[None], [5.0]]
-    """
-    whole = pieces[0].model_copy(deep=True)
-    rows: dict[int, tuple[list[float | None], list[float | None] | None]] = {}
-    for piece in pieces:
-        for number, row in enumerate(piece.measured_rows):
-            rows[row] = piece.loss[number], None if piece.accuracy is None else piece.accuracy[number]
-    none: list[float | None] = list(itertools.repeat(None, len(whole.betas)))
-    grid = [rows.get(row, (none, none)) for row in range(len(whole.alphas))]
-    whole.measured_rows = sorted(rows)
-    whole.loss = [loss for loss, _ in grid]
-    known = any(accuracy is not None for _, accuracy in rows.values())
-    whole.accuracy = [accuracy or none for _, accuracy in grid] if known else None
-    whole.points = next((piece.points for piece in pieces if piece.points), [])
-    whole.reason = next((piece.reason for piece in pieces if piece.reason), None)
-    whole.elapsed_s = math.fsum(piece.elapsed_s for piece in pieces)
-    return whole
 
 
 def _mark_points(variants: Sequence[Variant]) -> None:

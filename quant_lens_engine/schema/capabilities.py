@@ -54,16 +54,27 @@ class ArchitectureFacts(Record):
 
 
 class FormatFacts(Record):
-    """A checkpoint or data format."""
+    """A checkpoint or data format.
+
+    Attributes:
+        is_code: a file of it is a program: it is read only where the server trusts such formats.
+    """
 
     name: str
     kind: str
     extensions: list[str] = []
     description: str = ""
+    is_code: bool = False
 
 
 class WorkerFacts(Record):
-    """A live worker."""
+    """A live worker.
+
+    Attributes:
+        sandbox: what stands between an upload and this worker's machine.
+        refuses_uploads: which demanded walls it lacks, so that it opens no upload; null: it opens them.
+        problems: what an administrator should know.
+    """
 
     id: str
     hostname: str = ""
@@ -75,11 +86,16 @@ class WorkerFacts(Record):
     run_id: str | None = None
     started_at: str = ""
     sandbox: list[str] = []
+    refuses_uploads: str | None = None
     problems: list[str] = []
 
 
 class Capabilities(Record):
-    """What can be asked for."""
+    """What can be asked for.
+
+    Attributes:
+        trusted_formats: whether formats that are code (``formats[].is_code``) are read, within the walls.
+    """
 
     engine_version: str = ""
     examples: Examples = Examples()
@@ -87,6 +103,7 @@ class Capabilities(Record):
     observers: list[ObserverFacts] = []
     algorithms: list[AlgorithmFacts] = []
     formats: list[FormatFacts] = []
+    trusted_formats: bool = False
     architectures: list[ArchitectureFacts] = []
     analyses: dict[str, Any] = {}
     tasks: list[str] = []

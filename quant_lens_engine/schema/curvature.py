@@ -6,9 +6,13 @@ sample, in loss units (nats for cross-entropy).
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from quant_lens_engine.schema.base import MaybeFloat, Record
+
+SHARDS = 8
+"""Equal parts of the sample that ``batch_std`` is taken over."""
 
 
 class Eigenvalue(Record):
@@ -29,6 +33,29 @@ class Eigenvalue(Record):
     upper: MaybeFloat = None
     confidence: MaybeFloat = None
     batch_std: MaybeFloat = None
+
+    @property
+    def sampling_error(self) -> float:
+        """Standard error of the whole sample's λ, which is the mean of its shards'; 0.0 where their spread is unknown.
+
+        Example:
+            >>> round(Eigenvalue(batch_std=2.0).sampling_error, 4), Eigenvalue().sampling_error
+            (0.7071, 0.0)
+        """
+        return (self.batch_std or 0.0) / math.sqrt(SHARDS)
+
+    @property
+    def reach(self) -> float | None:
+        """How far the eigenvalue can be from ``value``: to the farther end of its interval, or the residual where
+        there is no interval.
+
+        Example:
+            >>> round(Eigenvalue(value=2.0, residual=0.1, lower=1.999, upper=2.01).reach, 6)
+            0.01
+        """
+        if self.value is None or self.lower is None or self.upper is None:
+            return self.residual
+        return max(self.upper - self.value, self.value - self.lower)
 
 
 class ProbeEstimate(Record):
@@ -150,8 +177,8 @@ class Curvature(Record):
         hvps: whole-sample Hessian-vector products, the smaller ones of layers as their share of the parameters.
         products: what they were spent on.
         converged: λmax and λmin reached the tolerance: their intervals say so.
-        complete: so did the others of ``largest`` and ``smallest``, and none among them was missed; False: a copy of an
-            eigenvalue may be missing, and an eigenvalue behind it stand in its place.
+        complete: so did the others of ``largest`` and ``smallest``, and none of ``largest`` was missed, nor the first
+            of ``smallest``; False: a copy of an eigenvalue may be missing, and one behind it stand in its place.
         dimension: rows of H.
         attention: ``math`` where attention was computed by the kernel that can be differentiated twice.
         derivative: ``finite-difference`` where an operator has no second derivative: then products carry its error.

@@ -26,13 +26,16 @@ def derivative_words(curvature: Curvature) -> str:
     Example:
         >>> derivative_words(Curvature(attention="math"))
         'attention by the math kernel'
-        >>> derivative_words(Curvature(derivative="finite-difference", without_second_derivative="grid_sampler"))
-        'by differences of gradients: grid_sampler has no second derivative'
+        >>> derivative_words(Curvature(derivative="finite-difference")).partition("; ")[0]
+        'by differences of gradients: an operator has no second derivative'
     """
     said = []
     if curvature.derivative == "finite-difference":
         missing = curvature.without_second_derivative or "an operator"
-        said.append(f"by differences of gradients: {missing} has no second derivative")
+        said.append(
+            f"by differences of gradients: {missing} has no second derivative; intervals hold their error, which in a "
+            "trace adds up"
+        )
     if curvature.attention:
         said.append(f"attention by the {curvature.attention} kernel")
     return "; ".join(said)
@@ -51,7 +54,10 @@ def curvature_notes(curvature: Curvature) -> list[str]:
     if words := derivative_words(curvature):
         notes.append(f"derivative {words}" if words.startswith("by") else words)
     if curvature.started_from:
-        notes.append(f"started from the eigenvectors of {curvature.started_from}")
+        notes.append(
+            f"started from the eigenvectors of {curvature.started_from}: its density and counts rest on shorter "
+            "processes, so they are coarser"
+        )
     if curvature.density is not None and not curvature.density.low:
         notes.append("the density has no band: one process")
     if curvature.lowered:

@@ -21,6 +21,11 @@ DRAWN = frozenset({"random", "random-layer", "random-raw"})
 JOINS_POINTS = frozenset({"to", "path", "checkpoint", "pca"})
 """Kinds that lead from the float parameters to other models: their lines and planes start at FP32."""
 
+SPANS_CHECKPOINTS = frozenset({"pca"})
+"""Kinds that are made from all further checkpoints: a plane along them is drawn for these."""
+OWN = frozenset({"path", "error"})
+"""Kinds that are a variant's own: each variant has another direction, so no plane is shared along them."""
+
 
 class DirectionName(NamedTuple):
     """A kind of direction, and which one of that kind.

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from quant_lens_engine.schema.algorithms import AlgorithmFacts
-from quant_lens_engine.schema.analyses import line_points
+from quant_lens_engine.schema.analyses import PlaneOptions, line_points
 from quant_lens_engine.schema.base import Record
-from quant_lens_engine.schema.planes import ROWS_PER_PIECE
+from quant_lens_engine.schema.planes import ROWS_PER_PIECE, PlanePart, planned_planes
 from quant_lens_engine.schema.recipe import Recipe
 from quant_lens_engine.schema.run_spec import RunSpec
 from quant_lens_engine.schema.stages import plan_stages
@@ -29,6 +29,11 @@ ACTIVATION_PASSES = 8.0
 """What ``activations`` takes, in forward passes: two or three, and statistics in float64 of all that comes by."""
 BATCHNORM_PASSES = 4.0
 """What ``batchnorm`` takes: the data's statistics, two losses, and some passes over few rows."""
+ADAPTIVE_SHARE = 0.54
+"""Time of a full 41 × 41 plane that adaptive sampling takes at a tolerance of 0.15; 0.46 to 0.65 on three networks …"""
+ADAPTIVE_GROWTH = 0.29
+"""… and this power of 0.15 / tolerance more: 0.66 at 0.075 (``benchmarks/results/landscape-adaptive.md``)."""
+_USUAL_TOLERANCE = 0.15
 _SHARD_PRODUCTS = 2
 _SHARPNESS_PRODUCTS = 12.0
 _OPENING_S = 1.5
@@ -42,11 +47,25 @@ class Estimate(Record):
         total_s: the whole run, on one worker.
         by_stage: seconds by kind of stage.
         stages: how many stages there are.
+        assumed: what it rests on beyond the counts of passes, in sentences.
     """
 
     total_s: float = 0.0
     by_stage: dict[str, float] = {}
     stages: int = 0
+    assumed: list[str] = []
+
+
+def adaptive_share(options: PlaneOptions) -> float:
+    """The share of a full smooth plane's time that is taken; 1 where every point is measured.
+
+    Example:
+        >>> adaptive_share(PlaneOptions()), adaptive_share(PlaneOptions(sampling="adaptive"))
+        (1.0, 0.54)
+    """
+    if options.sampling == "full":
+        return 1.0
+    return min(1.0, ADAPTIVE_SHARE * math.pow(_USUAL_TOLERANCE / options.tolerance, ADAPTIVE_GROWTH))
 
 
 def estimate(
@@ -88,14 +107,25 @@ def estimate(
     by_stage: dict[str, float] = {}
     stages = list(plan_stages(spec))
     slower = {recipe.name for recipe in spec.schemes if recipe.scheme.activations is not None}
+    share, foretold = adaptive_share(spec.analyses.plane), _adaptive_planes(spec)
     for stage in stages:
         factor = ROUNDED_ACTIVATIONS if stage.variant in slower else 1.0
+        if stage.kind == "plane" and PlanePart.parse(stage.part or "").plane in foretold:
+            factor *= share
         by_stage[stage.kind] = by_stage.get(stage.kind, 0.0) + factor * cost[stage.kind]
     calibrating = spec.data.calibration.limit * seconds_per_row
     making = sum(_passes(recipe, algorithms) for recipe in spec.schemes) * calibrating
     by_stage["evaluate"] += once + making  # the float model's answers, for the comparison; the variants themselves
     by_stage["line"] -= points * once  # the float model's two landscapes are one
-    return Estimate(total_s=sum(by_stage.values()), by_stage=by_stage, stages=len(stages))
+    assumed = [f"adaptive planes: {share:.0%} of a full plane's time, as on our examples"] if foretold else []
+    return Estimate(total_s=sum(by_stage.values()), by_stage=by_stage, stages=len(stages), assumed=assumed)
+
+
+def _adaptive_planes(spec: RunSpec) -> set[int]:
+    """Of a deployed plane every point is measured, whatever is asked for."""
+    options = spec.analyses.plane
+    planned = planned_planes(options, [recipe.name for recipe in spec.schemes])
+    return {plane.number for plane in planned if options.sampling == "adaptive" and plane.landscape == "smooth"}
 
 
 def _passes(recipe: Recipe, algorithms: Sequence[AlgorithmFacts]) -> float:

@@ -33,13 +33,18 @@ def stage_fingerprint(spec: RunSpec, inspect: InspectPayload, key: StageKey) -> 
             "scheme": None if recipe is None or key.variant == FLOAT_VARIANT else recipe.name,
             "options": {kind: options[kind].model_dump(mode="json") for kind in read if kind in options},
             "model": inspect.model.model_dump(mode="json", include={"sha256", "architecture"}),
+            "path": spec.model.path,  # of a path only the engine process tells the hash
+            "part": spec.model.part,
+            "adapter": spec.model.adapter,
             "checkpoints": list(spec.model.checkpoints) if key.kind in ("line", "plane") else [],
-            "architecture": {"source": inspect.architecture_source, "options": spec.model.options},
+            "architecture": {"source": inspect.architecture_source, "options": spec.model.options}
+            | ({"libraries": inspect.libraries} if inspect.libraries else {}),
             "data": inspect.data.model_dump(
                 mode="json", include={"sha256", "samples", "batch_size", "calibration_sha256", "calibration_samples"}
             ),
             "limit": spec.data.limit,
             "transform": spec.data.transform.model_dump(mode="json"),
+            "text": spec.data.text.model_dump(mode="json"),
             "calibration": spec.data.calibration.model_dump(mode="json"),
             "task": spec.task,
             "seed": spec.seed,
@@ -59,6 +64,7 @@ def _piece(spec: RunSpec, key: StageKey) -> dict[str, Any]:
     return {
         "plane": {"landscape": plane.landscape, "directions": plane.directions, "rows": part.rows(options.points)},
         "grid": {"points": options.points, "distance": options.distance},
+        "sampling": {"kind": options.sampling, "tolerance": options.tolerance},
         "schemes": schemes,
         "curvature": spec.analyses.curvature.model_dump(mode="json"),  # eigenvectors are its
     }

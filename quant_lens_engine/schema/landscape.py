@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from quant_lens_engine.schema.base import MaybeFloat, Record
 
 Landscape = Literal["deployed", "smooth"]
+
+
+def gap_words(losses: Sequence[float | None]) -> str | None:
+    """Why measured losses are missing, in a sentence; None where none is.
+
+    Example:
+        >>> gap_words([0.5, None, 2.0])
+        'the loss is not finite at 1 of 3 points'
+    """
+    missing = sum(loss is None for loss in losses)
+    return f"the loss is not finite at {missing} of {len(losses)} points" if missing else None
 
 
 class Band(Record):
@@ -45,6 +57,8 @@ class Line(Record):
         epsilon: the radius of it, in units of α.
         barrier: of a path: the largest rise of the loss above the straight line between its ends, for α in [0, 1]
             (Frankle et al. 2020, arXiv:1912.05671), in units of the loss; 0: there is none.
+        method: how smooth losses away from α = 0 were made quicker to compute, with the measured change, in a sentence;
+            empty: they were not.
         reason: why losses are missing.
     """
 
@@ -69,6 +83,7 @@ class Line(Record):
     epsilon_sharpness: MaybeFloat = None
     epsilon: MaybeFloat = None
     barrier: MaybeFloat = None
+    method: str = ""
     reason: str | None = None
     elapsed_s: float = 0.0
 
@@ -80,8 +95,8 @@ class PlanePoint(Record):
         name: a variant, or a checkpoint of the trajectory.
         alpha: of its projection onto the plane.
         beta: of its projection onto the plane.
-        distance: out of the plane, in ‖w‖; 0: it lies on it.
-        shift: ‖its weights − w‖ / ‖w‖.
+        distance: out of the plane, in ‖w‖ (as it is where every weight is 0); 0: it lies on it.
+        shift: ‖its weights − w‖, in ‖w‖ too.
         loss: its evaluated loss, which is the plane's there only where ``distance`` is 0 and nothing but weights is
             rounded; null while it is not evaluated.
         accuracy: its evaluated accuracy, 0 to 1.
@@ -113,8 +128,15 @@ class Plane(Record):
         loss: ``loss[alpha][beta]``; null where it is not measured yet, or not finite.
         accuracy: the same of the accuracy, 0 to 1; null where there are no classes.
         measured_rows: indices of ``alphas`` whose row is measured.
+        estimated: ``estimated[alpha][beta]``: whether that loss is interpolated, not measured; null where every point
+            is measured. An estimated point has no accuracy.
+        estimate_error: of the estimated losses, as a share of the loss there (of the rise that ends a basin where it is
+            below): three times the largest miss of points that were predicted before they were measured.
+        estimate_checks: how many these were.
         points: the models on or beside the plane.
         network: how activations are computed, in a sentence; empty: in float.
+        method: how the losses away from the origin were made quicker to compute, with the measured change, in a
+            sentence; empty: they were not.
         reason: why measured losses are missing.
     """
 
@@ -130,8 +152,12 @@ class Plane(Record):
     loss: list[list[MaybeFloat]] = []
     accuracy: list[list[MaybeFloat]] | None = None
     measured_rows: list[int] = []
+    estimated: list[list[bool]] | None = None
+    estimate_error: MaybeFloat = None
+    estimate_checks: int = 0
     points: list[PlanePoint] = []
     network: str = ""
+    method: str = ""
     reason: str | None = None
     elapsed_s: float = 0.0
 
@@ -139,3 +165,19 @@ class Plane(Record):
     def complete(self) -> bool:
         """Whether every row is measured."""
         return len(self.measured_rows) == len(self.alphas)
+
+    @property
+    def estimates(self) -> str:
+        """How many points are estimated, and how well, in a sentence; empty: none is.
+
+        Example:
+            >>> Plane(landscape="smooth", estimated=[[False, True, False]], estimate_error=0.018, estimate_checks=7,
+            ...       betas=[-1, 0, 1], measured_rows=[0]).estimates
+            '1 of 3 points is interpolated along β, within about 1.8 % of the loss by 7 checks'
+        """
+        found = 0 if self.estimated is None else sum(map(sum, self.estimated))
+        if not found or self.estimate_error is None:
+            return ""
+        verb, points = "is" if found == 1 else "are", len(self.measured_rows) * len(self.betas)
+        within = f"within about {100 * self.estimate_error:.2g} % of the loss by {self.estimate_checks} checks"
+        return f"{found} of {points} points {verb} interpolated along β, {within}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from quant_lens_engine.schema.analyses import PlaneOptions
 from quant_lens_engine.schema.direction_name import NAMES_A_VARIANT, DirectionName
-from quant_lens_engine.schema.landscape import Landscape
+from quant_lens_engine.schema.landscape import Landscape, Plane, gap_words
 from quant_lens_engine.schema.run_result import FLOAT_VARIANT
 
 ROWS_PER_PIECE = 3
@@ -89,3 +90,30 @@ def plane_parts(plane: PlannedPlane, options: PlaneOptions) -> Iterator[PlanePar
     """The pieces of a plane, in order of their rows."""
     for piece in range(-(-options.points // ROWS_PER_PIECE)):
         yield PlanePart(plane.number, piece)
+
+
+def join_pieces(pieces: Sequence[Plane]) -> Plane:
+    """One plane from some of its rows; rows that are not there are null.
+
+    Example:
+        >>> pieces = [Plane(landscape="smooth", alphas=[0, 1], betas=[0], loss=[[5.0]], measured_rows=[1])]
+        >>> join_pieces(pieces).loss
+        [[None], [5.0]]
+    """
+    whole = pieces[0].model_copy(deep=True)
+    places = {row: (piece, number) for piece in pieces for number, row in enumerate(piece.measured_rows)}
+    none: list[float | None] = [None] * len(whole.betas)
+    there = [places.get(row) for row in range(len(whole.alphas))]
+    whole.measured_rows = sorted(places)
+    whole.loss = [none if found is None else found[0].loss[found[1]] for found in there]
+    if any(piece.accuracy is not None for piece in pieces):
+        whole.accuracy = [none if f is None or f[0].accuracy is None else f[0].accuracy[f[1]] for f in there]
+    if any(piece.estimated is not None for piece in pieces):
+        no = [False] * len(whole.betas)
+        whole.estimated = [no if f is None or f[0].estimated is None else f[0].estimated[f[1]] for f in there]
+    whole.estimate_error = max((p.estimate_error for p in pieces if p.estimate_error is not None), default=None)
+    whole.estimate_checks = sum(piece.estimate_checks for piece in pieces)
+    whole.points = next((piece.points for piece in pieces if piece.points), [])
+    whole.reason = gap_words([loss for row in whole.measured_rows for loss in whole.loss[row]])
+    whole.elapsed_s = math.fsum(piece.elapsed_s for piece in pieces)
+    return whole

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from quant_lens_engine.schema.activations import Activations
 from quant_lens_engine.schema.base import MaybeFloat, Record
+from quant_lens_engine.schema.basin_ratio import BasinRatio
 from quant_lens_engine.schema.batchnorm import BatchNormDrift
 from quant_lens_engine.schema.curvature import Curvature
 from quant_lens_engine.schema.landscape import Line, Plane
@@ -32,15 +33,24 @@ class Evaluation(Record):
     Attributes:
         loss: mean loss, weighted by the criterion's own denominator (nats for cross-entropy).
         loss_standard_error: sampling error of ``loss`` over rows.
-        accuracy: fraction of rows whose top class is the label, 0 to 1; null where there are no classes.
+        accuracy: fraction of ``answers`` that are right, 0 to 1: the top class is the label; of multi-label the logit's
+            sign is. Null where there are no classes.
         accuracy_standard_error: sampling error of ``accuracy``.
+        mean_iou: of segmentation: the mean over classes of intersection over union of labelled and answered pixels,
+            0 to 1; classes that occur in neither are left out. Null for other tasks.
+        f1: of token classification (a token at a time) and multi-label: the mean over classes of F1, likewise.
         delta_loss: loss minus the float model's, on the same rows; null for the float model.
         delta_loss_standard_error: paired over rows, so usually far smaller than ``loss_standard_error``.
         delta_accuracy: accuracy minus the float model's, 0 to 1.
         delta_accuracy_standard_error: paired over rows.
         kl_to_float: mean KL(float ‖ variant) over rows, nats; null where outputs are not categorical.
         top1_agreement: fraction of rows on which both name the same class.
-        samples: rows (tokens for language models).
+        samples: how many ``answers`` there are.
+        answers: what is right or wrong: ``rows``; ``labels`` (rows × classes) of multi-label; ``pixels``; ``tokens``.
+        majority: of the float model where answers are labels, pixels or tags: the accuracy of always giving the most
+            frequent answer (of multi-label: the more frequent of yes and no for each class), 0 to 1.
+        chance: of the float model where there are labels: likewise, with one answer a row too; below three standard
+            errors above it an accuracy says nothing of a trained model.
         forward: what was run: ``fake-quant`` (dequantized weights in float) or ``own`` (the variant's own kernels).
     """
 
@@ -48,11 +58,16 @@ class Evaluation(Record):
     loss_standard_error: MaybeFloat = None
     accuracy: MaybeFloat = None
     accuracy_standard_error: MaybeFloat = None
+    mean_iou: MaybeFloat = None
+    f1: MaybeFloat = None
     delta_loss: MaybeFloat = None
     delta_loss_standard_error: MaybeFloat = None
     delta_accuracy: MaybeFloat = None
     delta_accuracy_standard_error: MaybeFloat = None
     samples: int = 0
+    answers: str = "rows"
+    majority: MaybeFloat = None
+    chance: MaybeFloat = None
     kl_to_float: MaybeFloat = None
     top1_agreement: MaybeFloat = None
     forward: Literal["float", "fake-quant", "own"] = "fake-quant"
@@ -133,11 +148,15 @@ class Variant(Record):
 
 
 class Verdict(Record):
-    """The level, and the evidence for it in sentences."""
+    """The level, and the evidence for it in sentences. ``basin``: its width beside the float model's, null where it is
+    not known. ``doubt``: why the float model is no measure: it is not above chance; the level is then no better than
+    caution."""
 
     level: VerdictLevel
+    doubt: str | None = None
     reasons: list[str] = []
     signals: list[str] = []
+    basin: BasinRatio | None = None
 
 
 class Comparison(Record):
@@ -156,13 +175,19 @@ class Comparison(Record):
 
 
 class ModelFacts(Record):
-    """The checkpoint that was measured."""
+    """The checkpoint that was measured.
+
+    Attributes:
+        trusted_code: the file was run to read it: TorchScript or a pickled module, which this server (or the command
+            line) was told to trust.
+    """
 
     sha256: str | None = None
     format: str | None = None
     architecture: str | None = None
     parameters: int | None = None
     size_bytes: int | None = None
+    trusted_code: bool = False
 
 
 class DataFacts(Record):
@@ -207,7 +232,8 @@ def distinct_failures(failures: Iterable[StageFailure]) -> list[StageFailure]:
 
 
 class RunResult(Record):
-    """Everything that a run found; the same JSON from notebook, command line and server."""
+    """Everything that a run found; the same JSON from notebook, command line and server. ``notes``: what a reader
+    should know of how model and data were understood."""
 
     schema_version: int = SCHEMA_VERSION
     engine_version: str = ""
@@ -219,6 +245,7 @@ class RunResult(Record):
     variants: list[Variant] = []
     comparisons: list[Comparison] = []
     plan: dict[str, Any] | None = None
+    notes: list[str] = []
     failures: list[StageFailure] = Field(default_factory=list)
 
     def variant(self, name: str) -> Variant:

@@ -26,7 +26,10 @@ from quant_lens_engine.schema.recipe import RECIPE_GRAMMAR, Recipe, parse_recipe
 from quant_lens_engine.schema.run_result import FLOAT_VARIANT
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Task = Literal["classification", "causal-lm", "masked-lm", "regression", "self-distillation"]
+Task = Literal[
+    "classification", "multi-label", "segmentation", "token-classification", "causal-lm", "masked-lm", "regression",
+    "self-distillation",
+]  # fmt: skip
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
@@ -56,6 +59,9 @@ class ModelSource(Request):
     """Where the checkpoint is: exactly one of an uploaded file, an example, or a path on an allow-list.
 
     Attributes:
+        part: which state dict of a training checkpoint is meant (``ema``, ``state_dict.generator``); null: the
+            likeliest, which the file's inspection names.
+        adapter: an uploaded LoRA adapter (a zip of PEFT's folder) that is merged into the weights.
         checkpoints: uploaded files of the same training, in order: what the directions ``checkpoint:N`` and ``pca:N``
             lead to, and what is marked on planes. They are not measured otherwise.
     """
@@ -65,11 +71,15 @@ class ModelSource(Request):
     path: str | None = None
     architecture: str = "auto"
     options: dict[str, Any] = {}
+    part: str | None = Field(default=None, min_length=1, max_length=500)
+    adapter: Sha256 | None = None
     checkpoints: tuple[Sha256, ...] = Field(default=(), max_length=64)
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSource:
         _exactly_one("model", file=self.file, example=self.example, path=self.path)
+        if self.adapter and self.checkpoints:
+            raise ValueError("checkpoints of a training are whole models: give no adapter with them")
         return self
 
 
@@ -101,6 +111,19 @@ class Calibration(Request):
     file: Sha256 | None = None
 
 
+class TextOptions(Request):
+    """How texts become rows of tokens, by the tokenizer that comes with the model.
+
+    Attributes:
+        length: most tokens of a row; what a text has beyond is cut off where each text is a row of its own.
+        packed: texts are joined and cut into full rows (their tokens then see those of the text before). Null: a plain
+            text file is, and a file with a text a line (JSON lines) is not.
+    """
+
+    length: int = Field(default=128, ge=2, le=65_536)
+    packed: bool | None = None
+
+
 class DataSource(Request):
     """The rows that every variant is measured on.
 
@@ -115,6 +138,7 @@ class DataSource(Request):
     limit: int | None = Field(default=1024, ge=1)
     batch_size: int = Field(default=128, ge=1)
     transform: Transform = Transform()
+    text: TextOptions = TextOptions()
     calibration: Calibration = Calibration()
 
     @model_validator(mode="after")
@@ -205,6 +229,7 @@ def parse_run_spec(value: Any) -> RunSpec:
 
 
 _JSON_EXAMPLES = {
+    "text": '{"length": 256, "packed": true}',
     "transform": '{"layout": "NHWC", "scale": 0.00392156862745098}',
     "line": '{"kinds": ["random", "eigenvector:1"], "steps": 51}',
     "plane": '{"pairs": [["random", "random"]], "steps": 21}',
@@ -229,6 +254,17 @@ def parse_json_option(option: str, text: str | None) -> Any:
     except ValueError as error:
         example = _JSON_EXAMPLES.get(option, '{"width": 64}')
         raise SpecError(f"--{option} is not JSON: {error}", hint=f"such as '{example}'") from None
+
+
+def switched(**analyses: bool | None) -> dict[str, dict[str, bool]]:
+    """Analyses that a command line switches on or off, as ``analyses`` of a specification says it; what was not given
+    stays as the preset has it.
+
+    Example:
+        >>> switched(activations=False, batchnorm=None)
+        {'activations': {'enabled': False}}
+    """
+    return {name: {"enabled": enabled} for name, enabled in analyses.items() if enabled is not None}
 
 
 def canonical_json(value: Any) -> str:

@@ -18,6 +18,9 @@ from quant_lens_engine.schema.scheme_name import GRAMMAR, fields_of_name, weight
 
 Granularity = Literal["tensor", "channel", "group", "block"]
 
+_LONGEST_SHOWN = 200
+"""Characters of what is no name, in an error."""
+
 OFFERED_WITH_ACTIVATIONS: tuple[str, ...] = (
     "w8a8", "w8a8-dynamic", "w8a8-percentile", "w8a8-mse", "w8a8-entropy", "w8a8-histogram",
     "w4a8", "w4a8-dynamic", "w4a8-g128-dynamic", "w4a4", "w4a4-dynamic", "w8a8-fp8", "w8a8-fp8-dynamic",
@@ -140,15 +143,20 @@ def reason_of(error: Exception) -> str:
 
 def unknown_scheme(value: str | dict[str, Any], reason: str) -> SchemeError:
     """The error for what is no scheme: why, and what is near it."""
-    near = nearest_schemes(value) if isinstance(value, str) else []
+    named = isinstance(value, str) and len(value) <= _LONGEST_SHOWN  # names that are nothing else may be anything
+    near = nearest_schemes(str(value)) if named else []
     suggestion = f"did you mean {' or '.join(near)}? " if near else ""
     if isinstance(value, str) and value.strip().lower() in FLOATS:
         suggestion = FLOAT_HINT
     return SchemeError(
-        f"unknown scheme {value!r}: {reason}",
+        f"unknown scheme {_shown(repr(value))}: {_shown(reason)}",
         hint=suggestion + GRAMMAR,
-        details={"scheme": value if isinstance(value, str) else dict(value), "nearest": near},
+        details={"scheme": _shown(value) if isinstance(value, str) else dict(value), "nearest": near},
     )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " …"
 
 
 def nearest_schemes(name: str, most: int = 3) -> list[str]:

@@ -62,13 +62,15 @@ class StageKey(NamedTuple):
 class InspectPayload(Record):
     """``inspect``: what was loaded, and the execution block that every worker of the run uses from here on.
 
-    ``architecture_source`` is the hash of the plug-in file that supplied the architecture, if one did.
+    ``architecture_source`` is the hash of the plug-in file that supplied the architecture, if one did; ``libraries``
+    are those whose code the network is, with their versions.
     """
 
     model: ModelFacts
     data: DataFacts
     execution: dict[str, Any]
     architecture_source: str | None = None
+    libraries: dict[str, str] = {}
     notes: list[str] = []
     elapsed_s: float = 0.0
 

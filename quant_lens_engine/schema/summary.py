@@ -21,7 +21,7 @@ class Summary(Record):
 
     Attributes:
         lead: the best news, or the worst where there is no good one; a whole sentence.
-        rest: the other variants, in one sentence; may be empty.
+        rest: why the float model is no measure, if it is none, and the other variants in one sentence; may be empty.
         evidence: the numbers behind it, in one or two sentences; may be empty.
         level: of the lead, for its colour; null while nothing is judged.
     """
@@ -67,6 +67,8 @@ def verdict_sentence(result: RunResult) -> Summary:
         clauses += [f"{_names([item.variant for item in pending], shown)} pending"] if pending else []
         clauses += [f"{_names(failed, shown)} without a verdict"] if failed else []
     rest = f"{', '.join(clauses)}." if clauses else ""
+    doubt = next((item.verdict.doubt for item in result.comparisons if item.verdict and item.verdict.doubt), None)
+    rest = f"{doubt[0].upper()}{doubt[1:]}. {rest}".strip() if doubt else rest
     return Summary(lead=lead, rest=rest, evidence=_evidence(result, by_level[lead_level], shown), level=lead_level)
 
 
@@ -154,4 +156,4 @@ def _measured(item: Comparison, result: RunResult, name: str) -> str:
         moved = f"accuracy {'falls' if drop > 0 else 'rises'} by {with_error(abs(drop), error)} points"
         moved += ", inside the noise," if abs(drop) <= 1.96 * error else ""
     change = with_error(item.delta_loss, item.delta_loss_standard_error, signed=True)
-    return f"At {name} {moved} on {count(evaluation.samples)} rows; ΔL is {change}."
+    return f"At {name} {moved} on {count(evaluation.samples)} {evaluation.answers}; ΔL is {change}."

@@ -10,15 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quant_lens_engine.diagnosis.activation_statistics import (
-    FINE_BINS,
-    Moments,
-    OutputTally,
-    Ruler,
-    WatchedLayer,
-    float_flow,
-    measure_activations,
-)
+from quant_lens_engine.diagnosis.activation_statistics import float_flow, measure_activations
+from quant_lens_engine.diagnosis.layer_watch import WatchedLayer
+from quant_lens_engine.diagnosis.moments import Moments
+from quant_lens_engine.diagnosis.output_tally import FINE_BINS, OutputTally, Ruler
 from quant_lens_engine.measurement import VariantMeasurement
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization import float_variant, quantize

@@ -16,6 +16,8 @@ from quant_lens_engine.objective import Objective
 from quant_lens_engine.quantization import quantize
 from quant_lens_engine.schema.analyses import CurvatureOptions
 
+pytestmark = pytest.mark.slow
+
 Batches = list[tuple[Tensor, Tensor]]
 VARIANTS = ["FP32", "int8", "int4", "int3", "int2"]
 

@@ -101,3 +101,8 @@ def test_the_report_of_a_network_with_kinks() -> None:
     assert found.lambda_max.value == pytest.approx(exact.lambda_max.value, rel=5e-3)
     assert found.lambda_max.lower <= exact.lambda_max.value <= found.lambda_max.upper
     assert "hides" not in (found.reason or "")
+    for one, other in ((found, exact), *zip(found.layers, exact.layers, strict=True)):
+        assert one.trace.lower <= other.trace.upper
+        assert other.trace.lower <= one.trace.upper
+        assert one.trace.standard_error is None, "that over probes is less than what the differences are off"
+    assert found.effective_rank.lower is None

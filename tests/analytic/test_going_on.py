@@ -1,6 +1,7 @@
 """A measurement that was stopped goes on from its last products, and comes to the same digits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,27 @@ def test_a_log_of_another_point_sample_or_weighting_is_not_used(objective: Objec
         assert digits(measure_curvature(other, OPTIONS, checkpoint=tmp_path)) == digits(
             measure_curvature(other, OPTIONS)
         )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"criterion": nn.CrossEntropyLoss(label_smoothing=0.3)},
+        {"forward": lambda model, batch: 2 * model(batch[0])},
+        {"model": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))},
+    ],
+    ids=["criterion", "forward", "network"],
+)
+def test_a_log_of_another_loss_of_the_same_parameters_is_not_used(changed: dict[str, Any], tmp_path: Path) -> None:
+    changed = dict(changed)
+    torch.manual_seed(0)
+    data = [(torch.randn(40, 6), torch.randint(3, (40,)))]
+    plain = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    first, other = Objective(plain, data), changed.pop("model", plain)
+    other.load_state_dict(plain.state_dict())
+    second = Objective(other, data, **changed)
+    measure_curvature(first, OPTIONS, checkpoint=tmp_path)
+    assert digits(measure_curvature(second, OPTIONS, checkpoint=tmp_path)) == digits(measure_curvature(second, OPTIONS))
 
 
 def test_a_folder_that_cannot_be_written_does_no_harm(objective: Objective, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 import copy
 import itertools
 import math
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from quant_lens_engine.curvature import HessianOperator, leading_eigenvectors
@@ -263,6 +266,10 @@ def test_principal_components_of_a_trajectory() -> None:
     frame = plane_frame(around, ("pca:1", "pca:2"), PlaneOptions(steps=3, distance=4), reader())
     assert frame.joins
     assert frame.locate("third", around.steps_to(checkpoints[2]), length(around.base)).distance == 0
+    far = plane_frame(replace(around, checkpoints=[moved(base, (one, 90.0)), *checkpoints]), ("pca:1", "pca:2"),
+                      PlaneOptions(steps=3), reader())  # fmt: skip
+    place = far.locate("far", around.steps_to(moved(base, (one, 90.0))), length(around.base))
+    assert max(abs(place.alpha), abs(place.beta)) < far.reach.distance, "inside the picture that is drawn for it"
 
 
 @pytest.mark.parametrize(
@@ -378,6 +385,12 @@ class TestReach:
         assert reach.distance == 0.25
         assert "narrowed from 1 to 0.25" in reach.sentence
 
+    @pytest.mark.parametrize("floor", [0.0, 1.0])
+    def test_what_is_nowhere_finite_is_said(self, floor: float) -> None:
+        reach = automatic_reach(lambda _: Rises(math.inf, math.inf), rise=1.0, floor=floor)
+        assert "at its edge the loss is not finite" in reach.sentence
+        assert "rises by" not in reach.sentence
+
     def test_models_stay_inside(self) -> None:
         reach = automatic_reach(self.parabola(1e6), rise=1.0, start=0.4, floor=0.4)
         assert reach.distance == 0.4
@@ -427,3 +440,107 @@ def test_the_deployed_line_takes_the_steps_of_the_grid(scheme: str, levels: int)
     else:
         assert np.allclose(deployed.loss, smooth.loss, rtol=1e-4), "deployed and smooth agree at 16 bits"
         assert deployed.roughness < 1e-3
+
+
+def half_frozen() -> tuple[Objective, dict[str, Tensor]]:
+    """Of three layers two are frozen, and all three differ in the other model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    model[0].requires_grad_(False)
+    model[2].requires_grad_(False)
+    objective = Objective(model, [(random(20, 6), random(20, 3, seed=1))], task="regression")
+    return objective, {name: tensor.round(decimals=1) for name, tensor in objective.point.items()}
+
+
+def test_a_way_to_a_model_moves_frozen_parameters_too() -> None:
+    """Every loss on the path is the one at w + α(Q(w) − w), of all layers; no step at α = 1."""
+    objective, rounded = half_frozen()
+    path = measure_path(objective, objective.at(rounded), points=7)
+    for alpha, loss in zip(path.alphas, path.loss, strict=True):
+        there = {name: w + alpha * (rounded[name] - w) for name, w in objective.point.items()}
+        assert loss == pytest.approx(objective.at(there).loss(), rel=1e-12)
+    around = Surroundings(objective, point_of=lambda _: rounded, checkpoints=[rounded])
+    for name in ("to:a", "checkpoint:1", "pca:1"):
+        assert set(make_direction(name, around).steps) == set(objective.point), name
+    assert set(make_direction("random:1", around).steps) == set(objective.free), "a drawn direction leaves them"
+
+
+def test_a_plane_through_a_model_holds_its_frozen_parameters() -> None:
+    objective, rounded = half_frozen()
+    around = Surroundings(objective, point_of=lambda _: rounded)
+    whole = length(around.base)
+    for names in (("to:a", "random:1"), ("random:1", "to:a")):
+        frame = plane_frame(around, names, PlaneOptions(steps=3, distance=1), reader())
+        place = frame.locate("a", around.steps_to(rounded), whole)
+        assert place.shift == pytest.approx(length({n: rounded[n] - w for n, w in objective.point.items()}) / whole)
+        assert place.distance == 0
+        there = objective.at(frame.place(objective.point, place.alpha, place.beta))
+        assert there.loss() == pytest.approx(objective.at(rounded).loss(), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_model_that_a_plane_leads_to_lies_on_it_in_every_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).to(dtype)
+    objective = Objective(model, [(random(8, 6).to(dtype), random(8, 3, seed=1).to(dtype))], task="regression")
+    ends = [{n: (t * 2**k).round() / 2**k for n, t in objective.point.items()} for k in (2, 3)]
+    around = Surroundings(objective, point_of=lambda name: ends[int(name)])
+    frame = plane_frame(around, ("to:0", "to:1"), PlaneOptions(steps=3, distance=1), reader())
+    for end in ends:
+        place = frame.locate("end", around.steps_to(end), length(around.base))
+        assert place.distance == 0
+        assert max(abs(place.alpha), abs(place.beta)) > 0.01
+
+
+def test_a_model_of_zeros_has_no_unit_of_length() -> None:
+    objective = regression()
+    around = Surroundings(objective.at({n: torch.zeros_like(t) for n, t in objective.point.items()}))
+    around = replace(around, point_of=lambda _: objective.point)
+    with pytest.raises(InputError, match="no unit of length"):
+        plane_frame(around, ("to:a", "random-raw:1"), PlaneOptions(steps=3, distance=1), reader())
+    frame = plane_frame(around, ("random-raw:1", "random-raw:2"), PlaneOptions(steps=3, distance=1), reader())
+    place = frame.locate("a", around.steps_to(objective.point), length(around.base))
+    assert place.shift == pytest.approx(length(objective.point))
+
+
+def test_a_tensor_that_is_asked_for_again_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, _ = half_frozen()
+    steps = make_direction("random-raw:1", Surroundings(objective)).steps
+    drawn, draw = [], torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *args, **more: drawn.append(1) or draw(*args, **more))
+    inner(steps, steps)
+    assert len(drawn) == len(steps)
+    twice = [steps["4.bias"], steps["4.bias"]]
+    assert torch.equal(*twice)
+    assert twice[0].data_ptr() != twice[1].data_ptr(), "the caller's to change"
+
+
+def test_lines_that_are_let_go_of_hold_no_model_and_are_made_again() -> None:
+    objective, rounded = half_frozen()
+    around = Surroundings(
+        objective, point_of=lambda _: {name: tensor.clone() for name, tensor in rounded.items()},
+        gradient=lambda: torch.ones(objective.dimension, dtype=torch.float64),
+    )  # fmt: skip
+    options = LineOptions(kinds=("to:a", "gradient"), steps=5)
+    frames = LineFrames(around, options)
+    before = measure_lines(objective, base_point=objective.point, options=options, frames=frames)
+    end = frames.frame("to:a", around).directions[0].end
+    assert end is not None
+    held = [weakref.ref(tensor) for tensor in end.values()]
+    del end
+    frames.let_go()
+    assert all(reference() is None for reference in held)
+    after = measure_lines(objective, base_point=objective.point, options=options, frames=frames)
+    assert [line.loss for line in after] == [line.loss for line in before]
+
+
+@pytest.mark.parametrize("kinds", [("path:1",), ("random", "path")])
+def test_a_path_is_no_line_around_a_variant(kinds: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="path=true"):
+        LineOptions(kinds=kinds)
+
+
+@pytest.mark.parametrize("pair", [("error", "random"), ("path", "random"), ("random", "error:1")])
+def test_a_variants_own_direction_spans_no_shared_plane(pair: tuple[str, str]) -> None:
+    with pytest.raises(ValidationError, match="another direction for each variant"):
+        PlaneOptions(pairs=(pair,))

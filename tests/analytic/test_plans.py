@@ -14,6 +14,8 @@ from quant_lens_engine.quantization import quantize
 from quant_lens_engine.schema import Execution, parse_scheme
 from quant_lens_engine.schema.analyses import CurvatureOptions
 
+pytestmark = pytest.mark.slow
+
 
 class Recurrent(nn.Module):
     def __init__(self) -> None:

@@ -16,6 +16,8 @@ from quant_lens_engine.curvature.traces import FEWEST_PROBES
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from tests.analytic.sums import DenseSum, example, perceptron, variances
 
+pytestmark = pytest.mark.slow
+
 FEWEST_PRODUCTS = 12 + PILOT + FEWEST_PROBES
 
 

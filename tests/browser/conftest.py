@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class QuantLens:
     process: subprocess.Popen[bytes]
 
     @property
+    def shelf(self) -> Path:
+        """A folder whose contents a run may name by path."""
+        return self.data_dir / "shelf"
+
+    @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
@@ -68,10 +74,13 @@ class QuantLens:
 
 
 @contextmanager
-def quant_lens(data_dir: Path):
+def quant_lens(data_dir: Path, **settings: str):
+    """``settings`` are variables of the environment beyond those that every test has."""
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("QUANT_LENS_")}
     environment |= {"QUANT_LENS_PORT": str(port), "QUANT_LENS_DATA_DIR": str(data_dir)}
+    environment["QUANT_LENS_ALLOWED_PATHS"] = str(data_dir / "shelf")
+    environment |= settings
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.log").open("wb") as log:
         process = subprocess.Popen(
@@ -208,6 +217,13 @@ def drop_files(page: Page, target: str, *paths: Path) -> None:
         )
     for event in ("dragenter", "dragover", "drop"):
         page.dispatch_event(target, event, {"dataTransfer": handle})
+
+
+def wait_until(page: Page, is_so: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(20)
 
 
 def screenshot(page: Page, name: str, *, full_page: bool = True) -> None:

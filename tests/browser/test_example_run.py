@@ -78,7 +78,7 @@ def test_deployed_and_smooth_are_one_switch_and_the_address_remembers_it(visit, 
     lines = page.locator(".chart-card", has_text="Loss along shared directions")
     expect(lines.locator(".plotly")).to_be_visible()
     expect(lines.locator(".card-sentence")).to_contain_text("each variant's own weights")
-    page.get_by_text("Deployed L(Q(w + αd))").click()
+    page.locator("#run-landscape").get_by_text("Deployed").click()
     expect(lines.locator(".card-sentence")).to_contain_text("at every α")
     page.wait_for_url("**landscape=deployed")
     page.reload()

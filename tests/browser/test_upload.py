@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import re
 
 import numpy as np
+import psutil
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE_MS, choose_file, drop_files, screenshot
+from tests.browser.conftest import PATIENCE_MS, choose_file, drop_files, screenshot, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -90,6 +92,28 @@ def test_a_broken_connection_and_a_reload_go_on_where_the_server_stopped(visit, 
     expect(page.locator("#new-card-model")).to_contain_text("big.safetensors", timeout=PATIENCE_MS)
     assert proxy.sent_up - before < 30_000_000  # what had arrived was not sent again
     expect(page.locator("#new-card-model")).to_contain_text("refused", timeout=PATIENCE_MS)
+
+
+def test_an_upload_goes_on_by_itself_after_the_web_process_was_killed(visit, server, proxy, tmp_path):
+    """The same with 2 GB is in ``benchmarks/uploads.py``."""
+    big = tmp_path / "killed.safetensors"
+    big.write_bytes(os.urandom(30_000_000))
+    page = visit("/new", through=proxy, expect_complaints=True)  # the browser reports the broken request
+    page.wait_for_selector("#new-browse-model")
+    proxy.pause_s = 0.02
+    choose_file(page, "model", big)
+    parts = server.data_dir / "uploads"
+    wait_until(page, lambda: 8_000_000 < sum(part.stat().st_size for part in parts.glob("*.part")) < 25_000_000)
+    (web,) = (part for part in psutil.Process(server.process.pid).children() if part.cmdline()[-1] == "web")
+    web.kill()
+    had = sum(part.stat().st_size for part in parts.glob("*.part"))
+    proxy.pause_s = 0.0
+    before = proxy.sent_up
+    expect(page.locator("#new-card-model")).to_contain_text("killed.safetensors", timeout=PATIENCE_MS)
+    assert proxy.sent_up - before < 30_000_000 - had + 9_000_000  # but the chunk that was under way, nothing twice
+    sha256 = hashlib.sha256(big.read_bytes()).hexdigest()
+    with server.http() as http:
+        assert http.get(f"/files/{sha256}").json()["size_bytes"] == 30_000_000
 
 
 def test_bad_files_are_told_in_words_and_nothing_else_is_lost(visit, tmp_path, digits_files):

@@ -64,6 +64,22 @@ def test_every_scheme_observer_and_algorithm_is_listed_as_it_is() -> None:
 
 
 TRIED = {
+    "adding-a-data-format": """
+        import tempfile
+        from pathlib import Path
+        from quant_lens_engine.intake import read_arrays
+        path = Path(tempfile.mkdtemp()) / "rows"
+        path.write_bytes(MAGIC + bytes([2, 0, 0, 0, 3, 0, 0, 0]) + bytes([1, 2, 3, 0, 4, 5, 6, 1]))
+        name, found = read_arrays(path, "rows")
+        assert (name, found.x.tolist(), found.y.tolist()) == ("mine", [[1, 2, 3], [4, 5, 6]], [0, 1])
+        for content in (MAGIC, path.read_bytes()[:-1], MAGIC + bytes([255]) * 8):
+            path.write_bytes(content)
+            try:
+                read_arrays(path, "rows")
+                raise AssertionError("it was read")
+            except DataError as error:
+                assert error.code == "truncated_file"
+        """,
     "adding-a-scheme": """
         import torch
         from quant_lens_engine.quantization import available_schemes, fake_quantize

@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from importlinter.cli import lint_imports
 
 
 def test_no_import_breaks_a_rule_of_the_house() -> None:
-    assert lint_imports() == 0, (
-        "an import breaks a rule of [tool.importlinter] in pyproject.toml; `lint-imports` shows it"
-    )
+    """In a process of its own: import-linter switches off every logger that it finds."""
+    told = subprocess.run([str(Path(sys.executable).with_name("lint-imports"))], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 TORCH_FREE = [

@@ -6,9 +6,11 @@ from worker.settings import Settings
 from worker.store.capabilities import CapabilityStore
 from worker.store.checks import CheckRecord, Checks
 from worker.store.connection import GivesUp, Scripts, at_once, connect
-from worker.store.errors import BadQuery, Conflict, NotFound, StoreUnavailable
+from worker.store.errors import BadQuery, Conflict, NotFound, StoreUnavailable, UploadsRefused
 from worker.store.events import Events
-from worker.store.files import FileRecord, Files
+from worker.store.fetches import Fetches, FetchRecord
+from worker.store.file_record import FileRecord
+from worker.store.files import Files
 from worker.store.jobs import Jobs
 from worker.store.results import Results, RunSummary, VariantSummary
 from worker.store.run_page import RunPage
@@ -16,8 +18,8 @@ from worker.store.runs import Runs
 from worker.store.users import User, Users
 
 __all__ = [
-    "BadQuery", "CheckRecord", "Conflict", "FileRecord", "NotFound", "RunPage", "RunSummary", "Store",
-    "StoreUnavailable", "User", "VariantSummary", "open_store",
+    "BadQuery", "CheckRecord", "Conflict", "FetchRecord", "FileRecord", "NotFound", "RunPage", "RunSummary", "Store",
+    "StoreUnavailable", "UploadsRefused", "User", "VariantSummary", "open_store",
 ]  # fmt: skip
 
 
@@ -39,10 +41,11 @@ class Store:
         self.results = Results(self.client)
         self.events = Events(self.client, url)
         self.jobs = Jobs(self.client, self.scripts)
-        self.files = Files(self.client, self.jobs, settings)
+        self.files = Files(self.client, self.scripts, settings)
         self.users = Users(self.client)
         self.capabilities = CapabilityStore(self.client)
         self.checks = Checks(self.client)
+        self.fetches = Fetches(self.client, self.jobs)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life.
@@ -51,6 +54,12 @@ class Store:
             StoreUnavailable: there is none.
         """
         self.client.ping()
+
+    def server_version(self) -> str:
+        """What answers, such as ``Valkey 9.1.2``."""
+        facts = self.client.info("server")
+        name, version = facts.get("server_name", "redis"), facts.get("valkey_version", facts.get("redis_version", ""))
+        return f"{str(name).capitalize()} {version}".strip()
 
     def close(self) -> None:
         """Let the connections go."""

@@ -8,6 +8,9 @@ from worker.store import keys
 from worker.store.connection import Client
 
 QUEUES = ("runs", "inspect")
+"""What a worker serves that was not told: it computes."""
+FETCH_QUEUE = "fetch"
+"""Models from the hub. Its worker speaks to the network and opens no file; it computes nothing."""
 ALIVE_S = 15
 """A worker that has been silent for so long is not listed any more."""
 
@@ -25,8 +28,8 @@ class CapabilityStore:
         return facts.model_copy(update={"workers": self.workers()})
 
     def is_known(self) -> bool:
-        """Whether a worker has recorded what it can do, and one is alive."""
-        return self.is_recorded() and bool(self.workers())
+        """Whether a worker has recorded what it can do, and one that computes is alive."""
+        return self.is_recorded() and any(worker.queues != [FETCH_QUEUE] for worker in self.workers())
 
     def is_recorded(self) -> bool:
         """Whether a worker has ever recorded what it can do."""
@@ -61,9 +64,17 @@ class CapabilityStore:
             self._client.srem(keys.WORKERS, *silent)
         return [WorkerFacts.model_validate_json(facts) for facts in known if facts is not None]
 
+    def uploads_problem(self, queue: str) -> str | None:
+        """Why no upload is opened for ``queue``: every worker that is alive lacks demanded walls. Else None."""
+        workers = [worker for worker in self.workers() if queue in worker.queues]
+        reasons = sorted({worker.refuses_uploads for worker in workers if worker.refuses_uploads is not None})
+        refusing = sum(worker.refuses_uploads is not None for worker in workers)
+        return "; ".join(reasons) if workers and refusing == len(workers) else None
+
     def queue_lengths(self) -> dict[str, int]:
         """Messages that wait in each queue."""
         with self._client.pipeline(transaction=False) as pipe:
-            for queue in QUEUES:
+            queues = (*QUEUES, FETCH_QUEUE)
+            for queue in queues:
                 pipe.llen(queue)
-            return dict(zip(QUEUES, map(int, pipe.execute()), strict=True))
+            return dict(zip(queues, map(int, pipe.execute()), strict=True))

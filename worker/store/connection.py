@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any, TypeAlias
@@ -137,6 +137,10 @@ class Scripts:
     def job(self, verb: str, job: str, token: str = "", lease_s: float = 0.0) -> bool:
         """Run ``lua/job.lua``; see :class:`worker.store.jobs.Jobs`."""
         return bool(self._script("job", prelude=False)(keys=[keys.JOBS], args=[verb, job, token, lease_s]))
+
+    def files(self, name: str, named: Sequence[str], *arguments: str | float) -> Any:
+        """Run ``lua/forget.lua`` or ``lua/need.lua`` on the keys ``named``."""
+        return self._script(name, prelude=False)(keys=list(named), args=arguments)
 
     def _script(self, name: str, prelude: bool) -> Script:
         if name not in self._loaded:

@@ -23,6 +23,12 @@ class BadQuery(InputError):  # noqa: N818  (an answer, by its HTTP name)
     default_code = "bad_query"
 
 
+class UploadsRefused(QuantLensError):  # noqa: N818  (a state of the server)
+    """No worker has the walls that are demanded, so none opens an upload (HTTP 503)."""
+
+    default_code = "sandbox_below_minimum"
+
+
 class StoreUnavailable(QuantLensError):  # noqa: N818  (a state of the store)
     """Redis does not answer; it may be starting again (HTTP 503)."""
 

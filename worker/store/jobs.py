@@ -1,4 +1,4 @@
-"""Inspections and baseline checks that are not finished: each claimed by one worker at a time, with a lease."""
+"""Small jobs that are not finished: each claimed by one worker at a time, with a lease."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.store.connection import Client, Scripts
 
 
 class Jobs:
-    """Unfinished small jobs, named ``inspect:<sha256>`` or ``check:<key>``."""
+    """Unfinished small jobs, named ``inspect:<sha256>``, ``check:<key>`` or ``fetch:<key>``."""
 
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._client = client

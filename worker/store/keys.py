@@ -10,8 +10,10 @@ ACTIVE = f"{PREFIX}:active"
 """Set of run ids that are QUEUED or RUNNING."""
 FILES = f"{PREFIX}:files"
 """Sorted set of file hashes by time of arrival."""
+FILES_ID = f"{PREFIX}:files_id"
+"""What the folder of all files is marked with: whose they are."""
 JOBS = f"{PREFIX}:jobs"
-"""Hash of unfinished inspections and checks: ``inspect:<sha256>`` or ``check:<key>`` -> its claim."""
+"""Hash of unfinished small jobs: ``inspect:<sha256>``, ``check:<key>`` or ``fetch:<key>`` -> its claim."""
 USERS = f"{PREFIX}:users"
 """Hash of users by name."""
 WORKERS = f"{PREFIX}:workers"
@@ -20,6 +22,8 @@ CAPABILITIES = f"{PREFIX}:capabilities"
 """What the last worker that started can do."""
 REAPER = f"{PREFIX}:reaper"
 """Held by the worker that is sweeping."""
+FILE_SWEEP = f"{PREFIX}:file_sweep"
+"""There while no worker need look for files that nobody needs."""
 
 
 def run(run_id: str) -> str:
@@ -84,9 +88,24 @@ def file_uses(sha256: str) -> str:
     return f"{PREFIX}:file:{sha256}:uses"
 
 
+def file_turn(sha256: str) -> str:
+    """Held by who is storing or removing the file's bytes."""
+    return f"{PREFIX}:file:{sha256}:turn"
+
+
 def check(key: str) -> str:
     """A baseline check's record."""
     return f"{PREFIX}:check:{key}"
+
+
+def fetch(key: str) -> str:
+    """The record of a fetch from the hub."""
+    return f"{PREFIX}:fetch:{key}"
+
+
+def fetched(repo: str, commit: str) -> str:
+    """Hash of the file that a commit of a repository became."""
+    return f"{PREFIX}:fetched:{repo}@{commit}"
 
 
 def token(token_sha256: str) -> str:

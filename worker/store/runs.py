@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from quant_lens_engine.errors import InputError
+from quant_lens_engine.errors import InputError, SpecError
 from quant_lens_engine.schema import (
     TERMINAL_STATES,
     ErrorBody,
@@ -39,7 +39,11 @@ class Runs:
         self._scripts = scripts
 
     def create(self, spec: RunSpec, owner: str, retry_of: str | None = None) -> RunRecord:
-        """A new run, QUEUED. (``worker.queue.submit`` also tells the workers.)"""
+        """A new run, QUEUED. (``worker.queue.submit`` also tells the workers.)
+
+        Raises:
+            SpecError: ``unknown_file``: a file that it names is not there (any more).
+        """
         run_id = new_run_id()
         now = server_time(self._client)
         plan = [
@@ -64,16 +68,18 @@ class Runs:
         }
         free = json.dumps({"state": "waiting", "token": "", "worker": "", "expires": 0, "attempts": 0})
         stages = {str(key): _waiting(key) for unit in plan_units(spec) for key in unit.stages}
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.run(run_id), mapping=fields)
-            pipe.hset(keys.units(run_id), mapping={unit["id"]: free for unit in plan})
-            pipe.hset(keys.stages(run_id), mapping=stages)
-            for sha256 in named_files(json.loads(fields["spec"])):
-                pipe.sadd(keys.file_uses(sha256), run_id)
-            pipe.sadd(keys.ACTIVE, run_id)
-            pipe.zadd(keys.RUNS, {run_id: now})
-            pipe.xadd(keys.events(run_id), {"kind": "state", "data": json.dumps({"state": "QUEUED", "error": None})})
-            pipe.execute()
+        new = {
+            "fields": fields,
+            "units": {unit["id"]: free for unit in plan},
+            "stages": stages,
+            "event": json.dumps({"state": "QUEUED", "error": None}),
+        }
+        files = named_files(json.loads(fields["spec"]))
+        missing = self._scripts.run(
+            "create", run_id, json.dumps(new), f"{now:.6f}", keys.file(""), *files, more_keys=(keys.RUNS,)
+        )
+        if missing:
+            raise unknown_file(missing[0])
         return self.get(run_id)
 
     def get(self, run_id: str) -> RunRecord:
@@ -208,8 +214,14 @@ def named_files(spec: Mapping[str, Any]) -> list[str]:
     """SHA-256 of every upload that a specification names."""
     calibration = spec["data"].get("calibration") or {}
     further = spec["model"].get("checkpoints") or ()
-    named = (spec["model"].get("file"), spec["data"].get("file"), calibration.get("file"), *further)
+    model = (spec["model"].get("file"), spec["model"].get("adapter"))
+    named = (*model, spec["data"].get("file"), calibration.get("file"), *further)
     return sorted({sha256 for sha256 in named if sha256})
+
+
+def unknown_file(sha256: str) -> SpecError:
+    """What is said of a file that a specification names and that is not there."""
+    return SpecError(f"there is no file {sha256}", hint="upload it first", code="unknown_file")
 
 
 def is_terminal(record: RunRecord) -> bool:

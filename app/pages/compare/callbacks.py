@@ -9,6 +9,7 @@ from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from app.compare import RunComparison, compare_runs
 from app.components.card import card_head
@@ -21,13 +22,19 @@ from app.pages.compare.layout import CHART, DENSITY, DIFFERENCE, PLANES
 from app.pages.compare.tables import ComparedRow, metrics_table, settings_table
 from app.routing import Services, in_thread
 from app.view_state import CompareView
-from quant_lens_engine.figures import ComparedResult, draw_both
+from quant_lens_engine.figures import ComparedResult, draw_both, pair_words, plane_pairs
 from quant_lens_engine.schema import TERMINAL_STATES, RunRecord, RunResult
 from worker.store import NotFound, Store
 
 Pair = tuple[RunRecord, RunResult]
 
 _OFFERED = 100
+CONTROLS = {
+    "variant": "compare-variant", "baseline": "compare-baseline", "landscape": "compare-landscape",
+    "horizontal": "compare-lambda", "density": "compare-density", "pair": "compare-pair",
+    "planes": "compare-planes-view",
+}  # fmt: skip
+"""Of each field of the view the control that sets it."""
 
 
 def register_compare_page(dashboard: Dash, services: Services) -> None:
@@ -65,125 +72,121 @@ def compared_rows(pairs: Sequence[Pair], view: CompareView, choice: str | None) 
 
 def _register_drawing(dashboard: Dash, store: Store) -> None:
     @dashboard.callback(
-        Output("compare-body", "hidden"),
-        Output("compare-nothing", "hidden"),
-        Output("compare-nothing", "children"),
-        Output("compare-notes", "children"),
-        Output("compare-overline", "children"),
-        Output("compare-table", "children"),
-        Output("compare-settings", "children"),
-        Output({"part": "chart-data", "chart": CHART}, "data"),
-        Output({"part": "chart-data", "chart": DENSITY}, "data"),
-        Output({"part": "chart-data", "chart": PLANES}, "data"),
-        Output({"part": "chart-data", "chart": DIFFERENCE}, "data"),
-        Output("compare-variant", "data"),
-        Output("compare-variant", "value"),
-        Output("compare-baseline", "data"),
-        Output("compare-baseline", "value"),
-        Output("compare-landscape", "value"),
-        Output("compare-lambda", "value"),
-        Output("compare-density", "value"),
-        Output("compare-add", "data"),
-        Output("compare-json", "href"),
-        Output("compare-clock", "disabled"),
-        Output("compare-drawn", "data"),
-        Input("url", "search"),
-        Input("compare-clock", "n_intervals"),
-        State("url", "pathname"),
+        output=_drawn_parts(),
+        inputs=[Input("url", "search"), Input("compare-clock", "n_intervals")],
+        state=[State("url", "pathname")],
     )
     @in_thread
-    def draw(search: str | None, _: int | None, pathname: str) -> Any:
+    def draw(search: str | None, _: int | None, pathname: str) -> dict[str, Any]:
         if pathname != "/compare":
-            return (no_update,) * 22
-        view = CompareView.from_search(search or "")
-        pairs, missing = load_runs(store, view)
-        offered = _offered(store, {record.id for record, _ in pairs})
-        if not pairs:
-            nothing = _nothing(bool(offered), missing)
-            return (True, False, nothing, None, "", None, None, None, None, None, None, [], None, [], None, "smooth",
-                    "linear", "log", offered, "/api/v1/compare", True, None)  # fmt: skip
-        choices = variant_choices([result for _, result in pairs])
-        known = {choice.value for choice in choices}
-        choice = view.variant if view.variant in known else default_choice(choices)
-        rows = compared_rows(pairs, view, choice)
-        baseline = rows[0].record.id
-        comparison = compare_runs(pairs, baseline)
-        compared = [_compared(row) for row in rows if row.variant]
-        drawing = draw_both(CHART, compared, landscape=view.landscape)
-        ended = all(record.state in TERMINAL_STATES for record, _ in pairs)
-        spectra = draw_both(DENSITY, compared, scale=view.density, horizontal=view.horizontal)
-        densities = chart_data(spectra, f"compare-density-{choice}",
-                               nothing="No run has a density of this variant." if ended else "")  # fmt: skip
-        ids = ",".join(record.id for record, _ in pairs)
-        return (
-            False,
-            True,
-            None,
-            _notes(comparison, missing),
-            _overline(rows),
-            metrics_table(rows),
-            _settings(comparison, rows),
-            chart_data(drawing, f"compare-{choice}-{view.landscape}"),
-            densities,
-            *_planes(compared, f"{choice}-{view.landscape}", view, ended),
-            [{"value": item.value, "label": item.label} for item in choices],
-            choice,
-            [{"value": row.record.id, "label": f"{row.letter} · {row.name}"} for row in _by_letter(rows)],
-            baseline,
-            view.landscape,
-            view.horizontal,
-            view.density,
-            offered,
-            f"/api/v1/compare?runs={ids}&baseline={baseline}",
-            ended,
-            {
-                "variant": choice,
-                "baseline": baseline,
-                "landscape": view.landscape,
-                "horizontal": view.horizontal,
-                "density": view.density,
-            },
-        )
+            raise PreventUpdate
+        return draw_comparison(store, CompareView.from_search(search or ""))
 
 
-def _planes(compared: Sequence[ComparedResult], name: str, view: CompareView, ended: bool) -> list[dict[str, Any]]:
-    """The planes side by side, and what each differs by from the baseline's."""
-    return [
-        chart_data(draw_both(chart, compared, landscape=view.landscape), f"{chart}-{name}",
-                   nothing=nothing if ended else "")
-        for chart, nothing in (
-            (PLANES, "No run has measured a plane in this landscape."),
-            (DIFFERENCE, "Needs the baseline's plane and another run's."),
-        )
-    ]  # fmt: skip
+def _drawn_parts() -> dict[str, Output]:
+    charts = {
+        name: Output({"part": "chart-data", "chart": name}, "data") for name in (CHART, DENSITY, PLANES, DIFFERENCE)
+    }
+    choices = {
+        f"{name}-data": Output(f"compare-{name}", "data") for name in ("variant", "baseline", "pair", "add")
+    }  # fmt: skip
+    values = {name: Output(control, "value") for name, control in CONTROLS.items()}
+    return charts | choices | values | {
+        "body-hidden": Output("compare-body", "hidden"),
+        "nothing-hidden": Output("compare-nothing", "hidden"),
+        "nothing": Output("compare-nothing", "children"),
+        "notes": Output("compare-notes", "children"),
+        "overline": Output("compare-overline", "children"),
+        "table": Output("compare-table", "children"),
+        "settings": Output("compare-settings", "children"),
+        "json": Output("compare-json", "href"),
+        "ended": Output("compare-clock", "disabled"),
+        "drawn": Output("compare-drawn", "data"),
+    }  # fmt: skip
+
+
+def draw_comparison(store: Store, view: CompareView) -> dict[str, Any]:
+    """Everything on the page, by the names of its parts."""
+    pairs, missing = load_runs(store, view)
+    offered = _offered(store, {record.id for record, _ in pairs})
+    if not pairs:
+        return _empty(offered, missing)
+    choices = variant_choices([result for _, result in pairs])
+    known = {choice.value for choice in choices}
+    choice = view.variant if view.variant in known else default_choice(choices)
+    rows = compared_rows(pairs, view, choice)
+    baseline = rows[0].record.id
+    comparison = compare_runs(pairs, baseline)
+    ended = all(record.state in TERMINAL_STATES for record, _ in pairs)
+    directions = plane_pairs([result for _, result in pairs])
+    shown = replace(view, variant=choice, baseline=baseline,
+                    pair=view.pair if view.pair in directions else next(iter(directions), ""))  # fmt: skip
+    ids = ",".join(record.id for record, _ in pairs)
+    chosen = {name: getattr(shown, name) for name in CONTROLS}
+    return chosen | _charts([_compared(row) for row in rows if row.variant], shown, ended) | {
+        "body-hidden": False,
+        "nothing-hidden": True,
+        "nothing": None,
+        "notes": _notes(comparison, missing),
+        "overline": _overline(rows),
+        "table": metrics_table(rows),
+        "settings": _settings(comparison, rows),
+        "variant-data": [{"value": item.value, "label": item.label} for item in choices],
+        "baseline-data": [
+            {"value": row.record.id, "label": f"{row.letter} · {row.name}"} for row in _by_letter(rows)
+        ],
+        "pair-data": [{"value": pair, "label": pair_words(pair)} for pair in directions],
+        "add-data": offered,
+        "json": f"/api/v1/compare?runs={ids}&baseline={baseline}",
+        "ended": ended,
+        "drawn": chosen,
+    }  # fmt: skip
+
+
+def _empty(offered: list[dict[str, str]], missing: Sequence[str]) -> dict[str, Any]:
+    plain = CompareView()
+    return dict.fromkeys(_drawn_parts()) | {name: getattr(plain, name) for name in CONTROLS} | {
+        "body-hidden": True, "nothing-hidden": False, "nothing": _nothing(bool(offered), missing), "overline": "",
+        "variant-data": [], "baseline-data": [], "pair-data": [], "add-data": offered, "json": "/api/v1/compare",
+        "ended": True,
+    }  # fmt: skip
+
+
+def _charts(compared: Sequence[ComparedResult], view: CompareView, ended: bool) -> dict[str, Any]:
+    name = f"{view.variant}-{view.landscape}"
+    planes = {"landscape": view.landscape, "pair": view.pair}
+    options: dict[str, tuple[dict[str, Any], str]] = {
+        CHART: ({"landscape": view.landscape}, "No run has a line of this variant."),
+        DENSITY: ({"scale": view.density, "horizontal": view.horizontal}, "No run has a density of this variant."),
+        PLANES: (planes | {"view": view.planes}, "No run has measured a plane in this landscape."),
+        DIFFERENCE: (planes, "Needs the baseline's plane and another run's."),
+    }
+    return {
+        chart: chart_data(draw_both(chart, compared, **chosen), f"{chart}-{name}", nothing=nothing if ended else "")
+        for chart, (chosen, nothing) in options.items()
+    }
 
 
 def _register_controls(dashboard: Dash) -> None:
     @dashboard.callback(
-        Output("url", "search", allow_duplicate=True),
-        Output("compare-add", "value"),
-        Input("compare-variant", "value"),
-        Input("compare-baseline", "value"),
-        Input("compare-landscape", "value"),
-        Input("compare-lambda", "value"),
-        Input("compare-density", "value"),
-        Input("compare-add", "value"),
-        Input({"part": "compare-remove", "run": ALL}, "n_clicks"),
-        State("url", "search"),
-        State("compare-drawn", "data"),
+        output=[Output("url", "search", allow_duplicate=True), Output("compare-add", "value")],
+        inputs={
+            "chosen": {name: Input(control, "value") for name, control in CONTROLS.items()},
+            "added": Input("compare-add", "value"),
+            "removed": Input({"part": "compare-remove", "run": ALL}, "n_clicks"),
+        },
+        state={"search": State("url", "search"), "drawn": State("compare-drawn", "data")},
         prevent_initial_call=True,
     )
     def change(
-        variant: str | None, baseline: str | None, landscape: Any, horizontal: Any, density: Any, added: str | None,
-        removed: list[int | None], search: str | None, drawn: dict[str, Any] | None,
+        chosen: dict[str, Any], added: str | None, removed: list[int | None], search: str | None,
+        drawn: dict[str, Any] | None,
     ) -> Any:  # fmt: skip
         view, trigger = CompareView.from_search(search or ""), ctx.triggered_id
         if trigger == "compare-add" and added:
             return view.with_run(added).search(), None
         if isinstance(trigger, dict) and any(removed):
             return view.without_run(trigger["run"]).search(), no_update
-        chosen = {"variant": variant, "baseline": baseline, "landscape": landscape, "horizontal": horizontal,
-                  "density": density}  # fmt: skip
         changed = {key: value for key, value in chosen.items() if value and drawn and value != drawn[key]}
         # A control that the drawing has just set says nothing new: a default stays out of the address.
         if not changed or isinstance(trigger, dict) or trigger == "compare-add":

@@ -11,7 +11,7 @@ from app.components.chart_card import chart_card
 from app.components.icon import icon
 from app.components.segmented import density_switches, segmented
 from app.routing import Visit
-from quant_lens_engine.figures import LANDSCAPES
+from quant_lens_engine.figures import LANDSCAPES, PLANE_VIEWS
 
 CHART = "compare-lines"
 DENSITY = "compare-density"
@@ -72,6 +72,9 @@ def compare_layout(_: Visit) -> Component:
                             title="Planes",
                             sentence="One colour scale; pan and zoom are linked.",
                             height=380,
+                            controls=_plane_controls(),
+                            keys="in 3-D arrow keys turn all of them, plus and minus zoom",
+                            class_name="linked-cameras",
                         ),
                         className="compare-density",
                     ),
@@ -80,7 +83,7 @@ def compare_layout(_: Visit) -> Component:
                             DIFFERENCE,
                             title="Planes, difference from the baseline",
                             sentence="Run minus baseline, where grid and directions agree.",
-                            height=380,
+                            height=120,  # the last on the page, and there may be nothing to draw
                         ),
                         className="compare-density",
                     ),
@@ -91,6 +94,19 @@ def compare_layout(_: Visit) -> Component:
             dcc.Interval(id="compare-clock", interval=2500, disabled=True),
         ],
         className="page",
+    )
+
+
+def _plane_controls() -> html.Div:
+    linked = html.Span([icon("link", 13), "linked"], className="pill ql-linked",
+                       title="What is done to one is done to all: pan and zoom, or turn and zoom")  # fmt: skip
+    return html.Div(
+        [
+            dmc.Select(id="compare-pair", data=[], w=230, h=28, allowDeselect=False, **{"aria-label": "Directions"}),
+            segmented("compare-planes-view", "View of the planes", "flat", PLANE_VIEWS),
+            linked,
+        ],
+        className="chart-switches compare-planes-controls",
     )
 
 

@@ -21,8 +21,8 @@ from quant_lens_engine.figures import METRICS, Measurement, Metric, variant_styl
 from quant_lens_engine.schema import RunRecord, RunResult, Variant, numbers
 
 COLUMNS = (
-    "effective_bits", "size_bytes", "loss", "accuracy", "lambda_max", "sharpness_ratio", "trace", "effective_rank",
-    "relative_lambda_max", "adaptive_rise", "basin_width", "top1_agreement",
+    "effective_bits", "size_bytes", "loss", "accuracy", "mean_iou", "f1", "lambda_max", "sharpness_ratio", "trace",
+    "effective_rank", "relative_lambda_max", "adaptive_rise", "basin_width", "top1_agreement",
 )  # fmt: skip
 
 WIDE_ONLY = frozenset({"effective_rank", "relative_lambda_max", "adaptive_rise"})

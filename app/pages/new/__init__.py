@@ -25,7 +25,7 @@ def new_layout(visit: Visit) -> Component:
         "model": store.files.list(kind="checkpoint")[:SHOWN_FILES],
         "data": store.files.list(kind="data")[:SHOWN_FILES],
     }
-    return new_form(draft, store.capabilities.read(), files, settings.max_upload_bytes)
+    return new_form(draft, store.capabilities.read(), files, settings)
 
 
 PAGE = Page(

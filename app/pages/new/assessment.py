@@ -22,6 +22,7 @@ KINDS = ("model", "data")
 FILES = (*KINDS, "calibration")
 STABLE_SAMPLES = 4096
 LONGEST_NAME = 120
+_OF_DATA = frozenset({"scale", "mean", "std", "limit", "text_length", "calibration", "calibration_limit"})
 QUESTION_BATCH = 128
 QUESTION_SCHEMES = ("int8",)
 
@@ -85,7 +86,7 @@ def assessment(draft: Draft, found: Mapping[str, Any], algorithms: Sequence[Algo
         done=_done_steps(draft, problems, obstacles),
         swatches=_swatches(draft),
         calibration=calibration,
-        limit_hint=_limit_hint(draft.limit, data.samples if data else None),
+        limit_hint=_limit_hint(draft.limit, data.samples if data and data.x_dtype != "text" else None),
         transform_said=_transform_said(draft),
     )
 
@@ -169,11 +170,11 @@ def _transform_said(draft: Draft) -> str:
 
 def _done_steps(draft: Draft, problems: Mapping[str, str], obstacles: Mapping[str, Obstacle]) -> dict[str, bool]:
     return {
-        "model": bool(draft.model) and "model" not in obstacles,
+        "model": bool(draft.model) and "model" not in obstacles and "adapter" not in problems,
         "data": bool(draft.data)
         and "data" not in obstacles
-        and not {"scale", "mean", "std", "limit", "calibration", "calibration_limit"} & set(problems)
+        and not _OF_DATA & set(problems)
         and "calibration" not in obstacles,
         "schemes": "schemes" not in problems,
-        "analyses": not {"seed", "batch_size"} & set(problems),
+        "analyses": not {"seed", "batch_size", "checkpoints", "tolerance"} & set(problems),
     }

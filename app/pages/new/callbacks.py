@@ -16,10 +16,14 @@ from app.pages.new.checking import Check
 from app.pages.new.choosing import checkpoint_of, data_of
 from app.pages.new.data_view import baseline_view, preview
 from app.pages.new.draft import Draft
+from app.pages.new.landscapes import DEFAULT_SAMPLING
+from app.pages.new.parts import part_options
 from app.pages.new.plan import Plan, plan_of
 from app.pages.new.scheme_callbacks import register_schemes
 from app.pages.new.schemes import hidden_counts
 from app.pages.new.source_callbacks import register_sources
+from app.pages.new.task_callbacks import register_tasks
+from app.pages.new.tasks import USUAL, suggested_task
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import Capabilities, ErrorBody
@@ -27,11 +31,15 @@ from quant_lens_engine.schema.recipe import known_recipes
 from worker import queue
 
 FIELDS = {
-    "name": "new-name", "model": "new-model", "data": "new-data", "architecture": "new-architecture",
+    "name": "new-name", "model": "new-model", "data": "new-data", "part": "new-part",
+    "adapter": "new-adapter", "architecture": "new-architecture", "task": "new-task",
+    "text_length": "new-text-length", "packing": "new-packing",
     "layout": "new-layout", "scale": "new-scale", "mean": "new-mean", "std": "new-std", "limit": "new-limit",
     "batch_size": "new-batch", "calibration": "new-calibration", "calibration_limit": "new-calibration-limit",
-    "schemes": "new-schemes", "preset": "new-preset", "along": "new-along",
-    "plane": "new-plane", "points": "new-points", "seed": "new-seed",
+    "schemes": "new-schemes", "preset": "new-preset", "checkpoints": "new-checkpoints",
+    "along": "new-along",
+    "plane": "new-plane", "points": "new-points", "sampling": "new-sampling",
+    "tolerance": "new-tolerance", "seed": "new-seed",
     "device": "new-device", "dtype": "new-dtype", "base": "new-base",
 }  # fmt: skip
 STORES = {"model", "data", "calibration", "base"}
@@ -40,6 +48,7 @@ STORES = {"model", "data", "calibration", "base"}
 def register_new_page(app: Dash, services: Services) -> None:
     """Add them all to ``app``."""
     register_sources(app, services)
+    register_tasks(app, services)
     _register_cards(app, services)
     _register_data_cards(app)
     register_schemes(app, services)
@@ -58,15 +67,26 @@ def draft_of(values: tuple[Any, ...] | list[Any]) -> Draft:
     given = dict(zip(FIELDS, values, strict=True))
     for text in ("name", "scale", "mean", "std"):
         given[text] = given[text] or ""
-    for number in ("limit", "batch_size", "calibration_limit", "seed"):
+    for number in ("limit", "batch_size", "calibration_limit", "text_length", "seed"):
         given[number] = given[number] if isinstance(given[number], int) else None
     given["layout"] = given["layout"] or None
+    for choice in ("part", "adapter", "task", "packing"):
+        given[choice] = given[choice] or ""
     given["architecture"] = given["architecture"] or "auto"
     given["schemes"] = tuple(given["schemes"] or ())
+    given["checkpoints"] = tuple(given["checkpoints"] or ())
     given["along"] = tuple(given["along"] or ()) or ("random",)
     given["plane"], given["points"] = given["plane"] or "variants", given["points"] or ""
+    given["sampling"] = given["sampling"] or DEFAULT_SAMPLING
+    given["tolerance"] = float(given["tolerance"]) if isinstance(given["tolerance"], int | float) else None
     given["base"] = given["base"] or {}
-    return Draft(**given, task=given["base"].get("task", "classification"))
+    return Draft(**given)
+
+
+def settled_draft(values: tuple[Any, ...] | list[Any], found: dict[str, Any] | None) -> Draft:
+    """The draft, with the task that its files suggest where the user has chosen none."""
+    draft = draft_of(values)
+    return draft if draft.task else draft.changed(task=suggested_task(found or {}) or "")
 
 
 def _register_cards(app: Dash, services: Services) -> None:
@@ -89,6 +109,15 @@ def _register_cards(app: Dash, services: Services) -> None:
             return True, model_card(source, known), True, []
         facts = services.store.capabilities.read().architectures
         return True, model_card(source, known), False, architecture_options(checkpoint, facts, architecture)
+
+    @app.callback(
+        Output("new-part", "data"),
+        Output("new-part-block", "hidden"),
+        Input("new-found", "data"),
+    )
+    def show_parts(found: dict[str, Any] | None) -> tuple[Any, ...]:
+        checkpoint = checkpoint_of((found or {}).get("model"))
+        return part_options(checkpoint), checkpoint is None or len(checkpoint.parts) < 2
 
     @app.callback(
         Output("new-differences", "children"),
@@ -119,8 +148,10 @@ def _register_data_cards(app: Dash) -> None:
         if not source:
             return False, None, True, True
         known = (found or {}).get("data")
-        usable = data_of(known) is not None or known is None
-        return True, data_card(source, known), not usable, not usable or "example" in source
+        data = data_of(known)
+        usable = data is not None or known is None
+        as_it_is = "example" in source or (data is not None and data.x_dtype == "text")
+        return True, data_card(source, known), not usable, not usable or as_it_is
 
     @app.callback(
         Output("new-zone-calibration", "hidden"),
@@ -145,9 +176,9 @@ def _register_data_cards(app: Dash) -> None:
         except ValueError:  # a number that is none is told beside its field
             return no_update
 
-    @app.callback(Output("new-baseline", "children"), Input("new-check", "data"))
-    def show_baseline(check: Check | None) -> Any:
-        return baseline_view(check)
+    @app.callback(Output("new-baseline", "children"), Input("new-check", "data"), State("new-draft", "data"))
+    def show_baseline(check: Check | None, kept: dict[str, Any] | None) -> Any:
+        return baseline_view(check, ((kept or {}).get("question") or {}).get("task", USUAL))
 
 
 def _register_overview(app: Dash) -> None:
@@ -173,13 +204,14 @@ def _register_overview(app: Dash) -> None:
     )
     def assess(found: Any, *values: Any) -> tuple[Any, ...]:
         """What the fields say together; no more than that, so that it is there as fast as one types."""
-        draft, offered = draft_of(values[:-1]), Capabilities.model_validate(values[-1])
+        written, offered = draft_of(values[:-1]), Capabilities.model_validate(values[-1])
+        draft = settled_draft(values[:-1], found)
         seen = assessment(draft, found or {}, offered.algorithms)
         problems, steps, swatches, _, more = ([item["id"] for item in group] for group in ctx.outputs_list[2:7])
         waiting = hidden_counts(offered.schemes, draft.schemes)
         return (
             {"question": seen.question, "problems": seen.told_beside_button},
-            draft.query(),
+            written.query(),
             [seen.problems.get(id_["field"]) for id_ in problems],
             [str(seen.done.get(id_["name"], False)).lower() for id_ in steps],
             [seen.swatches.get(id_["scheme"], {}) for id_ in swatches],
@@ -214,7 +246,7 @@ def _register_plan(app: Dash, services: Services) -> None:
         kept: Any, check: Check | None, uploading: list[str] | None, found: Any, *values: Any
     ) -> tuple[Any, ...]:
         """What would be run and for how long, as far as the baseline check has told it."""
-        draft = draft_of(values)
+        draft = settled_draft(values, found)
         plan: Plan = plan_of(services, draft, found or {}, check)
         problems = (kept or {}).get("problems") or []
         note = f"Waits for the upload of {' and '.join(uploading)}." if uploading else next(iter(problems), "")
@@ -240,7 +272,7 @@ def _register_run(app: Dash, services: Services) -> None:
     def run(clicks: int | None, found: dict[str, Any] | None, *values: Any) -> tuple[Any, Any]:
         if not clicks:  # the button has only just been drawn
             raise PreventUpdate
-        draft = draft_of(values)
+        draft = settled_draft(values, found)
         named = draft if draft.name else draft.changed(name=name_of(draft, found or {}))
         try:
             record = queue.submit(services.store, named.spec(), current_user().name)

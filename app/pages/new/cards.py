@@ -105,6 +105,8 @@ def obstacle(kind: str, found: Mapping[str, Any] | None, architecture: str) -> O
 
 
 def _model_obstacle(checkpoint: CheckpointInspection, architecture: str) -> Obstacle | None:
+    if checkpoint.adapter:
+        return Obstacle("The model is a LoRA adapter: choose its base as the model, and this file as the adapter.")
     if checkpoint.non_finite:
         return Obstacle("The model has weights that are not finite.")
     chosen = architecture if architecture != "auto" else best_architecture(checkpoint)

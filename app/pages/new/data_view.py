@@ -10,6 +10,8 @@ from dash import html
 from app.components import icon
 from app.components.sentence import as_sentence
 from app.pages.new.pixels import png_data_url
+from app.pages.new.tasks import USUAL
+from quant_lens_engine.figures.loss_unit import loss_unit
 from quant_lens_engine.schema import DataInspection, Transform, numbers
 
 SHOWN_SAMPLES = 12
@@ -39,7 +41,10 @@ def label_spread(counts: Mapping[str, int]) -> str:
 
 
 def preview(inspection: DataInspection, transform: Transform) -> list[Any]:
-    """The first samples as pictures, and what the transform makes of their values."""
+    """The first samples as pictures, and what the transform makes of their values; texts as they are."""
+    if inspection.preview_texts:
+        texts = [html.Div(text, className="ql-hint") for text in inspection.preview_texts]
+        return [html.Div("First texts", className="ql-label"), *texts]
     urls = [png_data_url(sample) for sample in inspection.preview[:SHOWN_SAMPLES]]
     labels = [str(label) for label in inspection.preview_labels[:SHOWN_SAMPLES]]
     labels += [""] * (len(urls) - len(labels))
@@ -79,11 +84,12 @@ def range_after(inspection: DataInspection, transform: Transform) -> str:
     return f"{numbers.number(min(ends))} to {numbers.number(max(ends))}"
 
 
-def baseline_view(check: Mapping[str, Any] | None) -> Any:
+def baseline_view(check: Mapping[str, Any] | None, task: str = USUAL) -> Any:
     """The float model on some rows: its accuracy says whether labels and transform are right.
 
     Args:
         check: the check's record as JSON; None while something is still to be chosen.
+        task: what the loss is of: it has a unit.
     """
     if check is None:
         return html.Div("Needs a model and data.", className="ql-hint")
@@ -98,17 +104,21 @@ def baseline_view(check: Mapping[str, Any] | None) -> Any:
         )  # fmt: skip
     if check["state"] != "done":
         return html.Div([html.Span(className="ql-spinner"), "the float model runs on 256 rows"], className="ql-hint")
-    return _baseline(check["result"])
+    return _baseline(check["result"], loss_unit(task))
 
 
-def _baseline(result: Mapping[str, Any]) -> html.Div:
+def _baseline(result: Mapping[str, Any], unit: str) -> html.Div:
     accuracy, error = result.get("accuracy"), result.get("accuracy_standard_error")
     if accuracy is not None:
         shown, spread = numbers.measured(100 * accuracy, None if error is None else 100 * error)
         value = [html.Span(shown, className="ql-baseline-value"), f" ± {spread}" if spread else "", " % accuracy"]
     else:
         shown, spread = numbers.measured(result.get("loss"), result.get("loss_standard_error"))
-        value = [html.Span(shown, className="ql-baseline-value"), f" ± {spread}" if spread else "", " nats loss"]
+        value = [
+            html.Span(shown, className="ql-baseline-value"),
+            f" ± {spread}" if spread else "",
+            " nats loss" if unit == "nats" else " loss",
+        ]
     agree = bool(result.get("agrees", True))
     mark = icon("circle-check" if agree else "triangle-alert", 14)
     return html.Div(

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from app.pages.new.landscapes import PLANES, POINTS, chosen_lines, chosen_plane, plane_choice
+from app.pages.new.landscapes import (
+    DEFAULT_SAMPLING,
+    DEFAULT_TOLERANCE,
+    MOST_TOLERANCE,
+    PLANES,
+    POINTS,
+    SAMPLINGS,
+    chosen_lines,
+    chosen_plane,
+    needed_checkpoints,
+    plane_choice,
+    tolerance_percent,
+)
+from app.pages.new.tasks import TASK_WORDS, USUAL
+from app.pages.new.texts import DEFAULT_LENGTH, LONGEST, PACKING, packing_of
+from app.pages.new.written_numbers import numbers_text, read_number, read_numbers, read_scale, scale_text
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import (
     PRESET_DESCRIPTIONS,
@@ -33,18 +48,31 @@ class Draft:
     Attributes:
         model: ``{"example": name}`` or ``{"file": sha256, "filename", "size"}``; None while nothing is chosen.
         data: the same for the data.
+        part: which state dict of the checkpoint is meant; nothing: the likeliest.
+        adapter: hash of a LoRA adapter that is merged into the weights.
+        task: what is measured; nothing: what the files suggest (:func:`app.pages.new.tasks.suggested_task`).
+        text_length: most tokens of a row of texts.
+        packing: how texts become rows: a choice of :mod:`app.pages.new.texts`.
         scale: a number or a fraction such as ``1/255`` as text; nothing leaves x unscaled.
         mean: numbers for each channel as text, separated by commas; likewise ``std``.
         calibration: the file that calibration rows come from; None: rows that are not measured.
+        checkpoints: hashes of further checkpoints of the training, in order.
         along: kinds of directions of the lines.
         plane: what the plane goes through: a choice of :mod:`app.pages.new.landscapes`.
         points: of it along each direction, as text; nothing: as many as the preset has.
+        sampling: whether every point of a plane is measured: of :data:`app.pages.new.landscapes.SAMPLINGS`.
+        tolerance: of losses that are interpolated, in per cent.
         base: the spec of the run that this one repeats, whose finer options are kept.
     """
 
     name: str = ""
     model: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    part: str = ""
+    adapter: str = ""
+    task: str = ""
+    text_length: int | None = DEFAULT_LENGTH
+    packing: str = ""
     architecture: str = "auto"
     layout: str | None = None
     scale: str = ""
@@ -56,13 +84,15 @@ class Draft:
     calibration_limit: int | None = DEFAULT_CALIBRATION
     schemes: tuple[str, ...] = DEFAULT_SCHEMES
     preset: str = "standard"
+    checkpoints: tuple[str, ...] = ()
     along: tuple[str, ...] = ("random",)
     plane: str = "variants"
     points: str = ""
+    sampling: str = DEFAULT_SAMPLING
+    tolerance: float | None = DEFAULT_TOLERANCE
     seed: int | None = 0
     device: str = "auto"
     dtype: str = "float32"
-    task: str = "classification"
     base: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -82,6 +112,12 @@ class Draft:
             # A '+' that somebody wrote into the address by hand has arrived as a space.
             names = (name.strip().replace(" ", "+") for name in given["schemes"].split(","))
             found["schemes"] = tuple(dict.fromkeys(filter(None, names)))
+        if _in_reach(tolerance := read_number(given.get("tolerance", ""))):
+            found["tolerance"] = tolerance
+        if _HASH.fullmatch(given.get("adapter", "")):
+            found["adapter"] = given["adapter"]
+        if "checkpoints" in given:
+            found["checkpoints"] = tuple(dict.fromkeys(filter(_HASH.fullmatch, given["checkpoints"].split(","))))
         if "along" in given:
             found["along"] = tuple(dict.fromkeys(filter(is_direction, given["along"].split(",")))) or ("random",)
         return cls(**found)
@@ -95,19 +131,26 @@ class Draft:
             name=known.name if name is None else name,
             model=_chosen(known.model.file, known.model.example, known.model.path),
             data=_chosen(known.data.file, known.data.example, known.data.path),
+            part=known.model.part or "",
+            adapter=known.model.adapter or "",
+            text_length=known.data.text.length,
+            packing=packing_of(known.data.text.packed),
             architecture=known.model.architecture,
             layout=transform.layout,
             scale=scale_text(transform.scale),
-            mean=_texts(transform.mean),
-            std=_texts(transform.std),
+            mean=numbers_text(transform.mean),
+            std=numbers_text(transform.std),
             limit=known.data.limit,
             batch_size=known.data.batch_size,
             calibration=_chosen(known.data.calibration.file, None, None),
             calibration_limit=known.data.calibration.limit,
             schemes=tuple(scheme.name for scheme in known.schemes),
             preset=known.analyses.preset,
+            checkpoints=known.model.checkpoints,
             along=known.analyses.line.kinds,
             plane=plane_choice(known.analyses.plane),
+            sampling=known.analyses.plane.sampling,
+            tolerance=tolerance_percent(known.analyses.plane.tolerance),
             seed=known.seed,
             device=known.execution.device,
             dtype=known.execution.dtype,
@@ -130,6 +173,12 @@ class Draft:
                 said[key] = str(value)
         if self.schemes != plain.schemes:
             said["schemes"] = ",".join(self.schemes)
+        if self.adapter:
+            said["adapter"] = self.adapter
+        if self.tolerance is not None and self.tolerance != plain.tolerance:
+            said["tolerance"] = f"{self.tolerance:g}"
+        if self.checkpoints:
+            said["checkpoints"] = ",".join(self.checkpoints)
         if self.along != plain.along:
             said["along"] = ",".join(self.along)
         return urlencode(said, safe=":,/")  # a '+' of a recipe is escaped: unescaped it would be a space
@@ -142,9 +191,9 @@ class Draft:
         """
         return Transform(
             layout=self.layout,
-            scale=_scale(self.scale),
-            mean=_numbers(self.mean, "mean"),
-            std=_numbers(self.std, "std"),
+            scale=read_scale(self.scale),
+            mean=read_numbers(self.mean, "mean"),
+            std=read_numbers(self.std, "std"),
         )
 
     def problems(self) -> dict[str, str]:
@@ -162,12 +211,12 @@ class Draft:
             except QuantLensError as error:
                 found["schemes"] = f"{error.message}. {error.hint}"
         try:
-            _scale(self.scale)
+            read_scale(self.scale)
         except ValueError as error:
             found["scale"] = str(error)
         for key in ("mean", "std"):
             try:
-                if any(value <= 0 for value in _numbers(getattr(self, key), key)) and key == "std":
+                if any(value <= 0 for value in read_numbers(getattr(self, key), key)) and key == "std":
                     found[key] = "std must be above 0."
             except ValueError as error:
                 found[key] = str(error)
@@ -176,6 +225,16 @@ class Draft:
             value = getattr(self, key)
             if value is not None and value < 1:
                 found[key] = f"{words}: 1 or more."
+        wanted = needed_checkpoints([*self.along, *(name for pair in PLANES.get(self.plane, ()) for name in pair)])
+        if wanted > len(self.checkpoints):
+            some = "a further checkpoint" if wanted == 1 else f"{wanted} further checkpoints"
+            found["checkpoints"] = f"Choose {some} of the training: the directions that you chose lead there."
+        if self.adapter and self.checkpoints:
+            found["adapter"] = "Further checkpoints of a training are whole models: choose them or an adapter."
+        if self.text_length is None or not 2 <= self.text_length <= LONGEST:
+            found["text_length"] = f"Tokens a row: 2 to {LONGEST}."
+        if self.sampling != DEFAULT_SAMPLING and not _in_reach(self.tolerance):
+            found["tolerance"] = f"Largest error: above 0 and up to {MOST_TOLERANCE:g} %."
         if self.seed is None or not 0 <= self.seed < 2**63:
             found["seed"] = "Seed: a whole number from 0."
         return found
@@ -197,21 +256,24 @@ class Draft:
                 "name": self.name,
                 "model": {
                     **model,
+                    "part": self.part or None,
                     "architecture": self.architecture,
                     "options": old_model.get("options", {}) if same_model else {},
-                    "checkpoints": old_model.get("checkpoints", []) if same_model else [],
+                    "adapter": self.adapter or None,
+                    "checkpoints": list(self.checkpoints),
                 },
                 "data": {
                     **data,
                     "limit": self.limit,
                     "batch_size": self.batch_size or 128,
                     "transform": self.transform().model_dump(mode="json"),
+                    "text": {"length": self.text_length, "packed": PACKING[self.packing]},
                     "calibration": {
                         "limit": self.calibration_limit or DEFAULT_CALIBRATION,
                         "file": (self.calibration or {}).get("file"),
                     },
                 },
-                "task": self.task,
+                "task": self.task or USUAL,
                 "schemes": list(self.schemes),
                 "analyses": self.analyses().model_dump(mode="json"),
                 "execution": {**base.get("execution", {}), "device": self.device, "dtype": self.dtype},
@@ -225,7 +287,7 @@ class Draft:
         kept = old if old and old.get("preset") == self.preset else {"preset": self.preset}
         found = Analyses.model_validate(kept)
         line = chosen_lines(self.along, found.line)
-        plane = chosen_plane(self.plane, self.points, found.plane)
+        plane = chosen_plane(self.plane, self.points, self.sampling, self.tolerance, found.plane)
         return found.model_copy(update={"line": line, "plane": plane})
 
     def changed(self, **fields: Any) -> Draft:
@@ -233,18 +295,23 @@ class Draft:
         return replace(self, **fields)
 
 
+_HASH = re.compile("[0-9a-f]{64}")
 _SOURCES = ("file", "example", "path")
 _SOURCE_KINDS: dict[str, tuple[str, ...]] = {"model": _SOURCES, "data": _SOURCES, "calibration": ("file",)}
-_NUMBERS = ("limit", "batch_size", "calibration_limit", "seed")
+_NUMBERS = ("limit", "batch_size", "calibration_limit", "text_length", "seed")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": LAYOUTS,
     "preset": tuple(PRESET_DESCRIPTIONS),
     "dtype": ("float32", "float64"),
     "plane": (*PLANES, "none"),
     "points": POINTS,
+    "sampling": tuple(SAMPLINGS),
+    "task": tuple(TASK_WORDS),
+    "packing": tuple(PACKING),
 }
 _TEXTS = (
-    "name", "architecture", "layout", "scale", "mean", "std", "preset", "plane", "points", "device", "dtype", "task",
+    "name", "part", "architecture", "layout", "scale", "mean", "std", "preset", "plane", "points", "sampling", "device",
+    "dtype", "task", "packing",
 )  # fmt: skip
 
 
@@ -257,6 +324,10 @@ def is_direction(text: str) -> bool:
     return True
 
 
+def _in_reach(tolerance: float | None) -> bool:
+    return tolerance is not None and 0 < tolerance <= MOST_TOLERANCE
+
+
 def _source_of(text: str, kinds: tuple[str, ...]) -> dict[str, Any] | None:
     kind, _, value = text.partition(":")
     return {kind: value} if kind in kinds and value else None
@@ -264,46 +335,3 @@ def _source_of(text: str, kinds: tuple[str, ...]) -> dict[str, Any] | None:
 
 def _chosen(file: str | None, example: str | None, path: str | None) -> dict[str, Any] | None:
     return next(({kind: value} for kind, value in zip(_SOURCES, (file, example, path), strict=True) if value), None)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _numbers(text: str, name: str) -> tuple[float, ...]:
-    """Numbers from text such as ``0.4914, 0.4822, 0.4465``."""
-    parts = text.replace(";", ",").replace(",", " ").split()
-    values = [_number(part) for part in parts]
-    for part, value in zip(parts, values, strict=True):
-        if value is None or not math.isfinite(value):
-            raise ValueError(f"{name}: {part!r} is not a number. Write one for each channel, as in 0.49, 0.48, 0.45")
-    return tuple(value for value in values if value is not None)
-
-
-def scale_text(scale: float) -> str:
-    """A scale as a person writes it.
-
-    Example:
-        >>> scale_text(1 / 255), scale_text(0.3), scale_text(1.0)
-        ('1/255', '0.3', '')
-    """
-    if scale == 1.0:
-        return ""
-    whole = round(1 / scale) if 0 < scale < 1 else 0
-    return f"1/{whole}" if whole and 1 / whole == scale else repr(scale)
-
-
-def _scale(text: str) -> float:
-    """The inverse of :func:`scale_text`."""
-    above, slash, below = text.strip().partition("/")
-    value, divisor = _number(above or "1"), _number(below) if slash else 1.0
-    if value is None or not divisor or not math.isfinite(value / divisor) or value == 0:
-        raise ValueError(f"scale: {text!r} is not a number. Write one, or a fraction such as 1/255")
-    return value / divisor
-
-
-def _texts(values: tuple[float, ...]) -> str:
-    return ", ".join(repr(value) for value in values)

@@ -9,22 +9,26 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from app.components import icon
+from app.pages.new.adapters import adapter_field
 from app.pages.new.builder import builder
-from app.pages.new.draft import LAYOUTS, Draft
+from app.pages.new.data_form import data_step
+from app.pages.new.draft import Draft
+from app.pages.new.form_parts import problem_line, step_card, upload_rows
+from app.pages.new.hub import hub_field
 from app.pages.new.landscapes import landscape_fields
 from app.pages.new.schemes import scheme_groups
-from app.pages.new.sources import calibration_zone, source_zone
+from app.pages.new.source_callbacks import LOOK_MS, WAIT_MS
+from app.pages.new.sources import source_zone
 from quant_lens_engine.schema import PRESET_DESCRIPTIONS, Capabilities
+from worker.settings import Settings
 from worker.store import FileRecord
-
-STEPS = {"model": "Model", "data": "Data", "schemes": "Schemes", "analyses": "Analyses"}
-WAIT_MS = 700
 
 
 def new_form(
-    draft: Draft, capabilities: Capabilities, files: Mapping[str, Sequence[FileRecord]], limit_bytes: int
+    draft: Draft, capabilities: Capabilities, files: Mapping[str, Sequence[FileRecord]], settings: Settings
 ) -> html.Div:
     """The whole page for a draft."""
+    limit_bytes = settings.max_upload_bytes
     return html.Div(
         [
             html.H1("New run", className="page-title"),
@@ -32,10 +36,10 @@ def new_form(
                 [
                     html.Div(
                         [
-                            _model_card(draft, capabilities, files["model"], limit_bytes),
-                            _data_card(draft, capabilities, files["data"], limit_bytes),
+                            _model_card(draft, capabilities, files["model"], settings),
+                            data_step(draft, capabilities, files["data"], limit_bytes),
                             _schemes_card(draft, capabilities),
-                            _analyses_card(draft, capabilities),
+                            _analyses_card(draft, capabilities, files["model"]),
                         ],
                         className="ql-new-cards",
                     ),
@@ -69,32 +73,15 @@ def _memory(draft: Draft, capabilities: Capabilities) -> list[Any]:
         dcc.Store(id="uploaded-model"),
         dcc.Store(id="uploaded-data"),
         dcc.Store(id="uploading", data=[]),
-        dcc.Interval(id="new-wait-found", interval=WAIT_MS, disabled=True),
+        dcc.Interval(id="new-wait-found", interval=LOOK_MS, disabled=True),
         dcc.Interval(id="new-wait-check", interval=WAIT_MS, disabled=True),
     ]
 
 
-def _step(name: str, *body: Any, beside: Any = None) -> html.Section:
-    number = list(STEPS).index(name) + 1
-    mark = html.Span(
-        [html.Span(str(number), className="ql-step-number"), icon("check", 12)],
-        id={"type": "new-step", "name": name}, className="ql-step", **{"aria-hidden": "true"},
-    )  # fmt: skip
-    head = html.Div([mark, html.H2(STEPS[name], className="card-title"), beside], className="ql-step-head")
-    return html.Section([head, *body], className="card ql-step-card", **{"aria-label": STEPS[name]})
-
-
-def _problem(field: str) -> html.Div:
-    return html.Div(id={"type": "new-problem", "field": field}, className="ql-problem", role="alert")
-
-
-def _rows(kind: str) -> html.Div:
-    return html.Div(id=f"new-rows-{kind}", **{"data-ql-rows": kind})
-
-
 def _model_card(
-    draft: Draft, capabilities: Capabilities, files: Sequence[FileRecord], limit_bytes: int
+    draft: Draft, capabilities: Capabilities, files: Sequence[FileRecord], settings: Settings
 ) -> html.Section:
+    from_the_hub = [hub_field()] if settings.hub else []
     architecture = html.Div(
         [
             html.Div("Architectures whose keys match", className="ql-label", id="new-architecture-label"),
@@ -109,104 +96,31 @@ def _model_card(
         id="new-architecture-block",
         hidden=True,
     )
-    return _step(
+    part = html.Div(
+        [
+            html.Label("Part of the checkpoint", className="ql-label", htmlFor="new-part"),
+            dmc.Select(
+                id="new-part",
+                value=draft.part or None,
+                data=[draft.part] if draft.part else [],
+                placeholder="the likeliest",
+                clearable=True,
+            ),
+        ],
+        id="new-part-block",
+        hidden=True,
+    )
+    return step_card(
         "model",
-        source_zone("model", capabilities.examples.models, files, limit_bytes),
-        _rows("model"),
+        source_zone("model", capabilities.examples.models, files, settings.max_upload_bytes, *from_the_hub),
+        upload_rows("model"),
         html.Div(id="new-card-model"),
-        _problem("model"),
+        problem_line("model"),
+        part,
+        adapter_field(draft.adapter, files),
+        problem_line("adapter"),
         architecture,
     )
-
-
-def _data_card(draft: Draft, capabilities: Capabilities, files: Sequence[FileRecord], limit_bytes: int) -> html.Section:
-    samples = html.Div(
-        [
-            dmc.NumberInput(
-                id="new-limit", label="Samples used", value=draft.limit, min=1, step=256, w=130, allowDecimal=False,
-                thousandSeparator=" ",
-            ),
-            html.Div(id="new-limit-hint", className="ql-hint"),
-            _problem("limit"),
-        ],
-        className="ql-samples",
-    )  # fmt: skip
-    baseline = html.Div(
-        [html.Div("Baseline check", className="ql-label", id="new-baseline-label"), html.Div(id="new-baseline")],
-        className="ql-baseline",
-        role="status",
-    )
-    preview = html.Div(id="new-preview", className="ql-preview")
-    facts = html.Div([preview, samples, baseline], className="ql-data-facts", id="new-data-facts", hidden=True)
-    return _step(
-        "data",
-        source_zone("data", capabilities.examples.data, files, limit_bytes),
-        _rows("data"),
-        html.Div(id="new-card-data"),
-        _problem("data"),
-        facts,
-        _transform(draft),
-        _calibration(draft, files),
-    )
-
-
-def _calibration(draft: Draft, files: Sequence[FileRecord]) -> html.Div:
-    """Below the data, and only where a chosen recipe looks at rows; a file dropped on it is taken for them."""
-    rows = dmc.NumberInput(
-        id="new-calibration-limit", value=draft.calibration_limit, min=1, step=64, w=100, allowDecimal=False,
-        thousandSeparator=" ", attributes={"input": {"aria-label": "Calibration rows"}},
-    )  # fmt: skip
-    return html.Div(
-        [
-            html.Div(
-                [html.Span("Calibration rows"), " ", html.Span(id="new-calibration-whose")],
-                className="ql-label",
-            ),
-            _rows("calibration"),
-            html.Div(id="new-card-calibration"),
-            html.Div(
-                [rows, html.Span(id="new-calibration-hint"), html.Span(className="spring"), calibration_zone(files)],
-                className="ql-calibration-rows",
-            ),
-            html.Div(id="new-calibration-warning", role="status"),
-            _problem("calibration"),
-            _problem("calibration_limit"),
-        ],
-        id="new-calibration-block",
-        className="ql-calibration",
-        hidden=True,
-        **{"data-ql-drop": "calibration"},
-    )
-
-
-def _transform(draft: Draft) -> html.Details:
-    fields = [
-        dmc.Select(
-            id="new-layout", label="Layout", value=draft.layout or "",
-            data=[{"value": "", "label": "as it is"}, *({"value": name, "label": name} for name in LAYOUTS)], w=110,
-        ),
-        dmc.TextInput(id="new-scale", label="Scale", value=draft.scale, w=110, debounce=True, placeholder="1"),
-        dmc.TextInput(id="new-mean", label="Mean", value=draft.mean, w=190, debounce=True, placeholder="0 or one each"),
-        dmc.TextInput(id="new-std", label="Std", value=draft.std, w=190, debounce=True, placeholder="1 or one each"),
-    ]  # fmt: skip
-    return html.Details(
-        [
-            html.Summary([icon("chevron-right", 14), "Transform ", html.Span(id="new-transform-said")]),
-            html.Div(fields, className="ql-fields"),
-            html.P(
-                ["x becomes ", html.Code("(x · scale − mean) / std"), ", with channels first. One number serves every "
-                 "channel. Suggested from the file; a wrong one shows in the baseline check."],
-                className="ql-hint",
-            ),
-            _problem("scale"),
-            _problem("mean"),
-            _problem("std"),
-        ],
-        className="ql-details",
-        id="new-transform",
-        hidden=True,
-        open=bool(draft.mean or draft.std),
-    )  # fmt: skip
 
 
 def _schemes_card(draft: Draft, capabilities: Capabilities) -> html.Section:
@@ -234,7 +148,7 @@ def _schemes_card(draft: Draft, capabilities: Capabilities) -> html.Section:
         className="ql-schemes-foot",
     )
     groups = scheme_groups(capabilities.schemes, draft.schemes, capabilities.algorithms)
-    return _step(
+    return step_card(
         "schemes",
         dmc.CheckboxGroup(
             html.Div(groups, id="new-scheme-groups", className="ql-scheme-groups"),
@@ -243,12 +157,12 @@ def _schemes_card(draft: Draft, capabilities: Capabilities) -> html.Section:
         ),
         foot,
         html.Div(id="new-custom-problem", className="ql-problem", role="alert"),
-        _problem("schemes"),
+        problem_line("schemes"),
         beside=html.Span(id="new-schemes-count", className="ql-hint"),
     )
 
 
-def _analyses_card(draft: Draft, capabilities: Capabilities) -> html.Section:
+def _analyses_card(draft: Draft, capabilities: Capabilities, checkpoints: Sequence[FileRecord]) -> html.Section:
     cards = [
         dmc.RadioCard(
             [
@@ -275,17 +189,21 @@ def _analyses_card(draft: Draft, capabilities: Capabilities) -> html.Section:
         dmc.Select(id="new-device", label="Device", value=draft.device, data=devices, w=120),
         dmc.Select(id="new-dtype", label="Numbers", value=draft.dtype, data=["float32", "float64"], w=120),
     ]
-    return _step(
+    return step_card(
         "analyses",
         dmc.RadioGroup(html.Div(cards, className="ql-choices"), id="new-preset", value=draft.preset),
         html.P(id="new-analyses-kept", className="ql-hint", hidden=True),
-        landscape_fields(draft.plane, draft.points, draft.along),
+        landscape_fields(
+            draft.plane, draft.points, draft.sampling, draft.tolerance, draft.along, draft.checkpoints, checkpoints
+        ),
+        problem_line("checkpoints"),
+        problem_line("tolerance"),
         html.Details(
             [
                 html.Summary([icon("chevron-right", 14), "Seed, batch size, device"]),
                 html.Div(fields, className="ql-fields"),
-                _problem("seed"),
-                _problem("batch_size"),
+                problem_line("seed"),
+                problem_line("batch_size"),
             ],
             className="ql-details",
         ),

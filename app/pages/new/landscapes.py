@@ -10,11 +10,14 @@ from dash import html
 
 from app.components import icon
 from quant_lens_engine.schema import LineOptions, PlaneOptions
+from quant_lens_engine.schema.direction_name import DirectionName
+from worker.store import FileRecord
 
 PLANES: dict[str, tuple[tuple[str, str], ...]] = {
     "variants": (),
     "random": (("random", "random:2"),),
     "eigenvectors": (("eigenvector:1", "eigenvector:2"),),
+    "training": (("pca:1", "pca:2"),),
 }
 """Pairs of directions by the name of the choice."""
 
@@ -22,6 +25,7 @@ _PLANE_WORDS = {
     "variants": "FP32 and two variants",
     "random": "two random directions",
     "eigenvectors": "two leading eigenvectors",
+    "training": "the training's path (PCA)",
     "none": "no plane",
 }
 KEPT = "kept"
@@ -32,8 +36,14 @@ _KINDS = {
     "eigenvector:1": "leading eigenvector",
     "gradient": "gradient",
     "error": "quantization error",
+    "checkpoint:1": "towards the first checkpoint",
+    "pca:1": "the training's main direction (PCA)",
 }
 POINTS = ("", "21", "41", "101")
+SAMPLINGS = {"full": "every point", "adaptive": "adaptive: leave out what neighbours foretell"}
+DEFAULT_SAMPLING = PlaneOptions().sampling
+MOST_TOLERANCE = 50.0
+"""In per cent, as a :class:`PlaneOptions` allows."""
 
 
 def plane_choice(options: PlaneOptions) -> str:
@@ -48,13 +58,39 @@ def plane_choice(options: PlaneOptions) -> str:
     return next((name for name, pairs in PLANES.items() if options.pairs == pairs), KEPT)
 
 
-def chosen_plane(choice: str, points: str, before: PlaneOptions) -> PlaneOptions:
-    """The options that a choice stands for, changed from those of the preset or of an older run."""
+def tolerance_percent(tolerance: float) -> float:
+    """As it stands in the field.
+
+    Example:
+        >>> tolerance_percent(0.07), tolerance_percent(0.15)
+        (7.0, 15.0)
+    """
+    return float(f"{100 * tolerance:.6g}")
+
+
+DEFAULT_TOLERANCE = tolerance_percent(PlaneOptions().tolerance)
+
+
+def chosen_plane(
+    choice: str, points: str, sampling: str, tolerance: float | None, before: PlaneOptions
+) -> PlaneOptions:
+    """The options that a choice stands for, changed from those of the preset or of an older run.
+
+    Args:
+        choice: what the plane goes through.
+        points: along each direction; nothing: as before.
+        sampling: of :data:`SAMPLINGS`.
+        tolerance: of the interpolated losses, in per cent; where every point is measured, it stays as before.
+        before: the preset's options, or the older run's.
+    """
     if choice == "none":
         return before.model_copy(update={"steps": 0})
     changed: dict[str, Any] = {} if choice == KEPT else {"pairs": PLANES[choice]}
     if points:
         changed["steps"] = int(points)
+    changed["sampling"] = sampling
+    if sampling == "adaptive" and tolerance is not None and tolerance != tolerance_percent(before.tolerance):
+        changed["tolerance"] = tolerance / 100
     return before.model_copy(update=changed)
 
 
@@ -63,20 +99,63 @@ def chosen_lines(kinds: Sequence[str], before: LineOptions) -> LineOptions:
     return before.model_copy(update={"kinds": tuple(kinds) or ("random",)})
 
 
-def landscape_fields(plane: str, points: str, along: Sequence[str]) -> html.Details:
-    """The block of the New page."""
+def needed_checkpoints(directions: Sequence[str]) -> int:
+    """How many further checkpoints these directions need.
+
+    Example:
+        >>> needed_checkpoints(["random", "pca:2"]), needed_checkpoints(["random"])
+        (2, 0)
+    """
+    named = map(DirectionName.parse, directions)
+    return max((name.number for name in named if name.kind in {"checkpoint", "pca"}), default=0)
+
+
+def landscape_fields(
+    plane: str, points: str, sampling: str, tolerance: float | None, along: Sequence[str],
+    checkpoints: Sequence[str], files: Sequence[FileRecord],
+) -> html.Details:  # fmt: skip
+    """The block of the New page; ``files`` are checkpoints that the server has."""
     planes = [{"value": name, "label": words} for name, words in _PLANE_WORDS.items()]
     if plane == KEPT:
         planes.append({"value": KEPT, "label": "as in the older run"})
     sizes = [{"value": size, "label": f"{size} × {size}" if size else "as the preset"} for size in POINTS]
     kinds = [{"value": name, "label": words} for name, words in _KINDS.items()]
     kinds += [{"value": name, "label": name} for name in along if name not in _KINDS]
+    offered = [{"value": file.sha256, "label": f"{file.filename} · {file.sha256[:8]}"} for file in files]
+    known = {file.sha256 for file in files}
+    offered += [{"value": sha256, "label": sha256[:8]} for sha256 in checkpoints if sha256 not in known]
     fields = [
         dmc.MultiSelect(id="new-along", label="Lines along", value=list(along), data=kinds, w=330),
         dmc.Select(id="new-plane", label="Plane through", value=plane, data=planes, w=230, allowDeselect=False),
         dmc.Select(id="new-points", label="Points", value=points, data=sizes, w=130, allowDeselect=False),
+        *_sampling_fields(sampling, tolerance),
+        dmc.MultiSelect(
+            id="new-checkpoints",
+            label="Further checkpoints of the training, in order",
+            value=list(checkpoints),
+            data=offered,
+            w=330,
+            searchable=True,
+            nothingFoundMessage="None uploaded yet",
+            maxValues=64,
+            placeholder="" if checkpoints else "of what is uploaded",
+        ),
     ]
     return html.Details(
         [html.Summary([icon("chevron-right", 14), "Lines and planes"]), html.Div(fields, className="ql-fields")],
         className="ql-details",
     )
+
+
+def _sampling_fields(sampling: str, tolerance: float | None) -> list[Any]:
+    return [
+        dmc.Select(
+            id="new-sampling", label="Points measured", value=sampling, w=330, allowDeselect=False,
+            data=[{"value": name, "label": words} for name, words in SAMPLINGS.items()],
+        ),
+        dmc.NumberInput(
+            id="new-tolerance", label="Largest error", value=DEFAULT_TOLERANCE if tolerance is None else tolerance,
+            min=0, max=MOST_TOLERANCE, step=5, suffix=" %", w=130,
+            attributes={"input": {"title": "Of an interpolated loss, as a share of the loss there (adaptive)."}},
+        ),
+    ]  # fmt: skip

@@ -40,7 +40,9 @@ def plan_of(services: Services, draft: Draft, found: Mapping[str, Any], check: M
         return Plan(None, html.P("What would be run, and for how long, is summed up here.", className="ql-hint"))
     measured = (check or {}).get("result") or {}
     data = data_of(found.get("data"))
-    available = data.samples if data else measured.get("available") or None
+    # Texts are cut and joined into rows of tokens: only the check has counted those.
+    counted = data is not None and data.x_dtype != "text"
+    available = data.samples if data and counted else measured.get("available") or None
     samples = min((value for value in (draft.limit, available) if value), default=0)
     per_row = float(measured.get("seconds_per_row") or 0.0)
     known = bool(samples and per_row)

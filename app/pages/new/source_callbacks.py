@@ -9,10 +9,15 @@ from dash import ALL, Dash, Input, Output, State, ctx, no_update
 from app.pages.new.architectures import best_architecture
 from app.pages.new.checking import Check, follow_check
 from app.pages.new.choosing import checkpoint_of, choose, data_of, is_waiting, look_at
-from app.pages.new.draft import scale_text
+from app.pages.new.hub import register_hub
+from app.pages.new.written_numbers import scale_text
 from app.routing import Services, in_thread
 
 KINDS = ("model", "data", "calibration")
+LOOK_MS, WAIT_MS = 250, 700
+_NOT_NOW_MS = 3_600_000
+"""While an answer is on its way nobody asks again: the later call would take its place, and on a busy server, where
+answers take longer than a period, none would ever arrive."""
 
 
 def register_sources(app: Dash, services: Services) -> None:
@@ -23,6 +28,8 @@ def register_sources(app: Dash, services: Services) -> None:
         _register_choice(app, services, kind)
     _register_looking(app, services)
     _register_suggestions(app)
+    if services.settings.hub:
+        register_hub(app, services)
 
 
 def _register_choice(app: Dash, services: Services, kind: str) -> None:
@@ -54,6 +61,7 @@ def _register_looking(app: Dash, services: Services) -> None:
         *[Input(f"new-{kind}", "data") for kind in KINDS],
         Input("new-wait-found", "n_intervals"),
         State("new-found", "data"),
+        running=[(Output("new-wait-found", "interval"), _NOT_NOW_MS, LOOK_MS)],
     )
     @in_thread
     def look(model: Any, data: Any, calibration: Any, _: int | None, before: Any) -> tuple[Any, bool]:
@@ -74,6 +82,7 @@ def _register_looking(app: Dash, services: Services) -> None:
         Input("new-draft", "data"),
         Input("new-wait-check", "n_intervals"),
         State("new-check", "data"),
+        running=[(Output("new-wait-check", "interval"), _NOT_NOW_MS, WAIT_MS)],
     )
     @in_thread
     def check(draft: dict[str, Any] | None, _: int | None, before: Check | None) -> tuple[Any, bool]:
@@ -85,6 +94,7 @@ def _register_looking(app: Dash, services: Services) -> None:
 def _register_suggestions(app: Dash) -> None:
     @app.callback(
         Output("new-architecture", "value"),
+        Output("new-part", "value"),
         Output("new-layout", "value"),
         Output("new-scale", "value"),
         Output("new-told", "data"),
@@ -101,18 +111,20 @@ def _register_suggestions(app: Dash) -> None:
     ) -> tuple[Any, ...]:
         """What the files suggest is put into the fields, once for each file: what the user changes then stays."""
         after = dict(told)
-        answers: list[Any] = [no_update, no_update, no_update]
+        answers: list[Any] = [no_update, no_update, no_update, no_update]
         checkpoint = checkpoint_of((found or {}).get("model"))
         if checkpoint is not None and told["architecture_for"] != model:
             after["architecture_for"] = model
             names = {match.architecture for match in checkpoint.architectures}
             if told["architecture_for"] is not None or architecture not in names:
                 answers[0] = best_architecture(checkpoint) or "auto"
+            if told["architecture_for"] is not None:
+                answers[1] = None
         inspection = data_of((found or {}).get("data"))
         if inspection is not None and told["suggested_for"] != data:
             after["suggested_for"] = data
             unsaid = not layout and not scale
             if (told["suggested_for"] is not None or unsaid) and "example" not in (data or {}):
-                answers[1] = inspection.suggested_layout or ""
-                answers[2] = scale_text(inspection.suggested_scale)
+                answers[2] = inspection.suggested_layout or ""
+                answers[3] = scale_text(inspection.suggested_scale)
         return (*answers, after if after != told else no_update)

@@ -17,7 +17,7 @@ Kind = Literal["model", "data", "calibration"]
 WORDS: dict[str, dict[str, str]] = {
     "model": {
         "drop": "Drop a checkpoint anywhere on this page",
-        "formats": "safetensors, or a .pt / .pth state dict",
+        "formats": "safetensors, a .pt / .pth state dict, .pt2, ONNX, GGUF, a zip of a Hugging Face folder",
         "other": "data",
         "icon": "file-box",
         "stored": "already on the server",
@@ -26,7 +26,8 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "data": {
         "drop": "Drop the data anywhere on this page",
-        "formats": ".npz with arrays x (rows first) and y (labels)",
+        "formats": "npz, npy, safetensors or .pt with x and y; CSV, Parquet; text, JSON lines; "
+        "a zip of images, sounds or a Hugging Face set",
         "other": "model",
         "icon": "database",
         "stored": "already on the server",
@@ -35,7 +36,7 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "calibration": {
         "drop": "Take them from a file",
-        "formats": ".npz like the data",
+        "formats": "of any kind that data may have",
         "other": "data",
         "icon": "database",
         "stored": "or one on the server",
@@ -45,8 +46,10 @@ WORDS: dict[str, dict[str, str]] = {
 }
 
 
-def source_zone(kind: Kind, examples: Sequence[str], stored: Sequence[FileRecord], limit_bytes: int) -> html.Div:
-    """Where a file is dropped, or something that the server has is chosen."""
+def source_zone(
+    kind: Kind, examples: Sequence[str], stored: Sequence[FileRecord], limit_bytes: int, *more: html.Div
+) -> html.Div:
+    """Where a file is dropped, or something that the server has is chosen; below that, ``more`` ways."""
     words = WORDS[kind]
     drop = html.Div(
         [
@@ -66,7 +69,7 @@ def source_zone(kind: Kind, examples: Sequence[str], stored: Sequence[FileRecord
         **{"data-ql-drop": kind},
     )  # fmt: skip
     return html.Div(
-        [drop, html.Div([_examples(kind, examples), _stored(kind, stored)], className="ql-source-else")],
+        [drop, html.Div([_examples(kind, examples), _stored(kind, stored)], className="ql-source-else"), *more],
         id=f"new-zone-{kind}",
         className="ql-source",
     )
@@ -156,7 +159,7 @@ def _name_and_details(source: dict[str, Any], found: dict[str, Any] | None) -> t
     if "example" in source:
         return source["example"], ["ships with Quant Lens"]
     if "path" in source:
-        return source["path"].rpartition("/")[2], ["on the server's allow-list"]
+        return source["path"].rstrip("/").rpartition("/")[2], ["on the server's allow-list"]
     sha256 = source["file"]
     short = html.Code(f"sha256 {sha256[:8]}…{sha256[-4:]}", title=sha256)
     size = (found or source).get("size_bytes") or source.get("size")

@@ -10,6 +10,7 @@ from typing import Any
 from dash import html
 
 from app.components import icon
+from app.pages.new.tasks import USUAL
 from quant_lens_engine.schema import Analyses, Calibration, Capabilities, RunSpec, WorkerFacts, numbers, plan_stages
 from quant_lens_engine.schema.estimate import Estimate
 
@@ -57,6 +58,7 @@ def estimate_view(estimate: Estimate | None, starts: str) -> html.Div:
         body = [
             html.Div([html.Span("about ", className="muted"), total], className="ql-estimate"),
             *bars,
+            *(html.Div(f"{sentence[:1].upper()}{sentence[1:]}.", className="ql-hint") for sentence in estimate.assumed),
         ]  # fmt: skip
     return html.Div(
         [html.Div("Estimate", className="ql-label"), *body, _definitions([("Starts", starts)])],
@@ -105,11 +107,19 @@ def copies(spec: RunSpec, filenames: Mapping[str, str]) -> list[Any]:
 def command_of(spec: RunSpec, filenames: Mapping[str, str]) -> str:
     """``quant-lens analyze …`` for the same numbers on this or another machine; files go by their name."""
     parts = ["quant-lens", "analyze", filenames.get("model", "MODEL"), "--data", filenames.get("data", "DATA")]
+    if spec.task != USUAL:
+        parts += ["--task", spec.task]
+    if spec.model.part:
+        parts += ["--part", spec.model.part]
+    if spec.model.adapter:
+        parts += ["--adapter", filenames.get("adapter", "ADAPTER")]
     if spec.model.architecture != "auto":
         parts += ["--architecture", spec.model.architecture]
     transform = spec.data.transform.model_dump(mode="json", exclude_defaults=True)
     if transform:
         parts += ["--transform", json.dumps(transform)]
+    if text := spec.data.text.model_dump(mode="json", exclude_defaults=True):
+        parts += ["--text", json.dumps(text)]
     for scheme in spec.schemes:
         parts += ["--scheme", scheme.name]
     parts += ["--preset", spec.analyses.preset]

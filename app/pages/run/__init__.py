@@ -12,17 +12,16 @@ from app.components import chart_card, segmented
 from app.pages.run.activations import activation_charts, activation_controls, drift_chart
 from app.pages.run.callbacks import register_run_page
 from app.pages.run.header import run_act
-from app.pages.run.landscape import PLANE_LANDSCAPES, VIEWS, landscape_charts, landscape_controls
+from app.pages.run.landscape import landscape_tab, overview_plane
+from app.pages.run.landscape_controls import PLANE_LANDSCAPES
 from app.pages.run.spectrum import spectrum_charts
 from app.pages.run.view import SECTIONS, RunView, read_view
 from app.routing import Page, Visit
 from quant_lens_engine.figures import (
-    COLOUR_RANGES,
     DENSITY_SCALES,
     LAMBDA_SCALES,
     LANDSCAPES,
     LAYER_MEASURES,
-    LOSS_SCALES,
     OUTLIER_MEASURES,
     RANGE_SCALES,
 )
@@ -38,7 +37,8 @@ TABS = {
 
 def run_layout(visit: Visit) -> Component:
     """The page with everything that is known at this moment; charts follow at once by their callback."""
-    view = read_view(visit.services.store, visit.params["run_id"], visit.user.name, visit.user.admin)
+    view = read_view(visit.services.store, visit.params["run_id"], visit.user.name, visit.user.admin,
+                     visit.query.get("pair", ""))  # fmt: skip
     asked = visit.query.get("tab", "")
     tab = asked if asked in TABS else "overview"
     landscape = visit.choice("landscape", LANDSCAPES)
@@ -57,8 +57,7 @@ def run_layout(visit: Visit) -> Component:
                     dmc.TabsList([dmc.TabsTab(words, value=name) for name, words in TABS.items()]),
                     dmc.TabsPanel(html.Div(overview, className="ql-run-parts"), value="overview"),
                     dmc.TabsPanel(
-                        html.Div([*_landscape(view, visit), drawn["places"]], className="ql-run-parts"),
-                        value="landscape",
+                        landscape_tab(view.record, visit, drawn["points"], drawn["basins"]), value="landscape"
                     ),
                     dmc.TabsPanel(
                         html.Div([drawn["spectrum"], *charts], className="ql-run-parts"),
@@ -76,6 +75,7 @@ def run_layout(visit: Visit) -> Component:
             ),
             dcc.Store(id="run-id", data=view.record.id),
             dcc.Store(id="run-drawn", data=view.keys()),
+            dcc.Store(id="run-asked"),
             _editor(),
             _deletion(),
         ],
@@ -84,7 +84,7 @@ def run_layout(visit: Visit) -> Component:
 
 
 def _charts(view: RunView, landscape: str) -> html.Div:
-    switch = segmented("run-landscape", "Landscape", landscape, LANDSCAPES)
+    switch = segmented("run-landscape", "Landscape", landscape, PLANE_LANDSCAPES)
     bars = len(view.result.variants)
     return html.Div(
         [
@@ -92,22 +92,11 @@ def _charts(view: RunView, landscape: str) -> html.Div:
                        height=max(300, 60 + 52 * bars)),
             chart_card("lines", title="Loss along shared directions", sentence="Once the first line is measured.",
                        controls=switch, height=max(300, 60 + 52 * bars)),
+            overview_plane(view.record),
         ],
         id="run-charts",
         className="card-grid ql-run-charts",
     )  # fmt: skip
-
-
-def _landscape(view: RunView, visit: Visit) -> list[Any]:
-    chosen = {
-        "plane": visit.choice("plane", PLANE_LANDSCAPES),
-        "pair": visit.query.get("pair", ""),
-        "network": visit.query.get("network", ""),
-        "scale": visit.choice("scale", LOSS_SCALES),
-        "colours": visit.choice("colours", COLOUR_RANGES),
-        "view": visit.choice("view", VIEWS),
-    }
-    return [landscape_controls(view.record, chosen), landscape_charts(chosen["view"])]
 
 
 def _activations(view: RunView, visit: Visit) -> list[Any]:
@@ -138,8 +127,8 @@ def _editor() -> dmc.Modal:
 def _deletion() -> dmc.Modal:
     words = "The run and every stage result that no other run uses are removed. Uploaded files stay."
     buttons = [
-        html.Button("Keep it", id=run_act("keep", "modal"), type="button", className="button"),
-        html.Button("Delete", id=run_act("delete-sure", "modal"), type="button", className="button danger"),
+        html.Button("Keep it", **run_act("keep"), type="button", className="button"),
+        html.Button("Delete", **run_act("delete-sure"), type="button", className="button danger"),
     ]
     return dmc.Modal(
         [html.P(words), html.Div(buttons, className="button-row end")],

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update, set_props
+from dash import ClientsideFunction, Dash, Input, Output, State, no_update, set_props
 from dash.exceptions import PreventUpdate
 
 from app.auth.ownership import require_owner
 from app.live import RUN_TOPIC
 from app.pages.run.activations import register_activations
 from app.pages.run.landscape import register_landscape
+from app.pages.run.landscape_controls import NOTHING_SHOWN
 from app.pages.run.view import CHARTS, OVERVIEW_CHARTS, SECTIONS, RunView, read_view
 from app.routing import Services, current_user, in_thread
 from quant_lens_engine.schema import RunRecord, parse_run_spec
 from worker import queue
 
 _SWITCHES = tuple(dict.fromkeys(switch for options in CHARTS.values() for switch in options.values()))
-"""In the order of the address' parameters: run_page.js has their names."""
+"""Every switch of the page; ``run_page.js`` has the address' parameter of each."""
 
 
 def register_run_page(app: Dash, services: Services) -> None:
@@ -29,9 +30,16 @@ def register_run_page(app: Dash, services: Services) -> None:
     register_landscape(app)
 
 
-def _view(services: Services, run_id: str) -> RunView:
+def _view(services: Services, run_id: str, pair: str = "") -> RunView:
     user = current_user()
-    return read_view(services.store, run_id, user.name, user.admin)
+    return read_view(services.store, run_id, user.name, user.admin, pair)
+
+
+def _said(value: Any) -> str:
+    """What a switch says, as a word; an empty list is not the same as nothing said."""
+    if isinstance(value, list):
+        return ",".join(value) or NOTHING_SHOWN
+    return "" if value is None else str(value)
 
 
 def _register_following(app: Dash, services: Services) -> None:
@@ -51,8 +59,8 @@ def _register_following(app: Dash, services: Services) -> None:
         *switched, run_id, drawn = given
         if heard and heard["topic"] != f"{RUN_TOPIC}{run_id}" and drawn.get("lines"):
             raise PreventUpdate  # news of another page, on its way when this one was opened
-        view = _view(services, run_id)
-        chosen = {switch: value or "" for switch, value in zip(_SWITCHES, switched, strict=True)}
+        chosen = {switch: _said(value) for switch, value in zip(_SWITCHES, switched, strict=True)}
+        view = _view(services, run_id, chosen["run-pair"])
         options = {name: {key: chosen[switch] for key, switch in known.items()} for name, known in CHARTS.items()}
         keys = view.keys() | {name: ".".join([view.committed, *options[name].values()]) for name in CHARTS}
         if keys == drawn:
@@ -71,6 +79,7 @@ def _register_following(app: Dash, services: Services) -> None:
         State("run-variant", "data"),
         State("run-pair", "data"),
         State("run-network", "data"),
+        State("run-line-kind", "data"),
     )
 
 
@@ -84,16 +93,16 @@ def _hidden(view: RunView, charts: Mapping[str, Any]) -> Any:
 
 def _register_actions(app: Dash, services: Services) -> None:
     @app.callback(
-        Input({"type": "run-act", "act": ALL, "at": ALL}, "n_clicks"),
+        Input("run-asked", "data"),
         State("run-id", "data"),
         prevent_initial_call=True,
     )
     @in_thread
-    def act(_: list[int | None], run_id: str) -> None:
+    def act(asked: dict[str, str] | None, run_id: str) -> None:
         """Everything that a button of this page does to the run; buttons come and go with its state."""
-        if not any(item["value"] for item in ctx.triggered):
-            raise PreventUpdate  # a button has only just been drawn
-        _ACTS[ctx.triggered_id["act"]](services, run_id, ctx.triggered_id["at"])
+        if not asked or asked["act"] not in _ACTS:
+            raise PreventUpdate
+        _ACTS[asked["act"]](services, run_id, asked["of"])
 
     @app.callback(Input("run-edit-save", "n_clicks"), *_editor_fields(State), prevent_initial_call=True)
     @in_thread
@@ -118,10 +127,10 @@ def _retry(services: Services, run_id: str, _: str) -> None:
     _go_to(queue.retry(services.store, run_id, current_user().name))
 
 
-def _retry_as(services: Services, run_id: str, at: str) -> None:
-    """The same specification with the architecture that the button names."""
+def _retry_as(services: Services, run_id: str, architecture: str) -> None:
+    """The same specification with the architecture that the button is of."""
     spec = dict(services.store.runs.get(run_id).spec)
-    spec["model"] = {**spec["model"], "architecture": at.partition(":")[2], "options": {}}
+    spec["model"] = {**spec["model"], "architecture": architecture, "options": {}}
     _go_to(queue.submit(services.store, parse_run_spec(spec), current_user().name, retry_of=run_id))
 
 

@@ -57,10 +57,10 @@ def _what_happened(record: RunRecord, error: ErrorBody, fitting: Sequence[str]) 
         name = f"{failed.stage} · {failed.variant}" if failed.variant else failed.stage
         after = f" after {numbers.duration(failed.elapsed_s)}" if failed.elapsed_s else ""
         where = ["Stage ", html.Code(name), f" stopped{after}. "]
-    actions: list[Any] = [retry_as(name, "card", primary=index == 0) for index, name in enumerate(fitting[:2])]
+    actions: list[Any] = [retry_as(name, primary=index == 0) for index, name in enumerate(fitting[:2])]
     if not fitting:
         actions.append(
-            html.Button([icon("rotate-ccw", 15), "Retry"], id=run_act("retry", "card"), type="button",
+            html.Button([icon("rotate-ccw", 15), "Retry"], **run_act("retry"), type="button",
                         className="button")
         )  # fmt: skip
     actions += [
@@ -78,11 +78,11 @@ def _what_happened(record: RunRecord, error: ErrorBody, fitting: Sequence[str]) 
     return card(row, class_name="verdict-card collapsed")
 
 
-def retry_as(architecture: str, at: str, *, primary: bool = False) -> html.Button:
+def retry_as(architecture: str, *, primary: bool = False) -> html.Button:
     """A new run of the same spec with another architecture."""
     return html.Button(
         [icon("rotate-ccw", 15), f"Retry as {architecture}"],
-        id=run_act("retry-as", f"{at}:{architecture}"),
+        **run_act("retry-as", architecture),
         type="button",
         className="button primary" if primary else "button",
     )
@@ -140,7 +140,7 @@ def _by_match(matches: Sequence[ArchitectureMatch], asked: str) -> html.Section:
                     html.Td(html.Strong(name) if match.fits else name),
                     html.Td([f"{match.matched} / {whole} ", meter], className="num"),
                     html.Td(match.problem or how_it_fits(match)),
-                    html.Td(retry_as(match.architecture, "table") if match.fits else ""),
+                    html.Td(retry_as(match.architecture) if match.fits else ""),
                 ]
             )
         )

@@ -40,9 +40,13 @@ def run_head(record: RunRecord, result: RunResult, *, may_change: bool) -> html.
     )
 
 
-def run_act(act: str, at: str = "head") -> dict[str, str]:
-    """The id of a button that does something to the run; the callback is in :mod:`app.pages.run.callbacks`."""
-    return {"type": "run-act", "act": act, "at": at}
+def run_act(act: str, of: str = "") -> dict[str, str]:
+    """What makes a button do something to the run; the callback is in :mod:`app.pages.run.callbacks`.
+
+    The page hears the click itself (``assets/run_page.js``), not Dash: a button that is drawn again between a click and
+    its callback would take the click with it.
+    """
+    return {"data-act": act, "data-of": of}
 
 
 def title_of(record: RunRecord) -> str:
@@ -116,7 +120,7 @@ def _actions(record: RunRecord, may_change: bool) -> list[Any]:
     if running:
         actions.append(
             html.Button(
-                [icon("circle-stop", 15), "Cancel"], id=run_act("cancel"), type="button", className="button danger",
+                [icon("circle-stop", 15), "Cancel"], type="button", className="button danger", **run_act("cancel"),
                 disabled=not may_change, title="" if may_change else f"Only {record.owner} or an administrator cancels",
             )
         )  # fmt: skip
@@ -124,7 +128,7 @@ def _actions(record: RunRecord, may_change: bool) -> list[Any]:
         actions += [_exports(record.id)] if measured else []
         if record.state in {"FAILED", "LOST", "CANCELLED"}:
             actions.append(
-                html.Button([icon("rotate-ccw", 15), "Retry"], id=run_act("retry"), type="button", className="button")
+                html.Button([icon("rotate-ccw", 15), "Retry"], **run_act("retry"), type="button", className="button")
             )
     actions.append(_more(record, may_change, running))
     return actions
@@ -146,20 +150,20 @@ def _more(record: RunRecord, may_change: bool, running: bool) -> dmc.Menu:
         dmc.MenuItem("Duplicate and change", leftSection=icon("copy", 14), href=f"/new?from={record.id}")
     ]
     if record.state == "DONE":
-        items.append(dmc.MenuItem("Run again", leftSection=icon("rotate-ccw", 14), id=run_act("retry", "menu")))
+        items.append(dmc.MenuItem("Run again", leftSection=icon("rotate-ccw", 14), **run_act("retry")))
     items += [
-        dmc.MenuItem("Name, tags, note", leftSection=icon("pencil", 14), id=run_act("edit"), disabled=not may_change),
+        dmc.MenuItem("Name, tags, note", leftSection=icon("pencil", 14), **run_act("edit"), disabled=not may_change),
         dmc.MenuItem(
             "Put back into the table" if record.archived else "Archive",
             leftSection=icon("archive-restore" if record.archived else "archive", 14),
-            id=run_act("archive"),
+            **run_act("archive"),
             disabled=not may_change,
         ),
         dmc.MenuDivider(),
         dmc.MenuItem(
             "Delete",
             leftSection=icon("trash", 14),
-            id=run_act("delete"),
+            **run_act("delete"),
             disabled=running or not may_change,
             color="red",
         ),

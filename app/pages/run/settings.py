@@ -9,6 +9,7 @@ from typing import Any
 from dash import html
 
 from app.components import card, icon
+from app.components.sentence import as_sentence
 from app.pages.run.header import data_name, model_name
 from quant_lens_engine.schema import (
     CurvatureOptions,
@@ -41,6 +42,7 @@ def settings_view(record: RunRecord, result: RunResult) -> html.Div:
                 ],
                 className="ql-settings",
             ),
+            *_notes(result),
             card(
                 html.Pre(text, className="ql-json", tabIndex=0),
                 title="RunSpec",
@@ -51,12 +53,23 @@ def settings_view(record: RunRecord, result: RunResult) -> html.Div:
     )
 
 
+def _notes(result: RunResult) -> list[html.Section]:
+    """What opening the files brought to light; nothing where there is nothing to say."""
+    if not result.notes:
+        return []
+    items = [html.Li(as_sentence(note)) for note in result.notes]
+    return [card(html.Ul(items, className="ql-notes"), title="Notes", sentence="What opening the files showed.")]
+
+
 def _model(record: RunRecord, result: RunResult, spec: RunSpec) -> Pairs:
     model = result.model
     return [
         ("Architecture", model_name(record, result)),
         ("Source", _source(spec.model.file, spec.model.example, spec.model.path)),
+        ("Part", spec.model.part),
+        ("LoRA adapter", _hash(spec.model.adapter) if spec.model.adapter else None),
         ("Format", model.format),
+        ("Loaded as", "trusted code: the file was run to read it" if model.trusted_code else None),
         ("Parameters", numbers.count(model.parameters) if model.parameters else None),
         ("Size", numbers.size(model.size_bytes) if model.size_bytes else None),
         ("SHA-256", _hash(model.sha256)),

@@ -25,10 +25,14 @@ from quant_lens_engine.schema.curvature_notes import reason_words
 
 COLUMNS: dict[str, str] = {
     "effective_bits": "evaluate", "size_bytes": "evaluate", "loss": "evaluate", "delta_loss": "evaluate",
-    "accuracy": "evaluate", "delta_accuracy": "evaluate", "lambda_max": "curvature", "sharpness_ratio": "curvature",
+    "accuracy": "evaluate", "delta_accuracy": "evaluate", "mean_iou": "evaluate", "f1": "evaluate",
+    "lambda_max": "curvature", "sharpness_ratio": "curvature",
     "trace": "curvature", "basin_width": "line", "top1_agreement": "evaluate",
 }  # fmt: skip
 """Each column's metric, and the stage that it comes from."""
+
+OF_TASKS = {"mean_iou": {"segmentation"}, "f1": {"multi-label", "token-classification"}}
+"""Columns that have a meaning for some tasks alone."""
 
 WIDE_ONLY = frozenset({"top1_agreement"})
 """Left out on a narrow page; the downloads have it."""
@@ -43,7 +47,7 @@ def variants_card(
     algorithms: Sequence[AlgorithmFacts] = (),
 ) -> html.Section:
     """The card; while the run works, what is still to come is a skeleton."""
-    metrics = {key: METRICS[key].of(result.task) for key in COLUMNS}
+    metrics = {key: METRICS[key].of(result.task) for key in COLUMNS if result.task in OF_TASKS.get(key, {result.task})}
     head = html.Thead(
         html.Tr([html.Th("Variant"), html.Th("Verdict"), *(_column_head(metric) for metric in metrics.values())])
     )
@@ -73,7 +77,7 @@ def _sentence(record: RunRecord, result: RunResult) -> str:
             "Numbers appear as each stage is committed. A verdict is given when evaluate and curvature are both done."
         )
     rows = f"Same {numbers.count(result.data.samples)} samples for each. " if result.data.samples else ""
-    return rows + "± is one standard error; for λmax it is the residual ‖Hv − λv‖. Every digit on hover."
+    return rows + "± is one standard error; for λmax the farther end of its interval. Every digit on hover."
 
 
 def _column_head(metric: Metric) -> html.Th:

@@ -14,7 +14,9 @@ from app.components import chart_data
 from app.pages.run.activations import ACTIVATION_CHARTS, reestimation_card, why_no_activations
 from app.pages.run.failure import failure_view
 from app.pages.run.header import run_head
-from app.pages.run.landscape import LANDSCAPE_CHARTS, landscape_tables, why_no_landscape
+from app.pages.run.landscape import LANDSCAPE_CHARTS, why_no_landscape
+from app.pages.run.landscape_controls import drawing_options
+from app.pages.run.landscape_tables import basin_table, points_table
 from app.pages.run.settings import settings_view
 from app.pages.run.spectrum import numbers_card, why_nothing
 from app.pages.run.stages import stage_card, stage_strip
@@ -24,7 +26,7 @@ from quant_lens_engine.figures import Drawing, draw_both, variant_styles
 from quant_lens_engine.schema import FLOAT_VARIANT, TERMINAL_STATES, AlgorithmFacts, RunRecord, RunResult, digest
 from worker.store import Store
 
-SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "places", "spectrum",
+SECTIONS = ("head", "strip", "progress", "failure", "verdict", "variants", "failures", "points", "basins", "spectrum",
             "batchnorm", "settings")  # fmt: skip
 CHARTS: dict[str, dict[str, str]] = {
     "sharpness": {},
@@ -38,11 +40,13 @@ CHARTS: dict[str, dict[str, str]] = {
 }
 """The charts of every tab; of each the options that a switch of the page sets, and the switch."""
 OVERVIEW_CHARTS = ("sharpness", "lines")
+_DRAWS = {"landscape-lines": "lines"}
+"""The chart of a card, where it is not called like the card."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """What a page needs of a run, read at one moment."""
+    """What a page needs of a run, read at one moment; ``pair`` is the pair of directions that it shows."""
 
     record: RunRecord
     result: RunResult
@@ -50,6 +54,7 @@ class RunView:
     waiting_for: str
     may_change: bool
     algorithms: tuple[AlgorithmFacts, ...] = ()
+    pair: str = ""
 
     @property
     def ended(self) -> bool:
@@ -71,6 +76,7 @@ class RunView:
         found["head"] = f"{said}.{self.result.model.architecture}.{self.result.data.samples}"
         found["progress"] = "ended" if self.ended else f"{record.version}.{self.waiting_for}"
         found["strip"] = done if self.ended else ""
+        found["points"] = f"{done}.{self.pair}"
         found["settings"] = f"{self.result.model.sha256}.{record.state}"
         return found
 
@@ -81,9 +87,12 @@ class RunView:
     def chart(self, name: str, **options: Any) -> dict[str, Any]:
         """The data of a chart."""
         view = options.pop("view", "both")
+        if name in LANDSCAPE_CHARTS:
+            options = drawing_options(options)
         if "variant" in options and name in LANDSCAPE_CHARTS:
             options["variant"] = options["variant"] or FLOAT_VARIANT
-        drawing = draw_both(name, self.result, **options) if view == "both" else Drawing(name, "")
+        drawn = _DRAWS.get(name, name)
+        drawing = draw_both(drawn, self.result, **options) if view == "both" else Drawing(drawn, "")
         if name in LANDSCAPE_CHARTS:
             nothing = why_no_landscape(name, self.result, self.record, view, self.ended)
         elif name in ACTIVATION_CHARTS:
@@ -93,7 +102,7 @@ class RunView:
         return chart_data(drawing, f"{name}-{self.record.id}", nothing=nothing)
 
 
-def read_view(store: Store, run_id: str, user_name: str, admin: bool) -> RunView:
+def read_view(store: Store, run_id: str, user_name: str, admin: bool, pair: str = "") -> RunView:
     """The run as it stands.
 
     Raises:
@@ -109,6 +118,7 @@ def read_view(store: Store, run_id: str, user_name: str, admin: bool) -> RunView
         waiting_for=_waiting_for(store) if record.state == "QUEUED" else "",
         may_change=admin or record.owner == user_name,
         algorithms=tuple(store.capabilities.read().algorithms),
+        pair=pair,
     )
 
 
@@ -147,7 +157,8 @@ _DRAWN: dict[str, Callable[[RunView], Any]] = {
     "verdict": lambda view: verdict_card(view.result, variant_styles(view.result.variants)),
     "variants": _draw_variants,
     "failures": lambda view: failures_card(view.record),
-    "places": lambda view: landscape_tables(view.result, variant_styles(view.result.variants)),
+    "points": lambda view: points_table(view.result, variant_styles(view.result.variants), view.pair),
+    "basins": lambda view: basin_table(view.result, variant_styles(view.result.variants)),
     "spectrum": lambda view: numbers_card(view.record, view.result, variant_styles(view.result.variants)),
     "batchnorm": lambda view: reestimation_card(view.record, view.result, variant_styles(view.result.variants)),
     "settings": lambda view: settings_view(view.record, view.result),

@@ -50,9 +50,10 @@ def find_runs(store: Store, view: RunsView, limit: int) -> RunPage:
 
 
 def _register_rows(dashboard: Dash, services: Services) -> None:
+    store = services.store
+
     @dashboard.callback(
-        Output("runs-grid", "rowData"),
-        Output("runs-grid", "selectedRows"),
+        Output("runs-found", "data"),
         Output("runs-q-error", "children"),
         Output("runs-match", "children"),
         Output("runs-count", "children"),
@@ -83,20 +84,20 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         view = RunsView.from_search(RunsView(q or "", state or None, show).search())  # type: ignore[arg-type]  # checked
         try:
-            page = find_runs(services.store, view, limit)
+            page = find_runs(store, view, limit)
         except BadQuery as error:
-            return (*(no_update,) * 2, f"{_sentence(error.message)} {_sentence(error.hint)}", *(no_update,) * 10)
-        rows = run_rows(page.items, services.store.results.summaries([run.id for run in page.items]), view.show)
+            return (no_update, f"{_sentence(error.message)} {_sentence(error.hint)}", *(no_update,) * 10)
+        rows = run_rows(page.items, store.results.summaries([run.id for run in page.items]), view.show)
         # A live refresh leaves the ticks alone; other rows, or a grid that has just been made, are told of them.
         other_rows = not heard or ctx.triggered_id in {"runs-q", "runs-state", "runs-limit"}
         ids = {row["id"] for row in rows}
         kept = {"ids": [item["id"] for item in selected if item["id"] in ids]}
-        nothing = not page.total and not view.filtered
+        archived = 0 if page.total or view.filtered else store.runs.page(archived=True, limit=1).total
+        nothing = not page.total and not view.filtered and not archived
         total = f"{numbers.count(page.total)}"
         more = len(rows) < page.total
         return (
-            rows,
-            kept if other_rows and selected else no_update,
+            {"rows": rows, "ticked": kept if other_rows and selected else None},
             "",
             f"{total} match" if view.q.strip() else "",
             ""
@@ -106,7 +107,7 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
             not nothing,
             no_runs() if nothing and not empty_shown else no_update,  # kept while hidden: its button may be at work
             nothing or bool(rows),
-            "" if rows else "No run fits this search and filter.",
+            "" if rows else "Every run is archived." if archived else "No run fits this search and filter.",
             not more,
             f"The {len(rows)} newest of {total}. Sorting and selecting reach these."
             + ("" if len(rows) < _MOST_ROWS else " Search to reach older ones."),
@@ -123,6 +124,14 @@ def _register_rows(dashboard: Dash, services: Services) -> None:
     def address(q: str, state: str, show: Any) -> str:
         return RunsView(q or "", state or None, show or "smallest").search()  # type: ignore[arg-type]  # Select's data
 
+    dashboard.clientside_callback(
+        ClientsideFunction("quantLensRuns", "showRows"),
+        Output("runs-grid", "rowData"),
+        Output("runs-grid", "selectedRows"),
+        Input("runs-found", "data"),
+        State("runs-grid", "rowData"),
+        prevent_initial_call=True,
+    )
     dashboard.clientside_callback(
         ClientsideFunction("quantLensRuns", "keepAddress"),
         Output("runs-address", "clear_data"),

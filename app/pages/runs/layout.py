@@ -63,6 +63,7 @@ def runs_layout(visit: Visit) -> Component:
             _delete_dialog(),
             dcc.Store(id="runs-address"),
             dcc.Store(id="runs-grid-heard", data=False),
+            dcc.Store(id="runs-found"),
             dcc.Store(id="runs-limit", data=100),
             dcc.Store(id="runs-changed"),
             dcc.Interval(id="runs-clock", interval=30_000),

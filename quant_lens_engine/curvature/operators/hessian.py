@@ -40,6 +40,7 @@ class HessianOperator(SampleOperator[Gradient | ForwardOverReverse]):
         terms = self.objective.terms(batch, point)
         loss = terms.losses.double().sum()
         require_dependence(loss)
+        self._finite(loss.detach())  # where it is linear in the parameters, nothing else would show it
         with named_operators():
             gradient = torch.autograd.grad(loss, self._leaves, create_graph=True, allow_unused=True)
         if not self.products:

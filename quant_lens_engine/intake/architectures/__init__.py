@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import nn
@@ -45,12 +45,16 @@ class Architecture:
         build: ``(tensors, **options) -> nn.Module``.
         description: one line for people.
         source: who registered it.
+        check: tries a model once its weights are in place; raises what is wrong with it.
+        libraries: version of every library, beyond torch, whose code the network is.
     """
 
     name: str
     build: Callable[..., nn.Module]
     description: str = ""
     source: Source = Source()
+    check: Callable[[nn.Module], None] | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class DigitsTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(rows, 1, 8, 8)`` to class scores ``(rows, classes)``."""
-        tokens = self.embed(images.reshape(len(images), len(self.position), -1)) + self.position
+        tokens = self.embed(images.reshape(images.shape[0], self.position.shape[0], -1)) + self.position
         for block in self.blocks:
             tokens = block(tokens)
         scores: Tensor = self.classifier(self.norm(tokens).mean(1))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from quant_lens_engine.errors import CheckpointError
-from quant_lens_engine.intake.formats import SAVE_HINT
+from quant_lens_engine.intake.formats import NETWORK_HINT, SAVE_HINT, TRUST_HINT
 
 MAX_INSTRUCTIONS = 1_000_000
 """A tensor takes about thirty."""
@@ -29,6 +29,7 @@ _STORAGE_DTYPES: dict[str, torch.dtype] = {
     "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
 }  # fmt: skip
 
+_NETWORKS = ("torch.nn.", "torchvision.models", "timm.", "transformers.")
 _TENSOR_BUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 _PARAMETER_BUILDERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 _INERT = {
@@ -79,12 +80,14 @@ class PickledDict:
 
 
 @dataclass(frozen=True)
-class _Global:
+class Import:
+    """A name that a pickle asks for."""
+
     module: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return f"{self.module}.{self.name}" if self.module else self.name
 
 
 class _Mark:
@@ -113,17 +116,28 @@ def follow_pickle(stream: io.BytesIO) -> Any:
 
 def refuse_code(stream: io.BytesIO) -> None:
     """Look at every name the pickle would import, before any instruction of it is followed."""
-    names: list[str] = []
+    refused = sorted({str(name) for name in imports_of(stream) if not is_plain_data(str(name))})
+    if refused:
+        raise refusal(refused)
+
+
+def imports_of(stream: io.BytesIO) -> list[Import]:
+    """Every name that one pickle would import, in order, found without following it; left behind its last byte.
+
+    Raises:
+        CheckpointError: ``bad_pickle``.
+    """
+    names: list[Import] = []
     texts: list[str] = []
     memo: dict[int, str] = {}
     memoized = 0
     for opcode, argument in _instructions(stream):
         if opcode in ("GLOBAL", "INST"):
-            names.append(str(argument).replace(" ", ".", 1))
+            names.append(Import(*str(argument).split(" ", 1)))
         elif opcode == "STACK_GLOBAL":
-            names.append(".".join(texts[-2:]))
+            names.append(Import(*(["", "", *texts][-2:])))
         elif opcode in ("OBJ", "EXT1", "EXT2", "EXT4"):
-            names.append(f"an {opcode} instruction")
+            names.append(Import("", f"an {opcode} instruction"))
         elif opcode in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             memo[memoized if opcode == "MEMOIZE" else argument] = texts[-1] if texts else ""
             memoized += 1
@@ -131,19 +145,22 @@ def refuse_code(stream: io.BytesIO) -> None:
             texts.append(memo.get(argument, ""))
         elif isinstance(argument, str):
             texts.append(argument)
-    refused = sorted({name for name in names if not _is_data(name)})
-    if refused:
-        raise refusal(refused)
+    return names
+
+
+def is_of_a_network(name: str) -> bool:
+    """Whether an import belongs to a network's own class: what tells a whole model from other code."""
+    return name.startswith(_NETWORKS)
 
 
 def refusal(names: list[str]) -> CheckpointError:
     """Why a pickle that names ``names`` is not opened."""
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     details = {"names": names[:50]}
-    if any(name.startswith(("torch.nn.", "torchvision.models", "timm.", "transformers.")) for name in names):
+    if any(map(is_of_a_network, names)):
         return CheckpointError(
             f"a whole pickled model, not a state dict: opening it would run its code ({shown})",
-            hint=SAVE_HINT,
+            hint=f"{NETWORK_HINT}. {TRUST_HINT}",
             code="pickled_module",
             details=details,
         )
@@ -162,7 +179,8 @@ def refusal(names: list[str]) -> CheckpointError:
     )
 
 
-def _is_data(name: str) -> bool:
+def is_plain_data(name: str) -> bool:
+    """Whether an import stands for a part of a state dict, or for plain data beside one."""
     module, _, attribute = name.rpartition(".")
     if module == "torch._utils":
         return attribute in _TENSOR_BUILDERS | _PARAMETER_BUILDERS
@@ -216,7 +234,7 @@ class _Machine:
         elif opcode in ("BINGET", "LONG_BINGET", "GET"):
             self.stack.append(self.memo[int(argument)])
         elif opcode == "GLOBAL":
-            self.stack.append(_Global(*str(argument).split(" ", 1)))
+            self.stack.append(Import(*str(argument).split(" ", 1)))
         else:
             step = _STEPS.get(opcode)
             if step is None:
@@ -226,8 +244,8 @@ class _Machine:
     def stack_global(self) -> None:
         """Module and name from the stack."""
         name, module = self.stack.pop(), self.stack.pop()
-        found = _Global(str(module), str(name))
-        if not _is_data(str(found)):  # texts from the memo escape the look ahead
+        found = Import(str(module), str(name))
+        if not is_plain_data(str(found)):  # texts from the memo escape the look ahead
             raise refusal([str(found)])
         self.stack.append(found)
 
@@ -276,7 +294,7 @@ class _Machine:
         """What a call would have made: a tensor's description, an empty container, or something opaque."""
         called, arguments = self.stack[-2], self.stack[-1]
         del self.stack[-2:]
-        if not isinstance(called, _Global):
+        if not isinstance(called, Import):
             raise TypeError("call of a value")
         if called.module == "torch._utils":
             self.stack.append(_rebuilt(called.name, arguments))

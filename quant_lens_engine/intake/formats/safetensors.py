@@ -6,7 +6,6 @@ hundred thousand empty tensors. https://github.com/huggingface/safetensors#forma
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import torch
 from quant_lens_engine.errors import CheckpointError
 from quant_lens_engine.intake.formats import FORMATS, CheckpointFormat
 from quant_lens_engine.intake.formats.layout import MAX_TENSORS, Contents, StoredTensor, element_count
+from quant_lens_engine.intake.given import GivenFile
+from quant_lens_engine.intake.json_object import json_object
 
 MAX_HEADER_BYTES = 100_000_000
 _MAX_DIMENSION = 1 << 48
@@ -27,35 +28,58 @@ _DTYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 
 
-def _recognises(head: bytes, path: Path) -> bool:
-    return head[8:9] == b"{" or (path.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80")))
+def _recognises(given: GivenFile) -> bool:
+    head = given.head
+    return head[8:9] == b"{" or (given.path.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80")))
 
 
-def _read(path: Path) -> Contents:
-    header, data_start = _header(path)
-    metadata = header.pop("__metadata__", {})
-    if len(header) > MAX_TENSORS:
-        raise _broken(f"it lists {len(header)} tensors; at most {MAX_TENSORS} are read")
-    tensors = {name: _stored(name, entry, data_start) for name, entry in header.items()}
-    _check_cover(tensors, data_start, path.stat().st_size)
-    notes = ("saved by " + str(metadata["format"]),) if isinstance(metadata, dict) and "format" in metadata else ()
+def _read(given: GivenFile) -> Contents:
+    tensors, metadata = read_shard(given.path)
+    notes = ("saved by " + metadata["format"],) if "format" in metadata else ()
     return Contents(tensors, notes=notes if notes != ("saved by pt",) else ())
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    size = path.stat().st_size
+def read_shard(
+    path: Path, start: int = 0, size: int | None = None
+) -> tuple[dict[str, StoredTensor], dict[str, str]]:  # fmt: skip
+    """Every tensor's place in one safetensors file, and what its header says besides.
+
+    Args:
+        path: the file, or one that holds it as it is (a stored member of an archive).
+        start: its first byte there.
+        size: its bytes; None: all that there are.
+
+    Raises:
+        CheckpointError: ``bad_safetensors``, ``truncated_file``.
+    """
+    size = path.stat().st_size - start if size is None else size
+    header, data_start = _header(path, start, size)
+    metadata = header.pop("__metadata__", {})
+    if len(header) > MAX_TENSORS:
+        raise _broken(f"it lists {len(header)} tensors; at most {MAX_TENSORS} are read")
+    tensors = {name: _stored(name, entry, start + data_start) for name, entry in header.items()}
+    _check_cover(tensors, start + data_start, start + size)
+    said = metadata.items() if isinstance(metadata, dict) else ()
+    return tensors, {str(key): str(value) for key, value in said}
+
+
+def _header(path: Path, start: int, size: int) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
+        file.seek(start)
         length = int.from_bytes(file.read(8), "little")
         if size < 10 or length > min(MAX_HEADER_BYTES, size - 8):
             raise _broken(f"its header claims {length} bytes, the file has {size}", truncated=True)
         text = file.read(length)
-    try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise _broken(f"its header is not JSON ({error.__class__.__name__})") from None
-    if not isinstance(header, dict):
-        raise _broken("its header is not a JSON object")
-    return header, 8 + length
+    return parse_object(text, "its header"), 8 + length
+
+
+def parse_object(text: bytes, what: str) -> dict[str, Any]:
+    """A JSON object that names nothing twice.
+
+    Raises:
+        CheckpointError: ``bad_safetensors``: it is none.
+    """
+    return json_object(text, what, _broken)
 
 
 def _stored(name: str, entry: Any, data_start: int) -> StoredTensor:
@@ -86,15 +110,6 @@ def _check_cover(tensors: dict[str, StoredTensor], data_start: int, size: int) -
             raise _broken(f"tensor {name!r} ends at byte {position}, the file at {size}", truncated=True)
     if position != size:
         raise _broken(f"{size - position} bytes follow the last tensor")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise _broken(f"its header names {repeated[:80]!r} twice")
-    return found
 
 
 def _broken(reason: str, *, truncated: bool = False) -> CheckpointError:

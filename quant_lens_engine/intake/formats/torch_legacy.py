@@ -21,7 +21,8 @@ from quant_lens_engine.intake.formats.pickle_program import (
     TensorReference,
     follow_pickle,
 )
-from quant_lens_engine.intake.formats.torch_storages import find_state_dict, place_tensors
+from quant_lens_engine.intake.formats.torch_storages import find_parts, place_parts
+from quant_lens_engine.intake.given import GivenFile
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -29,29 +30,54 @@ _MAGIC_BYTES = _MAGIC.to_bytes(10, "little")
 _MAX_PROGRAM_BYTES = 64 << 20
 
 
-def _recognises(head: bytes, path: Path) -> bool:  # noqa: ARG001  (one signature for all formats)
+def is_legacy(given: GivenFile) -> bool:
+    """Whether a file begins as torch.save began before 1.6."""
+    return begins_as_legacy(given.head)
+
+
+def begins_as_legacy(head: bytes) -> bool:
+    """The same, from a file's first bytes."""
     return head.startswith(b"\x80") and _MAGIC_BYTES in head[:16]
 
 
-def _read(path: Path) -> Contents:
+def read_programs(path: Path, start: int = 0, size: int | None = None) -> io.BytesIO:
+    """The beginning of a file, which holds all of its pickles."""
     with path.open("rb") as file:
-        stream = io.BytesIO(file.read(min(path.stat().st_size, _MAX_PROGRAM_BYTES)))
+        file.seek(start)
+        rest = path.stat().st_size - start if size is None else size
+        return io.BytesIO(file.read(min(rest, _MAX_PROGRAM_BYTES)))
+
+
+def _read(given: GivenFile) -> Contents:
+    return read_legacy(given.path, 0, given.path.stat().st_size)
+
+
+def read_legacy(path: Path, start: int, size: int) -> Contents:
+    """The state dicts of such a file.
+
+    Args:
+        path: the file that it is, or lies in.
+        start: its first byte there.
+        size: its bytes.
+
+    Raises:
+        CheckpointError: what is wrong with it.
+    """
+    stream = read_programs(path, start, size)
     magic, protocol, system, root, keys = (follow_pickle(stream) for _ in range(5))
     if magic != _MAGIC or protocol != _PROTOCOL or not _little_endian(system) or not isinstance(keys, list):
         raise CheckpointError("its preamble is not that of torch.save", hint=SAVE_HINT, code="bad_pickle")
     if not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
         raise CheckpointError("its list of storages is malformed", hint=SAVE_HINT, code="bad_pickle")
-    storages = _storage_places(path, stream.tell(), keys, _storages_in(root))
-    tensors, under, notes = find_state_dict(root)
-    notes.append("An old file of torch.save (before 1.6): read as data, nothing in it was run.")
-    return place_tensors(tensors, storages, notes, under)
+    storages = _storage_places(path, start + stream.tell(), start + size, keys, _storages_in(root))
+    said = "An old file of torch.save (before 1.6): read as data, nothing in it was run."
+    return place_parts(find_parts(root), storages, said)
 
 
 def _storage_places(
-    path: Path, position: int, keys: list[str], claimed: dict[str, StorageReference]
+    path: Path, position: int, end: int, keys: list[str], claimed: dict[str, StorageReference]
 ) -> dict[str, tuple[int, int]]:
     """Byte offset and size of each storage: an int64 count, then the elements; nothing may remain."""
-    size = path.stat().st_size
     places: dict[str, tuple[int, int]] = {}
     with path.open("rb") as file:
         for key in keys:
@@ -62,12 +88,12 @@ def _storage_places(
                 raise _disagrees(f"storage {key[:40]!r} is not the one that its tensors describe")
             position += 8
             length = elements * storage.dtype.itemsize
-            if length < 0 or position + length > size:
+            if length < 0 or position + length > end:
                 raise _disagrees(f"storage {key[:40]!r} of {length} bytes goes beyond the end of the file", cut=True)
             places[key] = (position, length)
             position += length
-    if position != size:
-        raise _disagrees(f"{size - position} bytes follow the last storage")
+    if position != end:
+        raise _disagrees(f"{end - position} bytes follow the last storage")
     return places
 
 
@@ -100,4 +126,7 @@ def _disagrees(reason: str, *, cut: bool = False) -> CheckpointError:
     )
 
 
-FORMATS.add("torch-legacy", CheckpointFormat(_recognises, _read, (".pt", ".pth", ".th"), "torch.save before 1.6"))
+FORMATS.add(
+    "torch-legacy",
+    CheckpointFormat(is_legacy, _read, (".pt", ".pth", ".th"), "torch.save before 1.6", general=True),
+)

@@ -27,15 +27,22 @@ class Direction:
 
     Attributes:
         name: as a specification says it.
-        steps: float64 tensors by parameter name; parameters that are left out stay.
+        steps: float64 tensors by parameter name, made anew whenever they are asked for; parameters that are left out
+            stay.
         unit: what α = 1 is, in words.
-        end: the model at α = 1 from the float parameters, where the direction leads to one: digit for digit.
+        end: the model at α = 1 from the float parameters, where the direction leads to one: digit for digit. A dict of
+            its own, whose tensors may be others'.
     """
 
     name: str
     steps: Mapping[str, Tensor]
     unit: str
-    end: Point | None = None
+    end: dict[str, Tensor] | None = None
+
+    def release(self, name: str) -> None:
+        """That tensor of the model is no longer needed: its memory is free where nobody else holds it."""
+        if self.end is not None:
+            self.end.pop(name, None)
 
 
 class DirectionKind(Protocol):
@@ -43,7 +50,9 @@ class DirectionKind(Protocol):
 
     description: str
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Mapping[str, Tensor], str, Point | None]:
+    def __call__(
+        self, around: Surroundings, name: DirectionName
+    ) -> tuple[Mapping[str, Tensor], str, dict[str, Tensor] | None]:
         """Steps, what α = 1 is, and the model at α = 1 if there is one; see :class:`Direction`."""
 
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.landscape.directions import DIRECTIONS
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings
-from quant_lens_engine.objective.function import Point
 from quant_lens_engine.schema import DirectionName
 
 
@@ -16,7 +16,7 @@ class ToCheckpoint:
 
     description = "from FP32 to the Nth further checkpoint of the run"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, Point | None]:
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, dict[str, Tensor] | None]:
         """Not normalised: α = 1 is the checkpoint."""
         if name.number > len(around.checkpoints):
             raise InputError(
@@ -24,7 +24,7 @@ class ToCheckpoint:
                 hint="name them in model.checkpoints",
                 code="bad_direction",
             )
-        end = around.checkpoints[name.number - 1]
+        end = dict(around.checkpoints[name.number - 1])
         return around.steps_to(end), f"FP32 → checkpoint {name.number}", end
 
 

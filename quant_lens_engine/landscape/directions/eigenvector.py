@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
 
 from quant_lens_engine.landscape.directions import DIRECTIONS
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings
 from quant_lens_engine.schema import DirectionName
 
@@ -14,12 +15,13 @@ class Eigenvector:
 
     description = "the Hessian's Nth eigenvector at the float parameters, of length 1"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, None]:
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, None]:
         """Of length 1, with its largest component positive: an eigenvector has no sign of its own."""
-        vector = around.eigenvector(name.number).double()
-        vector = vector / vector.norm()
-        largest = vector[vector.abs().argmax()]
-        return around.shaped(vector * largest.sign()), "‖d‖ = 1", None
+        vector = around.eigenvector(name.number)
+        above, below = float(vector.max()), -float(vector.min())
+        is_up = bool(vector.argmax() < vector.argmin()) if above == below else above > below
+        size = float(vector.norm(dtype=torch.float64))
+        return around.shaped(vector, (1 if is_up else -1) / size), "‖d‖ = 1", None
 
 
 DIRECTIONS.add("eigenvector", Eigenvector())

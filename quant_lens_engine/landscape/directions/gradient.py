@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
 
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.landscape.directions import DIRECTIONS
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings
 from quant_lens_engine.schema import DirectionName
 
@@ -15,17 +16,17 @@ class Gradient:
 
     description = "the gradient of the float loss, scaled to length 1"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, None]:  # noqa: ARG002
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, None]:  # noqa: ARG002
         """Of length 1."""
-        gradient = around.gradient().double()
-        size = float(gradient.norm())
+        gradient = around.gradient()
+        size = float(gradient.norm(dtype=torch.float64))
         if not size:
             raise InputError(
                 "the gradient is zero at the float parameters: it has no direction",
                 hint="a self-distillation loss has its minimum there; choose eigenvector:1",
                 code="bad_direction",
             )
-        return around.shaped(gradient / size), "‖d‖ = 1", None
+        return around.shaped(gradient, 1 / size), "‖d‖ = 1", None
 
 
 DIRECTIONS.add("gradient", Gradient())

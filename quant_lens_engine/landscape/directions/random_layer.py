@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from quant_lens_engine.landscape.directions import DIRECTIONS
 from quant_lens_engine.landscape.directions._drawn import gaussian
-from quant_lens_engine.landscape.filter_normalization import layer_normalized
+from quant_lens_engine.landscape.filter_normalization import as_long
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings
 from quant_lens_engine.schema import DirectionName
 
@@ -16,9 +15,11 @@ class RandomByLayer:
 
     description = "Gaussian, each layer's weight as long as its own"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, None]:
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, None]:
         """Direction N of the seed: the same draw as ``random:N``."""
-        return layer_normalized(gaussian(around, name.number), around.base), "‖d‖ = ‖θ‖ per layer", None
+        base = around.base
+        steps = gaussian(around, name.number, lambda key, drawn: as_long(drawn, base[key]))
+        return steps, "‖d‖ = ‖θ‖ per layer", None
 
 
 DIRECTIONS.add("random-layer", RandomByLayer())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from quant_lens_engine.landscape.directions import DIRECTIONS
 from quant_lens_engine.landscape.directions._drawn import gaussian
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings
 from quant_lens_engine.schema import DirectionName
 
@@ -15,7 +14,7 @@ class RandomRaw:
 
     description = "Gaussian, not normalised: every parameter moves by a standard normal number"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, None]:
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, None]:
         """Direction N of the seed: the same draw as ``random:N``."""
         return gaussian(around, name.number), "standard normal steps", None
 

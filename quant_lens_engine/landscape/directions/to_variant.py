@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from quant_lens_engine.landscape.directions import DIRECTIONS
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings
-from quant_lens_engine.objective.function import Point
 from quant_lens_engine.schema import DirectionName
 
 
@@ -15,9 +15,9 @@ class ToVariant:
 
     description = "from FP32 to a variant of the run"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, Point | None]:
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, dict[str, Tensor] | None]:
         """Not normalised: α = 1 is the variant."""
-        end = around.point_of(name.argument)
+        end = dict(around.point_of(name.argument))
         return around.steps_to(end), f"FP32 → {name.argument}", end
 
 

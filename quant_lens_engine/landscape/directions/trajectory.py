@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from quant_lens_engine.errors import InputError
 from quant_lens_engine.landscape.directions import DIRECTIONS
+from quant_lens_engine.landscape.steps import Steps
 from quant_lens_engine.landscape.surroundings import Surroundings, inner
 from quant_lens_engine.schema import DirectionName
 
@@ -16,7 +16,7 @@ class TrajectoryComponent:
 
     description = "the Nth principal component of the run's checkpoints, of length 1"
 
-    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[dict[str, Tensor], str, None]:
+    def __call__(self, around: Surroundings, name: DirectionName) -> tuple[Steps, str, None]:
         """Of length 1. The components come from the (checkpoints × checkpoints) Gram matrix: no other copy is made."""
         differences = [around.steps_to(point) for point in around.checkpoints]
         if name.number > len(differences):
@@ -31,10 +31,9 @@ class TrajectoryComponent:
         if float(value) <= 1e-12 * float(values[-1]):
             raise InputError(f"the checkpoints span fewer than {name.number} directions", code="bad_direction")
         weights = weights * weights[weights.abs().argmax()].sign() / value.sqrt()
-        steps = {
-            key: torch.stack([weight * one[key] for weight, one in zip(weights, differences, strict=True)]).sum(0)
-            for key in around.base
-        }
+        parts = list(zip(weights, differences, strict=True))
+        names = dict.fromkeys(key for one in differences for key in one)
+        steps = Steps(names, lambda key: torch.stack([weight * one[key] for weight, one in parts if key in one]).sum(0))
         return steps, "‖d‖ = 1", None
 
 

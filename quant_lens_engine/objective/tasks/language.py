@@ -20,5 +20,5 @@ def same_token(output: Tensor, target: Any) -> tuple[Tensor, Any]:
     return output.movedim(-1, 1), target
 
 
-TASKS.add("causal-lm", Task("causal-lm", nn.CrossEntropyLoss, next_token))
-TASKS.add("masked-lm", Task("masked-lm", nn.CrossEntropyLoss, same_token))
+TASKS.add("causal-lm", Task("causal-lm", nn.CrossEntropyLoss, next_token, labels="text", answers="tokens"))
+TASKS.add("masked-lm", Task("masked-lm", nn.CrossEntropyLoss, same_token, labels="text", answers="tokens"))

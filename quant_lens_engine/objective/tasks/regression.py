@@ -6,4 +6,4 @@ from torch import nn
 
 from quant_lens_engine.objective.tasks import TASKS, Task
 
-TASKS.add("regression", Task("regression", nn.MSELoss, categorical=False))
+TASKS.add("regression", Task("regression", nn.MSELoss, categorical=False, labels="value"))

@@ -34,4 +34,7 @@ def classes_second(output: Tensor, target: Any) -> tuple[Tensor, Any]:
     return output.movedim(-1, 1), target.movedim(-1, 1)
 
 
-TASKS.add("self-distillation", Task("self-distillation", DistillationLoss, classes_second, target=log_probabilities))
+TASKS.add(
+    "self-distillation",
+    Task("self-distillation", DistillationLoss, classes_second, labels="none", target=log_probabilities),
+)

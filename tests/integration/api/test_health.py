@@ -23,7 +23,9 @@ def test_ready_once_a_worker_is_alive(server, http):
     assert "worker" in waiting.json()["workers"]
     server.store.capabilities.write(Capabilities(engine_version="0.1.0"))
     server.store.capabilities.beat(WorkerFacts(id="w1"))
-    assert http.get("/readyz").json() == {"status": "ok", "store": "ok", "files": "ok", "workers": "ok"}
+    assert http.get("/readyz").json() == {
+        "status": "ok", "store": "ok", "files": "ok", "workers": "ok", "uploads": "ok",
+    }  # fmt: skip
     server.store.capabilities.leave("w1")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,9 +14,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def redis_url(redis_url):
+def redis_url(redis_url, request):
     """A database of its own: these files would use up the quota of the other tests."""
-    return f"{redis_url[:-1]}1"
+    return f"{redis_url[:-1]}{2 if 'at_once' in request.node.name else 1}"
 
 
 def test_an_upload_goes_on_after_the_server_was_killed(redis_url, tmp_path):
@@ -30,6 +31,36 @@ def test_an_upload_goes_on_after_the_server_was_killed(redis_url, tmp_path):
         assert offset == 3_333_333
         last = patch(http, url, offset, content[offset:])
         assert last.headers["Quant-Lens-Sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_many_uploads_at_once_do_not_grow_the_web_process(redis_url, tmp_path):
+    """20 of 100 MB each are in ``benchmarks/uploads.py``."""
+    contents = [os.urandom(6_000_000) for _ in range(20)]
+
+    def send(server, content):
+        with server.http() as http:
+            url = create(http, len(content)).headers["Location"]
+            for place in range(0, len(content), 2_000_000):
+                last = patch(http, url, place, content[place : place + 2_000_000])
+        return last.headers["Quant-Lens-Sha256"]
+
+    total = sum(map(len, contents))
+    with (
+        web_server(redis_url, tmp_path, total_quota_bytes=total) as server,
+        ThreadPoolExecutor(len(contents)) as pool,
+    ):
+        peak = before = server.rss_bytes()
+        sent = [pool.submit(send, server, content) for content in contents]
+        while not all(one.done() for one in sent):
+            peak = max(peak, server.rss_bytes())
+            time.sleep(0.02)
+        assert [one.result() for one in sent] == [hashlib.sha256(content).hexdigest() for content in contents]
+        with server.http() as http:
+            refused = create(http, 1)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (507, "quota_exceeded")
+        assert f"{total:,} of {total:,} bytes" in refused.json()["error"]["message"]
+        assert peak < 500e6
+        assert peak - before < 128 * 2**20
 
 
 def test_a_large_file_does_not_grow_the_web_process(redis_url, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.client import Client
 from quant_lens_engine.schema import TERMINAL_STATES, RunSpec, StageKey
+from tests.web_server import web_server
 from worker import queue
 from worker.embedded_redis import EmbeddedRedis
 from worker.settings import Settings
@@ -31,8 +34,8 @@ class House:
         self.redis.start()
         self.redis.wait()
         self.settings = Settings(
-            data_dir=folder, redis_url=self.redis.url, plugins=PLUGINS, lease_s=LEASE_S, memory_limit_bytes=2**31,
-            **changes,
+            data_dir=folder, redis_url=self.redis.url, lease_s=LEASE_S, memory_limit_bytes=2**31,
+            **{"plugins": PLUGINS, **changes},
         )  # fmt: skip
         self.store = open_store(self.settings)
         self.workers: list[subprocess.Popen] = []
@@ -56,6 +59,13 @@ class House:
             assert time.monotonic() < deadline, f"{run}\n{self.log()}"
             time.sleep(0.05)
         return run
+
+    def wait_for_workers(self, count: int, timeout_s: float = 120) -> None:
+        """Until so many are there: the first of them could finish a run while the others are still starting."""
+        deadline = time.monotonic() + timeout_s
+        while len(self.store.capabilities.workers()) < count:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
 
     def wait_for_stages(self, run_id: str, count: int):
         """Until so many stages are finished, and one more is being worked on."""
@@ -120,7 +130,12 @@ def long_spec(**changes) -> dict:
 
 def engines_of(worker: subprocess.Popen) -> list[psutil.Process]:
     """The engine processes that a worker has started."""
-    return [child for child in psutil.Process(worker.pid).children() if "worker.engine_process" in child.cmdline()]
+    found = []
+    for child in psutil.Process(worker.pid).children():
+        with contextlib.suppress(psutil.Error):  # it ends this very moment
+            if "worker.engine_process" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def has_ended(process: psutil.Process) -> bool:
@@ -142,3 +157,17 @@ def shared_house(tmp_path_factory):
     opened.start_worker("inspect")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def client(shared_house):
+    """The Python client of a web server in front of these workers: the whole way that an upload takes."""
+    with web_server(shared_house.redis.url, shared_house.folder) as server, Client(server.url) as opened:
+        yield opened
+
+
+def upload_and_look(client, path):
+    """What the server says of a file."""
+    record = client.inspection(client.upload(path).sha256)
+    assert record.inspection_state in ("done", "failed")
+    return record

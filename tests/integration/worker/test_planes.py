@@ -39,6 +39,7 @@ def expected(changes):
 
 def test_two_workers_share_a_plane_and_a_third_process_would_have_made_the_same(house):
     workers = [house.start_worker("runs") for _ in range(2)]
+    house.wait_for_workers(len(workers))
     run_id = house.submit(**slow())
     run = house.wait(run_id)
     assert run.state == "DONE", house.log()

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from quant_lens_engine.analysis import Workbench, analyze, check_baseline
-from quant_lens_engine.errors import Cancelled, DeviceError, InputError, QuantLensError, SchemeError, SpecError
+from quant_lens_engine.errors import Cancelled, DataError, DeviceError, InputError, QuantLensError, SchemeError
 from quant_lens_engine.execution import FEWEST_IN_CACHE, MOST_THREADS, available_cores, computing, resolve_execution
 from quant_lens_engine.intake import ARCHITECTURES, architecture, example_path
 from quant_lens_engine.intake.datasets.digits import digits_split
 from quant_lens_engine.quantization.catalog import available_algorithms
+from quant_lens_engine.report import written_report
 from quant_lens_engine.schema import (
     PAYLOADS,
     Execution,
@@ -272,9 +273,9 @@ def test_unknown_examples(model, data):
 
 
 def test_a_task_without_data_here():
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(DataError) as caught:
         analyze(spec(task="causal-lm"))
-    assert caught.value.code == "task_unavailable"
+    assert caught.value.code == "not_text"
 
 
 def test_a_device_that_is_not_here():
@@ -422,6 +423,19 @@ def test_the_baseline_check_doubts_a_wrong_transform(upload):
     assert "transform" in check.hint
 
 
+def test_a_run_at_chance_says_so_in_its_verdict(upload):
+    held_out = digits_split()[1]
+    wrong = upload((held_out.x, np.random.default_rng(0).permutation(held_out.y)))
+    asked = {"model": {"example": "digits-mlp"}, "data": wrong, "schemes": ["int8"], "analyses": QUICK}
+    result = analyze(parse_run_spec(asked), files=upload.files)
+    float_model = result.variant("FP32").evaluation
+    assert float_model.chance == np.bincount(held_out.y).max() / len(held_out.y)
+    verdict = result.comparison("int8").verdict
+    assert verdict.level != "safe"
+    assert "labels, transform or layout may be wrong" in verdict.reasons[0]
+    assert "labels, transform or layout may be wrong" in " ".join(written_report(result).split())
+
+
 def test_the_baseline_check_doubts_a_model_far_below_itself():
     forgotten = {"example": "digits", "transform": {"mean": [1.0]}}
     check = check_baseline(
@@ -457,6 +471,19 @@ def test_a_recipe_that_does_not_go_with_the_model_is_told_before_anything_is_mea
         analyze(spec(schemes=["int8", recipe]), progress=Watching())
     assert refused.value.code == code
     assert set(stages) == {"inspect"}
+
+
+def test_the_estimate_knows_that_an_adaptive_plane_measures_fewer_points():
+    def planned(**plane):
+        return estimate(spec(analyses={"plane": {"steps": 41, **plane}}), 1000, 1e-4)
+
+    full, usual, tight = planned(), planned(sampling="adaptive"), planned(sampling="adaptive", tolerance=0.075)
+    assert usual.by_stage["plane"] == pytest.approx(0.54 * full.by_stage["plane"])
+    assert tight.by_stage["plane"] == pytest.approx(0.66 * full.by_stage["plane"], rel=0.01)
+    assert usual.assumed == ["adaptive planes: 54% of a full plane's time, as on our examples"]
+    assert not full.assumed
+    deployed = {"variants": ("int8",), "landscapes": ("deployed",)}
+    assert planned(sampling="adaptive", **deployed).by_stage == planned(**deployed).by_stage, "measured in full"
 
 
 def test_the_estimate_grows_with_the_work():

@@ -7,12 +7,28 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
+from torch import nn
 
-from quant_lens_engine.analysis import analyze
+from quant_lens_engine.analysis import Workbench, analyze
 from quant_lens_engine.errors import Cancelled, QuantLensError
 from quant_lens_engine.intake import example_path
 from quant_lens_engine.intake.checkpoint import open_checkpoint
-from quant_lens_engine.schema import PlanePart, RunResult, parse_run_spec, plan_units, planned_planes
+from quant_lens_engine.landscape_measurement import LandscapeMeasurement
+from quant_lens_engine.objective import Objective
+from quant_lens_engine.quantization import float_variant
+from quant_lens_engine.schema import (
+    LineOptions,
+    PlaneOptions,
+    PlanePart,
+    RunResult,
+    StageKey,
+    join_pieces,
+    parse_run_spec,
+    plan_units,
+    planned_planes,
+    stage_fingerprint,
+)
 from quant_lens_engine.subject import file_sha256
 
 CHEAP = {"trace_probes": 2, "max_products": 8, "tolerance": 0.1}
@@ -138,6 +154,59 @@ def test_checkpoints_of_a_training_are_directions_and_points(tmp_path: Path) -> 
     assert result.variant("FP32").lines[0].direction == "pca:1"
 
 
+def test_a_plane_of_a_convolutional_network_says_that_it_was_folded_and_how_exact_that_is() -> None:
+    result = analyze(spec({"steps": 7, "landscapes": ["smooth", "deployed"], "variants": ["FP32", "int4"]},
+                          model={"example": "digits-cnn"}))  # fmt: skip
+    (float_plane,), (smooth, deployed) = result.variant("FP32").planes, result.variant("int4").planes
+    for plane in (float_plane, smooth):
+        assert plane.method.startswith("batch normalisation is folded into 2 layers")
+        assert float(plane.method.rsplit(" ", 1)[1]) <= 1e-5
+    assert deployed.method == "", "what is rounded anew at each place is the network itself"
+    assert float_plane.loss[3][3] == result.variant("FP32").evaluation.loss
+    small = analyze(spec({"steps": 3}, model={"example": "digits-cnn"})).variant("FP32").planes[0]
+    assert small.method == "", "nine places are not worth it"
+    assert small.loss[1][1] == float_plane.loss[3][3]
+
+
+def test_pieces_have_the_same_digits_whichever_worker_takes_them_when() -> None:
+    """Two workbenches, the pieces dealt out in turn and from the end: the plane of one of them alone."""
+    asked = parse_run_spec(spec({"steps": 7}, model={"example": "digits-cnn"}))
+    benches = [Workbench.open(asked, files={}) for _ in range(3)]
+    keys = [unit.stages[0] for unit in plan_units(asked) if unit.stages[0].kind == "plane"]
+    alone = {key: benches[0].run(key, {}).plane for key in keys}
+    shared = {key: benches[1 + number % 2].run(key, {}).plane for number, key in enumerate(reversed(keys))}
+    whole, joined = (join_pieces([pieces[key] for key in keys]) for pieces in (alone, shared))
+    assert joined.loss == whole.loss
+    assert joined.method == whole.method != ""
+
+
+def test_an_adaptive_plane_of_a_run_marks_what_is_estimated() -> None:
+    options = {"pairs": [["random", "random"]], "steps": 21, "landscapes": ["smooth", "deployed"], "variants": ["int4"]}
+    whole, fewer = (analyze(spec(options | more)) for more in ({}, {"sampling": "adaptive", "tolerance": 0.3}))
+    (full, staircase), (smooth, deployed) = (result.variant("int4").planes for result in (whole, fewer))
+    assert full.estimated is staircase.estimated is deployed.estimated is None, "no staircase is foretold"
+    assert deployed.loss == staircase.loss
+    assert smooth.complete
+    marks = [mark for row in smooth.estimated for mark in row]
+    assert 40 < sum(marks) < 441
+    assert 0 < smooth.estimate_error <= 0.3
+    assert smooth.estimate_checks > 21
+    same = [a == b for one, two in zip(full.loss, smooth.loss, strict=True) for a, b in zip(one, two, strict=True)]
+    assert all(equal for equal, mark in zip(same, marks, strict=True) if not mark)
+    assert smooth.loss[10][10] == fewer.variant("int4").evaluation.loss
+    assert smooth.points == full.points
+    small = analyze(spec({"sampling": "adaptive"})).variant("FP32").planes[0]
+    assert small.estimates == "", "seven points a row are too few"
+
+
+def test_sampling_is_part_of_a_pieces_fingerprint() -> None:
+    key = StageKey("plane", "FP32", "0.00")
+    inspected = Workbench.open(parse_run_spec(spec()), files={}).inspect()
+    choices = ({}, {"sampling": "adaptive"}, {"sampling": "adaptive", "tolerance": 0.05})
+    prints = [stage_fingerprint(parse_run_spec(spec(choice)), inspected, key) for choice in choices]
+    assert len(set(prints)) == 3
+
+
 class StopAt:
     """Progress that stops the work at the n-th report of a stage."""
 
@@ -173,3 +242,22 @@ def losses(result: RunResult) -> list[Any]:
         [plane.loss for variant in result.variants for plane in variant.planes],
         [line.per_direction for variant in result.variants for line in variant.lines],
     ]
+
+
+def test_planes_along_eigenvectors_are_the_same_whichever_is_measured_first() -> None:
+    model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 4))
+    objective = Objective(model, [(torch.randn(40, 6), torch.randint(4, (40,)))])
+    options = PlaneOptions(
+        pairs=(("eigenvector:1", "eigenvector:2"), ("eigenvector:1", "eigenvector:3")), steps=5, distance=1.0
+    )
+    float_model = float_variant(model)
+
+    def losses(backwards: bool) -> dict[str, list]:
+        measurement = LandscapeMeasurement(objective, LineOptions(), options)
+        pieces = measurement.planned([])["FP32"]
+        return {
+            str(key): measurement.piece(float_model, plane, part, ["FP32"], str(key)).plane.loss
+            for key, plane, part in (reversed(pieces) if backwards else pieces)
+        }
+
+    assert losses(False) == losses(True)

@@ -83,6 +83,21 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path):
     assert all(finding.remedy for finding in findings.values() if finding.state == "missing")
 
 
+def test_doctor_says_whether_models_come_from_the_hub_and_never_a_token(tmp_path):
+    code = (
+        "from app.doctor import _hub; from worker.settings import load_settings; "
+        "[print(*_hub(load_settings(hub=on))) for on in (False, True)]"
+    )
+    told = {"HF_ENDPOINT": "http://hub.example", "HF_TOKEN": "hf_secret", "QUANT_LENS_DATA_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True, check=True
+    )  # the library reads its variables when it is imported
+    off, on = done.stdout.splitlines()
+    assert "QUANT_LENS_HUB=1" in off
+    assert "http://hub.example with a token" in on
+    assert "hf_secret" not in done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_doctor_sees_a_server_that_would_be_open(tmp_path):
     settings = Settings(data_dir=tmp_path, host="0.0.0.0", port=65000)

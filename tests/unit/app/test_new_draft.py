@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.pages.new.draft import Draft, scale_text
+from app.pages.new.draft import Draft
+from app.pages.new.written_numbers import scale_text
 from quant_lens_engine.schema import parse_run_spec
 
 SHA = "ab" * 32
@@ -139,6 +140,48 @@ def test_an_older_runs_own_plane_is_kept_until_another_is_chosen() -> None:
     assert (changed.pairs, changed.steps) == ((("random", "random:2"),), 21)
 
 
+def test_directions_of_a_training_need_its_checkpoints() -> None:
+    draft = Draft(**READY, plane="training")
+    assert "Choose 2 further checkpoints" in draft.problems()["checkpoints"]
+    with_them = draft.changed(checkpoints=("ab" * 32, "cd" * 32))
+    assert "checkpoints" not in with_them.problems()
+    assert with_them.spec().model.checkpoints == ("ab" * 32, "cd" * 32)
+    assert Draft.from_query(with_them.query()).checkpoints == with_them.checkpoints
+    assert Draft.from_query("?checkpoints=nonsense").checkpoints == ()
+
+
 def test_a_link_names_no_impossible_direction() -> None:
     assert Draft.from_query("?along=random,Nonsense!,gradient&plane=kept&points=7").along == ("random", "gradient")
     assert Draft.from_query("?along=Nonsense!&plane=kept&points=7") == Draft()
+
+
+def test_a_plane_may_be_sampled_adaptively_within_a_tolerance() -> None:
+    draft = Draft(**READY, sampling="adaptive", tolerance=7.5)
+    assert Draft.from_query(draft.query()) == draft
+    plane = draft.spec().analyses.plane
+    assert (plane.sampling, plane.tolerance) == ("adaptive", 0.075)
+    assert Draft(**READY).spec().analyses.plane.sampling == "full"
+    again = Draft.from_spec(draft.spec().model_dump(mode="json"))
+    assert (again.sampling, again.tolerance) == ("adaptive", 7.5)
+    assert again.spec().analyses == draft.spec().analyses
+    assert again.changed(sampling="full").spec().analyses.plane.sampling == "full"
+
+
+@given(st.floats(min_value=1e-3, max_value=0.5))
+def test_an_older_runs_tolerance_is_kept_to_the_last_digit(tolerance: float) -> None:
+    spec = Draft(**READY).spec().model_dump(mode="json")
+    spec["analyses"]["plane"] |= {"sampling": "adaptive", "tolerance": tolerance}
+    assert Draft.from_spec(spec).spec().analyses.plane.tolerance == tolerance
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.0, 50.5])
+def test_a_tolerance_that_cannot_be_is_told_where_it_matters(tolerance: float | None) -> None:
+    draft = Draft(**READY, tolerance=tolerance, sampling="adaptive")
+    assert "up to 50 %" in draft.problems()["tolerance"]
+    assert draft.changed(sampling="full").problems() == {}
+    assert draft.changed(sampling="full").spec().analyses.plane.sampling == "full"
+
+
+@pytest.mark.parametrize("search", ["?sampling=odd", "?tolerance=nan", "?tolerance=-3", "?tolerance=99", "?tolerance="])
+def test_a_link_names_no_impossible_sampling(search: str) -> None:
+    assert Draft.from_query(search) == Draft()

@@ -277,6 +277,9 @@ def test_the_baseline_check_is_told_with_its_error() -> None:
     }  # fmt: skip
     assert words(baseline_view(done)).startswith("98.8 ± 0.7 % accuracy on 256 rows")
     poor = {"state": "done", "result": {**done["result"], "agrees": False}}
+    loss = {"state": "done", "result": {**done["result"], "accuracy": None, "loss": 1.25, "loss_standard_error": 0.05}}
+    assert words(baseline_view(loss, "causal-lm")).startswith("1.25 ± 0.05 nats loss on 256 rows")
+    assert words(baseline_view(loss, "regression")).startswith("1.25 ± 0.05 loss on 256 rows")
     assert find(baseline_view(poor), "bad")
     assert not find(baseline_view(done), "bad")
     failed = {"state": "failed", "error": {"message": "label 12 at row 3", "hint": "the model has 10 classes"}}

@@ -67,6 +67,9 @@ def test_the_status_counts_workers_of_runs_only() -> None:
     assert words([runner, WorkerFacts(id="b", queues=["inspect"])]) == "1 worker · idle"
     busy = WorkerFacts(id="c", queues=["runs"], devices=["cuda:0"], run_id="x")
     assert words([runner, busy], 3) == "2 workers · 1 GPU · 1 busy · 3 queued"
+    walled = WorkerFacts(id="d", queues=["runs"], refuses_uploads="the sandbox lacks seccomp")
+    assert words([walled]) == "1 worker · idle · uploads refused"
+    assert words([walled, runner]) == "2 workers · idle"
 
 
 def test_runs_with_different_schemes_of_a_class_are_compared_by_class() -> None:

@@ -8,12 +8,15 @@ import dash_mantine_components as dmc
 
 from app.components import variant_name
 from app.pages.run.failure import failure_view
-from app.pages.run.landscape import landscape_controls, landscape_tables, plane_choices, why_no_landscape
+from app.pages.run.landscape import why_no_landscape
+from app.pages.run.landscape_controls import line_controls, plane_choices, plane_controls
+from app.pages.run.landscape_tables import basin_table, points_table
 from app.pages.run.spectrum import numbers_card, why_nothing
 from app.pages.run.stages import stage_card, stage_strip
 from app.pages.run.variants import variants_card
 from app.pages.run.verdict import failures_card, verdict_card
 from app.pages.run.view import SECTIONS, RunView
+from app.routing import Visit
 from quant_lens_engine.figures import variant_styles
 from quant_lens_engine.schema import (
     AlgorithmFacts,
@@ -157,6 +160,14 @@ def test_calibration_stands_in_the_head_and_in_the_settings() -> None:
     assert "calibrated" not in words(view(record("DONE")).draw("head"))
 
 
+def test_what_opening_the_files_showed_stands_in_the_settings() -> None:
+    assert "Notes" not in words(view(record("DONE")).draw("settings"))
+    found = usual().model_copy(update={"notes": ["head.weight is tied to embed.weight"]})
+    assert "Notes What opening the files showed. head.weight is tied to embed.weight." in words(
+        view(record("DONE"), found).draw("settings")
+    )
+
+
 def test_a_recipe_s_steps_are_muted_and_its_whole_name_is_in_the_title() -> None:
     name = variant_name(variant_styles(recipes().variants)["w4a8+smoothquant:alpha=0.7+gptq+skip:head"])
     assert name.title == "w4a8+smoothquant:alpha=0.7+gptq+skip:head"
@@ -278,11 +289,14 @@ def test_a_chart_that_never_comes_says_why() -> None:
 def test_the_landscape_tab_offers_what_the_run_asked_for_and_says_why_there_is_nothing() -> None:
     waiting, ended = record(), record("DONE")
     assert plane_choices(waiting) == (["to:int8~to:int2"], ["FP32"])
-    controls = landscape_controls(
-        waiting, {"plane": "smooth", "scale": "log", "colours": "run", "view": "flat", "pair": "nonsense"}
-    )
+    visit = Visit(None, None, query={"pair": "nonsense", "clip": "2.5", "along": "gradient"})  # type: ignore[arg-type]
+    controls = plane_controls(waiting, visit)
     chosen = [item.value for item in controls.children if isinstance(item, dmc.Select)]
     assert chosen == ["to:int8~to:int2", "FP32"]
+    [limit] = [item for item in controls.children if isinstance(item, dmc.NumberInput)]
+    assert limit.value == 2.5
+    lines = line_controls(waiting, visit)
+    assert [item.value for item in lines.children if isinstance(item, dmc.Select)] == ["random"], "all it asked for"
     assert why_no_landscape("plane", usual(), waiting, "both", False) == ""
     assert "Choose 2-D + 3-D" in why_no_landscape("plane-surface", usual(), ended, "flat", True)
     unasked = ended.model_copy(update={"progress": RunProgress()})
@@ -297,8 +311,11 @@ def test_the_landscape_tables_say_where_models_are_and_what_basins_are_like() ->
         Plane(landscape="smooth", directions=["to:int8", "random:1"], distance_choice="as asked for",
               points=[start, point])
     ]  # fmt: skip
-    told = words(landscape_tables(measured, variant_styles(measured.variants)))
-    assert "Points FP32 → int8" in told
+    styles = variant_styles(measured.variants)
+    told = words(points_table(measured, styles, "to:int8~random:1"))
+    assert "Points On FP32 → int8" in told
     assert "0.00400 0 0.200 +0.100 0.00400 0" in told
+    assert points_table(measured, styles, "random:1~random:2") is None, "only the plane that is shown"
+    told = words(basin_table(measured, styles))
     assert "Basin width" in told
     assert "Barrier (nats)" in told

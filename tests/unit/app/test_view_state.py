@@ -22,7 +22,7 @@ def test_a_runs_view_comes_back_from_its_address(q: str, state: str | None) -> N
 @given(st.lists(IDS, min_size=1, max_size=6, unique=True), st.data())
 def test_a_comparison_comes_back_from_its_address(ids: list[str], data: st.DataObject) -> None:
     view = CompareView(tuple(ids), data.draw(st.sampled_from(ids)), data.draw(st.none() | st.just("4-bit")), "deployed",
-                       "linear", "symlog")  # fmt: skip
+                       "linear", "symlog", "to:int8~random", "surface")  # fmt: skip
     assert CompareView.from_search(view.search()) == view
 
 

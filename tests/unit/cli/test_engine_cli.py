@@ -11,7 +11,7 @@ import pytest
 
 from quant_lens_engine.analysis import analyze
 from quant_lens_engine.cli import main
-from quant_lens_engine.intake import example_path
+from quant_lens_engine.intake import example_path, folder_sha256
 from quant_lens_engine.intake.datasets.digits import digits_split
 from quant_lens_engine.quantization.catalog import available_algorithms, available_observers, available_schemes
 from quant_lens_engine.schema import RunResult
@@ -58,6 +58,14 @@ def test_options_of_the_curvature_change_those_of_the_preset(capsys):
     assert found.sharpness.relative_lambda_max.value > 0
 
 
+def test_analyses_are_switched_off_and_on(capsys):
+    asked = ["--no-activations", "--batchnorm", "--scheme", "int8", "--json", "-"]
+    assert main(["analyze", "digits-mlp", "--data", "digits", *FAST, *asked]) == 0
+    found = RunResult.model_validate_json(capsys.readouterr().out)
+    assert all(variant.activation_statistics is None for variant in found.variants)
+    assert all(variant.batchnorm is not None for variant in found.variants)
+
+
 def test_the_numbers_are_those_of_the_same_spec(capsys):
     assert (
         main(["analyze", "digits-mlp", "--data", "digits", "--scheme", "int4", *FAST, "--seed", "5", "--json", "-"])
@@ -81,6 +89,22 @@ def test_files_and_a_transform(tmp_path, capsys):
     expected = analyze(the_same("digits-cnn", "int8"))
     assert code == 0
     assert found.variant("int8").evaluation.loss == expected.variant("int8").evaluation.loss
+
+
+def test_a_folder_of_data(tmp_path, capsys):
+    held_out = digits_split()[1]
+    (tmp_path / "rows").mkdir()
+    np.save(tmp_path / "rows" / "x.npy", held_out.x)
+    np.save(tmp_path / "rows" / "y.npy", held_out.y)
+    arguments = ["analyze", "digits-cnn", "--data", str(tmp_path / "rows"), "--scheme", "int8", *FAST, "--json", "-"]
+    assert main(arguments) == 0
+    found = RunResult.model_validate_json(capsys.readouterr().out)
+    assert (
+        found.variant("int8").evaluation.loss == analyze(the_same("digits-cnn", "int8")).variant("int8").evaluation.loss
+    )
+    assert found.data.sha256 == folder_sha256(tmp_path / "rows")
+    assert main(["analyze", str(tmp_path / "rows"), "--data", "digits"]) == 2
+    assert "is not a checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 
 from quant_lens_engine.diagnosis import LEVEL_RULES, SIGNAL_RULES, give_verdict
@@ -15,6 +17,7 @@ from quant_lens_engine.schema import (
     StageFailure,
     Variant,
     Verdict,
+    basin_words,
     compare_to_float,
 )
 from quant_lens_engine.schema.numbers import THIN_SPACE
@@ -30,7 +33,7 @@ def judged(evaluation, *, before=FLOAT, curvature=(None, None), widths=(None, No
         if sharpness is not None:
             made.curvature = Curvature(lambda_max=Eigenvalue(value=sharpness, residual=1e-6))
         if width is not None:
-            made.lines = [Line(landscape="smooth", basin_width=width)]
+            made.lines = [Line(landscape="smooth", basin_width=width, basin_widths=[0.9 * width, width, 1.1 * width])]
         return made
 
     baseline = variant("FP32", before, curvature[0], widths[0])
@@ -109,9 +112,27 @@ def test_the_ratio_is_a_signal_and_never_the_judge(sharpness, words):
 
 
 def test_a_narrow_basin_and_changed_answers_are_signals():
-    assert "narrows from 0.400 to 0.100" in judged(with_drop(0.0), widths=(0.4, 0.1)).signals[0]
+    assert "narrows to 0.250 × the float model's width" in judged(with_drop(0.0), widths=(0.4, 0.1)).signals[0]
     swapped = with_drop(0.0).model_copy(update={"top1_agreement": 0.9})
     assert "answers differ" in judged(swapped).signals[0]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "samples", "doubted"),
+    [(0.1899, 100, True), (0.1901, 100, False), (0.12, 899, True), (0.12, 901, True), (0.1301, 900, False)],
+)
+def test_what_is_not_above_chance_is_not_safe(accuracy, samples, doubted):
+    """Three standard errors above 10 %: 19 % of 100 rows, 13 % of 900."""
+    before = Evaluation(loss=2.3, accuracy=accuracy, chance=0.1, samples=samples, forward="float")
+    same = Evaluation(loss=2.3, accuracy=accuracy, samples=samples, delta_loss=0.0, delta_accuracy=0.0)
+    found = judged(same, before=before)
+    assert found.level == ("caution" if doubted else "safe")
+    assert (found.doubt is not None) == doubted == ("labels, transform or layout may be wrong" in found.reasons[0])
+    result = run("safe")
+    result.comparisons[0].verdict = found
+    said = verdict_sentence(result)
+    assert ("safe to ship" in said.lead) != doubted
+    assert ("The float model is no better than always giving the most frequent answer" in said.rest) == doubted
 
 
 # ---- the sentence
@@ -216,6 +237,71 @@ def test_the_coin_in_the_well_is_said_where_it_is(variant, told):
     assert any(signal.startswith("the coin in the well") for signal in found) is told
     if told:
         assert found[0] == COIN
+
+
+@pytest.mark.parametrize(
+    ("widths", "change"),
+    [
+        ([0.5, 0.62, 0.43], "narrower"),
+        ([1.5, 1.9, 1.3], "wider"),
+        ([1.0, 1.25, 0.88], "alike"),
+        ([0.2, 1.9, 0.6], "alike"),  # half as wide on the mean, by chance
+    ],
+)
+def test_whether_basins_differ_by_more_than_their_band_is_in_the_evidence(widths, change):
+    """t(2) at 97.5 % is 4.3027: the interval of the mean ratio by hand."""
+    baseline = around("FP32", 10.0, [1.0, 1.2, 0.9])
+    variant = around("int3", 10.0, widths)
+    found = give_verdict(baseline, variant, compare_to_float(baseline, variant)).basin
+    ratios = [one / two for one, two in zip(widths, [1.0, 1.2, 0.9], strict=True)]
+    error = statistics.stdev(ratios) / 3**0.5
+    assert found.change == change
+    assert (found.ratio, found.directions) == (pytest.approx(statistics.mean(ratios)), 3)
+    assert found.high - found.ratio == pytest.approx(4.302653 * error) == pytest.approx(found.ratio - found.low)
+    assert ("no different" in basin_words({"int3": found})) == (change == "alike")
+
+
+def test_one_direction_tells_of_no_difference():
+    baseline, variant = around("FP32", 10.0, [1.0]), around("int3", 10.0, [0.2])
+    found = give_verdict(baseline, variant, compare_to_float(baseline, variant)).basin
+    assert (found.change, found.low) == (None, None)
+    assert "takes three directions or more" in basin_words({"int3": found})
+    two = basin_of(around("FP32", 10.0, [1.0, 1.2]), around("int3", 10.0, [0.5, 0.6]))
+    assert (two.directions, two.change) == (2, None), "Student's factor with two is 12.7"
+
+
+def basin_of(baseline, variant):
+    return give_verdict(baseline, variant, compare_to_float(baseline, variant)).basin
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "known"),
+    [([1.0, 1.2, 0.9, 1.1], [0.5, 0.62, 0.43, None], 3), ([1.0, None], [0.2, 0.3], 1), ([None], [0.2], 0)],
+)
+def test_a_line_that_stays_in_the_basin_is_wide_and_never_left_out_of_the_mean(before, after, known):
+    baseline, variant = around("FP32", 10.0, before), around("int3", 4.0, after)
+    found = basin_of(baseline, variant)
+    assert (found.directions, found.open_directions, found.change) == (known, 1, None)
+    assert "does not leave the basin" in basin_words({"int3": found})
+    assert not any("narrows" in signal for signal in signals_of(baseline, variant))
+
+
+def test_a_variant_without_a_loss_has_no_basin_rather_than_an_open_one():
+    nowhere = around("int2", 4.0, [None] * 3)
+    nowhere.lines[0].alphas, nowhere.lines[0].loss = [-1.0, 0.0, 1.0], [1.0, None, 1.0]
+    assert basin_of(around("FP32", 10.0, [1.0, 1.2, 0.9]), nowhere) is None
+
+
+def test_the_basin_narrows_on_random_directions_beyond_their_spread_alone():
+    def narrows(widths, direction="random"):
+        pair = around("FP32", 10.0, [1.0, 1.2, 0.9]), around("int3", 10.0, widths)
+        for item, mean in zip(pair, (1.0, 0.5), strict=True):
+            item.lines[0].direction, item.lines[0].basin_width = direction, mean
+        return [signal for signal in signals_of(*pair) if "the basin narrows" in signal]
+
+    assert narrows([0.5, 0.62, 0.43]) == ["the basin narrows to 0.498 × the float model's width, on 3 directions"]
+    assert not narrows([0.2, 1.0, 0.3]), "half as wide on the mean line, by chance"
+    assert not narrows([0.5, 0.62, 0.43], "gradient"), "one line's width is not the basin's"
 
 
 def test_a_barrier_higher_than_the_basin_is_named():

@@ -61,8 +61,11 @@ def test_bars_stand_for_lambda_and_its_spread() -> None:
     assert list(bars.x) == [10.0, 10.2, 40.0]
     assert list(bars.error_x.array) == [0.5, 0.5, 0.5]
     assert figure.layout.xaxis.range[0] <= 0, "bars start at zero"
-    words = draw_both("sharpness", usual()).sentence
-    assert words == "int8 within FP32's spread; int2 4.00 × as sharp; ± over eight shards."
+    assert draw_both("sharpness", usual()).sentence == "int2 4.00 × as sharp; ± over eight shards."
+    near = usual()
+    near.variant("int8").curvature.lambda_max.value = 10.1  # the error of the mean of eight shards is 0.5 / √8
+    words = draw_both("sharpness", near).sentence
+    assert words == "int8 within FP32's standard error; int2 4.00 × as sharp; ± over eight shards."
 
 
 def test_a_bar_that_did_not_converge_says_so() -> None:

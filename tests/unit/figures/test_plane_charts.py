@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from quant_lens_engine.figures import METRICS, ComparedResult, draw, draw_both
@@ -61,8 +63,13 @@ def test_the_loss_is_cut_only_in_the_drawing_and_the_sentence_says_so() -> None:
     assert drawing.light is not None
     assert max(value for row in drawing.light["data"][0]["z"] for value in row) == 3.0
     assert drawing.light["data"][0]["customdata"][0][0][0] == 6.0, "hovering tells the loss itself"
-    assert "Drawn up to L = 3: 10 of 25 points are higher." in drawing.sentence
+    assert "Drawn up to L = 3; 10 of 25 points are higher, their values untouched." in drawing.sentence
     assert max(row[2] for row in drawing.table.rows) == 6.0  # type: ignore[type-var]
+
+
+def test_the_box_of_a_surface_is_higher_than_what_is_cut() -> None:
+    figure = draw("plane-surface", usual(), clip=3.0, scale="linear", colours="plane")
+    assert figure.layout.scene.zaxis.range[1] > max(value for row in figure.data[0].z for value in row) == 3.0
 
 
 def test_a_loss_without_a_logarithm_makes_the_scale_linear_and_says_so() -> None:
@@ -98,11 +105,37 @@ def test_planes_side_by_side_share_axes_and_colours() -> None:
     assert {trace.coloraxis for trace in figure.data if trace.type == "contour" and trace.coloraxis} == {"coloraxis"}
 
 
+@pytest.mark.parametrize("view", ["flat", "surface"])
+def test_a_run_without_the_plane_has_a_panel_that_says_so(view: str) -> None:
+    bare = result(variant("FP32", 10.0), variant("int2", 40.0, 0.1))
+    for item in bare.variants:
+        item.planes.clear()
+    drawing = draw_both("compare-planes", compared(usual(), bare), view=view)
+    assert drawing.light is not None
+    layout = drawing.light["layout"]
+    said = [note["text"] for note in layout["annotations"] if "no plane" in note["text"]]
+    assert said == [
+        "This run has no plane<br>FP32 → int8 × FP32 → int2.<br>Ask for it: New run → Lines and planes."
+    ]  # fmt: skip
+    assert len(layout["shapes"]) == 1
+    first = layout["scene"]["domain"]["x"] if view == "surface" else layout["xaxis"]["domain"]
+    assert layout["shapes"][0]["x0"] > first[1], "beside the other run's, which keeps its panel"
+    assert "No such plane: B." in drawing.sentence
+
+
+def test_models_are_named_on_surfaces_side_by_side() -> None:
+    drawing = draw_both("compare-planes", compared(usual(), usual()), view="surface")
+    assert drawing.light is not None
+    for scene in ("scene", "scene2"):
+        named = [note["text"] for note in drawing.light["layout"][scene]["annotations"]]
+        assert "<b>FP32</b>" in named
+
+
 def test_no_more_surfaces_than_a_page_can_draw() -> None:
     drawing = draw_both("compare-planes", compared(*[usual()] * 8), view="surface")
     assert drawing.light is not None
     assert sum(trace["type"] == "surface" for trace in drawing.light["data"]) == MOST_SURFACES
-    assert "first 6 runs" in drawing.sentence
+    assert f"first {MOST_SURFACES} runs" in drawing.sentence
 
 
 def test_a_difference_is_centred_on_zero() -> None:
@@ -131,6 +164,57 @@ def test_random_directions_of_another_seed_are_no_common_plane() -> None:
     assert "random directions come from another seed" in drawing.sentence
     assert drawing.light is not None
     assert not drawing.light["data"]
+
+
+@pytest.mark.parametrize(
+    ("pair", "changed", "why"),
+    [("to:int8~to:int2", {"model": "b"}, "its direction FP32 → int8 is of another checkpoint"),
+     ("gradient~random", {"data": "b"}, "its direction gradient is of other data"),
+     ("to:int8~random", {"moved": 0.01}, "its int8 is another model than the baseline's"),
+     ("random~random:2", {"model": "b"}, ""),
+     ("to:int8~random", {"data": "b"}, "")],
+)  # fmt: skip
+def test_directions_of_one_name_are_one_direction_only_where_they_are_of_one_model(
+    pair: str, changed: dict[str, Any], why: str
+) -> None:
+    one, two = with_plane(directions=pair.split("~")), with_plane(directions=pair.split("~"))
+    for found, mark in ((one, "a"), (two, "b")):
+        found.model.sha256 = mark if "model" in changed else "same"
+        found.data.sha256 = mark if "data" in changed else "same"
+    points = two.variants[0].planes[0].points
+    points[1] = points[1].model_copy(update={"alpha": points[1].alpha + changed.get("moved", 0.0)})
+    drawing = draw_both("compare-plane-difference", compared(one, two, name="FP32"))
+    assert drawing.light is not None
+    assert bool(drawing.light["data"]) is not bool(why)
+    assert why in drawing.sentence
+    assert ("another checkpoint, each around its own weights" in drawing.sentence) is (pair == "random~random:2")
+
+
+def test_planes_of_other_networks_are_not_subtracted() -> None:
+    one, two = with_plane(directions=["random", "random:2"]), with_plane(directions=["random", "random:2"])
+    one.model.sha256, two.model.sha256, two.model.parameters = "a", "b", 7
+    drawing = draw_both("compare-plane-difference", compared(one, two, name="FP32"))
+    assert "its network is another" in drawing.sentence
+    two.model.parameters, two.model.architecture = one.model.parameters, "vgg"
+    assert "its network is another" in draw_both("compare-plane-difference", compared(one, two, name="FP32")).sentence
+
+
+@pytest.mark.parametrize(("available", "same"), [(1000, False), (100, True)])
+def test_gradients_of_rows_that_another_seed_drew_are_not_subtracted(available: int, same: bool) -> None:
+    one, two = (with_plane(directions=["gradient", "eigenvector:1"]) for _ in range(2))
+    for found, seed in ((one, 0), (two, 1)):
+        found.seed, found.data.samples, found.data.available = seed, 100, available
+    drawing = draw_both("compare-plane-difference", compared(one, two, name="FP32"))
+    assert ("is of other rows: another seed drew them" in drawing.sentence) is not same
+
+
+def test_models_out_of_sight_are_named() -> None:
+    found = usual()
+    points = found.variants[0].planes[0].points
+    points[1] = points[1].model_copy(update={"alpha": 40.0})
+    said = draw_both("plane", found).sentence
+    assert f"Out of sight: {points[1].name}." in said
+    assert "Out of sight" not in draw_both("plane", usual()).sentence
 
 
 def test_lines_are_the_random_ones_unless_another_kind_is_named() -> None:

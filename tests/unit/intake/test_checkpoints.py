@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections import OrderedDict
 
 import pytest
@@ -146,3 +148,83 @@ def test_public_checkpoints_read_as_torch_reads_them(assets):
         loaded = torch.load(path, weights_only=True, map_location="cpu")
         expected = {key.removeprefix("module."): value for key, value in loaded.get("state_dict", loaded).items()}
         assert_equal(open_checkpoint(path).state_dict(), expected)
+
+
+@pytest.mark.parametrize("length", [128, 640, 0x0580])
+def test_a_safetensors_header_whose_length_looks_like_a_pickle(tmp_path, length):
+    text = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).ljust(length).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + text + struct.pack("<2f", 1.0, 2.0))
+    found = open_checkpoint(path)
+    assert found.format == "safetensors"
+    assert found.state_dict()["w"].tolist() == [1.0, 2.0]
+
+
+def trained(module):
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_each_part_of_a_training_checkpoint_can_be_chosen(tmp_path, legacy):
+    module = nn.Linear(4, 2)
+    model, ema = dict(module.state_dict()), {"weight": torch.ones(2, 4), "bias": torch.zeros(2)}
+    training = {
+        "model": {f"module._orig_mod.{name}": tensor for name, tensor in model.items()},
+        "ema": {"decay": 0.999, "module": ema},
+        "optimizer": trained(module),
+        "lr_scheduler": {"base": torch.ones(50)},
+        "rng_state": torch.get_rng_state(),
+        "epoch": torch.tensor(3),
+    }
+    path = saved(tmp_path / "m.pth", training, _use_new_zipfile_serialization=not legacy)
+    found = open_checkpoint(path)
+    assert found.container == "model"
+    assert list(found.parts) == ["model", "ema.module"]
+    assert_equal(found.state_dict(), model)
+    assert_equal(open_checkpoint(path, part="ema.module").state_dict(), ema)
+    assert_equal(open_checkpoint(path, part="model").state_dict(), model)
+    described = inspect_file(path)
+    assert described.container == "model"
+    assert [(part.name, part.tensors, part.parameters) for part in described.parts] == [
+        ("model", 2, 10), ("ema.module", 2, 10),
+    ]  # fmt: skip
+    with pytest.raises(CheckpointError, match="no part 'swa'") as caught:
+        open_checkpoint(path, part="swa")
+    assert caught.value.code == "no_such_part"
+    assert "ema.module" in caught.value.hint
+
+
+def test_a_part_may_be_the_beginning_of_keys(tmp_path):
+    state = {"generator.weight": torch.ones(2, 2), "discriminator.weight": torch.zeros(1, 2)}
+    path = saved(tmp_path / "gan.pt", state)
+    assert_equal(open_checkpoint(path, part="generator").state_dict(), {"weight": torch.ones(2, 2)})
+    path = saved(tmp_path / "nested.pt", {"state_dict": state})
+    assert_equal(open_checkpoint(path, part="state_dict.discriminator").state_dict(), {"weight": torch.zeros(1, 2)})
+    with pytest.raises(CheckpointError, match="no part") as caught:
+        open_checkpoint(path, part="state_dict.encoder")
+    assert caught.value.code == "no_such_part"
+
+
+def test_lightnings_attributes_are_parts(tmp_path):
+    state = {f"net.{name}": tensor for name, tensor in nn.Linear(3, 2).state_dict().items()}
+    lightning = {"pytorch-lightning_version": "2.5", "state_dict": state, "loops": {"x": torch.ones(9)}}
+    found = open_checkpoint(saved(tmp_path / "one.ckpt", lightning))
+    assert found.tensors.keys() == {"weight", "bias"}
+    assert any("Lightning" in note and "'net'" in note for note in found.notes)
+    lightning["state_dict"] = state | {"teacher.big": torch.ones(2)}
+    found = open_checkpoint(saved(tmp_path / "two.ckpt", lightning))
+    assert list(found.parts) == ["state_dict.net", "state_dict.teacher"]
+    assert found.container == "state_dict.net"
+    assert_equal(open_checkpoint(tmp_path / "two.ckpt", part="state_dict.teacher").state_dict(), {"big": torch.ones(2)})
+
+
+def test_a_damaged_part_spoils_only_itself(tmp_path):
+    shared = torch.ones(2, 1).expand(2, 500)  # claims more elements than its storage has
+    path = saved(tmp_path / "m.pt", {"model": {"weight": torch.ones(2, 2)}, "ema": {"weight": shared}})
+    found = open_checkpoint(path)
+    assert list(found.parts) == ["model"]
+    with pytest.raises(CheckpointError, match="no part 'ema'"):
+        open_checkpoint(path, part="ema")

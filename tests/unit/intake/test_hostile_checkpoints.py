@@ -117,12 +117,6 @@ def test_torchscript(tmp_path):
     refused(path, "torchscript")
 
 
-def test_an_exported_program(tmp_path):
-    path = tmp_path / "m.pt2"
-    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
-    refused(path, "exported_archive")
-
-
 def test_a_tar(tmp_path):
     path = tmp_path / "m.pt"
     with tarfile.open(path, "w") as file:

@@ -18,6 +18,7 @@ from quant_lens_engine.intake import (
     open_checkpoint,
     rank_architectures,
 )
+from quant_lens_engine.intake.graphs.refusals import EXPORT_CALL
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def registered():
         ARCHITECTURES.discard(name)
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+# torchvision and timm build nothing without the library: test_model_libraries.py
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"torchvision", "timm"}))
 def test_every_family_fits_what_it_builds_and_only_that(name):
     """Conformance: a family's own state dict is matched by it alone, meta device and CPU alike."""
     own = {"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5), "2.bias": (2,)} if name == "mlp" else {}
@@ -129,13 +131,14 @@ def test_none_fits(checkpoint):
     with pytest.raises(ArchitectureError, match="nearest is digits-cnn: 14 of 14 keys match, 1 unexpected") as caught:
         choose_architecture(checkpoint(state), "auto")
     assert caught.value.code == "no_architecture"
+    assert EXPORT_CALL in caught.value.hint
     assert caught.value.details["candidates"][0]["architecture"] == "digits-cnn"
     assert "plug-in" in caught.value.hint
 
 
 def test_an_unknown_name():
-    with pytest.raises(ArchitectureError, match="unknown architecture 'resnet'") as caught:
-        choose_architecture(open_checkpoint(example_path("digits-mlp")), "resnet")
+    with pytest.raises(ArchitectureError, match="unknown architecture 'vgg'") as caught:
+        choose_architecture(open_checkpoint(example_path("digits-mlp")), "vgg")
     assert caught.value.code == "unknown_architecture"
     assert "digits-mlp" in caught.value.hint
 
@@ -214,3 +217,51 @@ def test_public_checkpoints_reach_their_published_accuracy(assets):
 
 def np_split(array):
     return [array[first : first + 500] for first in range(0, len(array), 500)]
+
+
+class Tied(nn.Module):
+    """A tiny language model whose head is its embedding; with a buffer of positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 3)
+        self.lm_head = nn.Linear(3, 7, bias=False)
+        self.lm_head.weight = self.embed.weight
+        self.register_buffer("position_ids", torch.arange(5))
+
+    def forward(self, x):
+        return self.lm_head(self.embed(x))
+
+
+def test_of_tied_weights_one_name_is_enough(checkpoint, registered):
+    registered("tied", lambda tensors: Tied())
+    model = Tied().eval()
+    state = dict(model.state_dict())
+    for left_out in ("embed.weight", "lm_head.weight"):
+        found = checkpoint({key: value for key, value in state.items() if key != left_out})
+        (match,) = [match for match in rank_architectures(found.shapes, found.integers) if match.fits]
+        assert match.notes == ["embed.weight and lm_head.weight are one tensor."]
+        built = build_model(found, choose_architecture(found, "auto"))
+        assert built.embed.weight is built.lm_head.weight
+        assert torch.equal(built.embed.weight, model.embed.weight)
+    found = checkpoint(state | {"lm_head.weight": state["lm_head.weight"] + 1})
+    with pytest.raises(ArchitectureError, match=r"embed\.weight and lm_head\.weight differ") as caught:
+        build_model(found, choose_architecture(found, "auto"))
+    assert caught.value.code == "tied_weights_differ"
+    assert build_model(checkpoint(state), ARCHITECTURES["tied"]) is not None
+
+
+def test_buffers_of_whole_numbers_may_be_on_one_side_only(checkpoint, registered):
+    registered("tied", lambda tensors: Tied())
+    state = dict(Tied().state_dict())
+    without = checkpoint({key: value for key, value in state.items() if key != "position_ids"})
+    match = match_architecture(ARCHITECTURES["tied"], without.shapes, None, without.integers)
+    assert match.fits
+    assert match.notes == ["position_ids: not in the file: the architecture's own are used."]
+    assert build_model(without, ARCHITECTURES["tied"]).position_ids.tolist() == [0, 1, 2, 3, 4]
+    more = checkpoint(state | {"encoder.token_type_ids": torch.zeros(9, dtype=torch.int64)})
+    match = match_architecture(ARCHITECTURES["tied"], more.shapes, None, more.integers)
+    assert match.fits
+    assert match.notes == ["encoder.token_type_ids: whole numbers that the architecture does not read."]
+    floating = checkpoint(state | {"encoder.scale": torch.zeros(9)})
+    assert not match_architecture(ARCHITECTURES["tied"], floating.shapes, None, floating.integers).fits

@@ -178,6 +178,26 @@ def test_empty_data(tmp_path):
     refused(tmp_path / "d.npz", "empty_data")
 
 
-def test_a_single_array(tmp_path):
-    np.save(tmp_path / "d.npy", np.zeros((3, 2)))
-    refused(tmp_path / "d.npy", "not_data")
+# ---- hints
+
+
+@pytest.mark.parametrize(
+    ("x", "scale", "hint"),
+    [
+        (
+            np.full((4, 8, 8), 16, np.uint8),
+            1 / 255,
+            "Values reach only 16: if 16 is full brightness, set the scale 1/16.",
+        ),
+        (np.full((4, 8, 8), 240.0), 1 / 255, "Values lie between 0 and 255: set the scale 1/255"),
+        (np.full((4, 8, 8, 3), 255, np.uint8), 1 / 255, "The last axis has 3: channels come last."),
+        (np.full((4, 3, 8, 8), 0.5), 1.0, None),
+        (np.full((4, 3, 8, 8), -1.0), 1.0, None),
+        (np.full((4, 64), 200.0), 1.0, None),
+    ],
+)
+def test_a_layout_or_scale_that_looks_wrong_is_said(tmp_path, x, scale, hint):
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(4))
+    found = inspect_file(tmp_path / "d.npz")
+    assert found.suggested_scale == scale
+    assert any(note.startswith(hint) for note in found.notes) if hint else found.notes == []

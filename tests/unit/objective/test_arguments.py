@@ -57,7 +57,7 @@ def test_what_means_nothing_is_refused_by_name(function: Callable[..., Any], nam
 def test_the_least_that_is_allowed_runs() -> None:
     model, batches = small()
     assert len(spectral_density(model, batches, runs=1, steps=1).x)
-    assert top_eigenvalues(model, batches, k=1, max_products=1).hvps == 1
+    assert top_eigenvalues(model, batches, k=1, max_products=1).hvps == 2  # and one for the rounding
     power_iteration(model, batches, iters=1)
 
 

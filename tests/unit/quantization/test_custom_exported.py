@@ -158,6 +158,7 @@ def test_weights_that_are_rounded_in_the_graph(model: Network, x: Tensor) -> Non
 
 
 @pytest.mark.slow  # torchao's matching of normalisation behind a convolution takes a minute
+@pytest.mark.slow
 def test_qat(model: Network, x: Tensor) -> None:
     quantizer = for_xnnpack(is_per_channel=True, is_qat=True)
     prepared = pt2e.prepare_qat_pt2e(exported(model, x, train=True), quantizer)

@@ -18,6 +18,7 @@ def test_settings_travel_through_the_environment(monkeypatch):
     settings = Settings(
         data_dir=Path("/d"), port=9000, auth="token", allow_open=True, secret_key="k" * 40, lease_s=5,
         allowed_hosts=("a.example", "b.example"), allowed_paths=(Path("/x"), Path("/y")), plugins=Path("/p"),
+        sandbox_minimum=("landlock", "seccomp"),
     )  # fmt: skip
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from quant_lens_engine.schema import Capabilities, CheckpointInspection, RunSpec
 from worker import queue
 from worker.settings import Settings
 from worker.store import BadQuery, CheckRecord, Conflict, NotFound, StoreUnavailable, open_store
+from worker.store.room import check_room
 
 
 def spec(**changes) -> RunSpec:
@@ -158,6 +160,63 @@ class TestEvents:
             return states, [event async for event in store.events.follow(run.id, store.events.read(run.id)[-1].id)]
 
         assert asyncio.run(asyncio.wait_for(follow(), 20)) == (["QUEUED", "CANCELLED"], [])
+
+
+class TestRoom:
+    """What a file that is about to come is held against, wherever it comes from."""
+
+    def code(self, store, size, on_the_way=0, disk_bytes=None, **limits) -> str | None:
+        settings = store.settings.model_copy(update=limits)
+        try:
+            check_room(store.files, settings, "ana", size, lambda owner: on_the_way, disk_bytes)
+        except InputError as error:
+            return error.code
+        return None
+
+    def test_limits_are_met_exactly_and_not_passed(self, store, tmp_path):
+        add_file(store, tmp_path, b"1234567890")
+        add_file(store, tmp_path, b"abcde", owner="ben")
+        assert self.code(store, 5, max_upload_bytes=5, quota_bytes=15, total_quota_bytes=20) is None
+        assert self.code(store, 6, max_upload_bytes=5) == "too_large"
+        assert self.code(store, 6, quota_bytes=15) == "quota_exceeded"
+        assert self.code(store, 6, total_quota_bytes=20) == "quota_exceeded"
+        assert self.code(store, 5, on_the_way=1, quota_bytes=15) == "quota_exceeded"
+
+    def test_the_disk_must_hold_it_while_it_comes(self, store):
+        store.settings.data_dir.mkdir(exist_ok=True)
+        free = shutil.disk_usage(store.settings.data_dir).free
+        limits = {"max_upload_bytes": 4 * free, "quota_bytes": 4 * free}
+        assert self.code(store, 2 * free, **limits) == "disk_full"
+        assert self.code(store, free // 4, **limits) is None
+        assert self.code(store, free // 4, disk_bytes=2 * free, **limits) == "disk_full"
+
+
+class TestFetches:
+    def test_the_same_question_is_one_fetch_until_it_has_ended(self, store):
+        first = store.fetches.begin("o/n", "main", "ana")
+        store.fetches.change(first.key, state="running", bytes_total=70)
+        assert store.fetches.begin("o/n", "main", "ana").state == "running"
+        assert store.fetches.begin("o/n", "main", "ben").key != first.key
+        store.fetches.change(first.key, state="done", sha256="ab")
+        assert store.fetches.begin("o/n", "main", "ana").state == "waiting"
+
+    def test_a_cancelled_one_is_not_brought_back_by_news(self, store):
+        key = store.fetches.begin("o/n", "main", "ana").key
+        queue.cancel_fetch(store, key)
+        store.fetches.change(key, state="running")
+        assert store.fetches.find(key) is None
+        with pytest.raises(NotFound):
+            store.fetches.get(key)
+
+    def test_what_is_on_the_way_counts_for_its_owner(self, store):
+        mine, others = (store.fetches.begin("o/n", "main", owner).key for owner in ("ana", "ben"))
+        for key, size in ((mine, 70), (others, 5)):
+            store.jobs.add(f"fetch:{key}")
+            store.fetches.change(key, bytes_total=size)
+        assert [store.fetches.on_the_way(owner) for owner in ("ana", "ben", "eve", None)] == [70, 5, 0, 75]
+        assert store.fetches.on_the_way("ana", besides=mine) == 0
+        store.jobs.drop(f"fetch:{mine}")
+        assert store.fetches.on_the_way() == 5
 
 
 class TestFiles:
@@ -321,7 +380,7 @@ class TestCapabilities:
 
     def test_queue_lengths_count_messages(self, store):
         queue.submit(store, spec(), "ana")
-        assert store.capabilities.queue_lengths() == {"runs": 1, "inspect": 0}
+        assert store.capabilities.queue_lengths() == {"runs": 1, "inspect": 0, "fetch": 0}
 
 
 def test_a_store_without_a_server_says_so(tmp_path):

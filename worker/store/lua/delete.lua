@@ -9,7 +9,11 @@ for _, fingerprint in ipairs(redis.call('HVALS', RESULTS)) do
   redis.call('SREM', payload .. ':uses', id)
   if redis.call('EXISTS', payload .. ':uses') == 0 then redis.call('DEL', payload) end
 end
-for index = 3, #ARGV do redis.call('SREM', ARGV[2] .. ARGV[index] .. ':uses', id) end
+for index = 3, #ARGV do
+  local file = ARGV[2] .. ARGV[index]
+  redis.call('SREM', file .. ':uses', id)
+  if redis.call('EXISTS', file) == 1 then redis.call('HSET', file, 'needed_at', string.format('%.6f', now())) end
+end
 redis.call('ZREM', KEYS[8], id)
 redis.call('DEL', RUN, UNITS, STAGES, RESULTS, FAILURES, EVENTS, KEYS[9])
 return 'deleted'

@@ -1,4 +1,4 @@
--- Inspections and baseline checks: one small job each. KEYS[1]: the hash of unfinished jobs.
+-- Inspections, baseline checks and fetches: one small job each. KEYS[1]: the hash of unfinished jobs.
 -- ARGV: verb, job, token, lease in seconds. Returns 1 when it is done, 0 when it is not ours to do.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6

@@ -1,0 +1,279 @@
+"""The JSON of a ``torch.export`` archive as records: read strictly, nothing looked up, no expression evaluated.
+
+Schema 8 of ``torch._export.serde.schema``. Sizes that vary stand there as text in sympy's notation, which torch's own
+reader hands to ``sympify``, and that to ``eval``. They are not needed: each is the answer of an operator of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from quant_lens_engine.errors import CheckpointError
+from quant_lens_engine.intake.graphs.answers import measured_answer
+from quant_lens_engine.intake.graphs.refusals import EXPORT_HINT, bad_graph, unsupported_operator
+from quant_lens_engine.intake.json_object import json_object
+
+SCHEMA = 8
+MAX_OPERATIONS = 200_000
+
+DTYPES: dict[int, torch.dtype] = {
+    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
+    8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
+}  # fmt: skip
+_FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The value of that name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """Wherever the exporting machine computed: the network decides anew."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call.
+
+    Attributes:
+        name: of its node.
+        target: the operator, as the file writes it: ``torch.ops.aten.conv2d.default``.
+        arguments: by the names of the operator's schema.
+        results: names of what it answers; a tuple of names where it answers with a list of tensors.
+        scope: path of the module that called it; empty where the file does not say.
+    """
+
+    name: str
+    target: str
+    arguments: Mapping[str, Any]
+    results: tuple[str | tuple[str, ...] | None, ...]
+    scope: str = ""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One exported graph.
+
+    Attributes:
+        operations: in the order in which they run.
+        tensors: the checkpoint's name of each tensor that the graph reads, by the graph's.
+        parameters: which of the graph's are parameters.
+        inputs: names of what the caller gives.
+        constants: inputs that are constants.
+        outputs: the one value of the answer that is measured.
+        shapes: sizes of tensor values where the file says them; None for one that varies.
+        dtypes: of tensor values, likewise.
+        said: on other values of the answer; empty where there are none.
+    """
+
+    operations: tuple[Operation, ...]
+    tensors: Mapping[str, str]
+    parameters: frozenset[str]
+    inputs: tuple[str, ...]
+    constants: Mapping[str, Any]
+    outputs: tuple[Any, ...]
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    said: str = ""
+
+
+def names_made(results: Any) -> list[str]:
+    """Names of the values that an operation, or a part of its results, answers with.
+
+    Example:
+        >>> names_made(("y", None, ("a", "b")))
+        ['y', 'a', 'b']
+    """
+    if isinstance(results, str):
+        return [results]
+    return [] if results is None else [name for item in results for name in names_made(item)]
+
+
+def names_read(argument: Any) -> list[str]:
+    """Names of the values in an argument, or in a list of them.
+
+    Example:
+        >>> names_read([Reference("x"), 3, [Reference("w")]])
+        ['x', 'w']
+    """
+    if isinstance(argument, Reference):
+        return [argument.name]
+    return [name for item in argument for name in names_read(item)] if isinstance(argument, list) else []
+
+
+def read_json(text: bytes, what: str) -> dict[str, Any]:
+    """A JSON object, refused where it names a key twice.
+
+    Raises:
+        CheckpointError: ``bad_graph``.
+    """
+    return json_object(text, what, bad_graph)
+
+
+def read_program(text: bytes) -> Program:
+    """The graph that ``models/*.json`` of an archive describes.
+
+    Raises:
+        CheckpointError: ``bad_graph``; ``unsupported_version``; ``unsupported_operator`` for graphs within graphs and
+            objects of classes.
+    """
+    whole = read_json(text, "the graph")
+    try:
+        version = whole["schema_version"]["major"]
+        if version != SCHEMA:
+            raise CheckpointError(
+                f"its graph has the schema {version!r}; schema {SCHEMA} is read", hint=EXPORT_HINT,
+                code="unsupported_version",
+            )  # fmt: skip
+        return _program(whole["graph_module"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise bad_graph(f"an entry is missing or malformed ({error.__class__.__name__}: {str(error)[:80]})") from None
+
+
+def _program(module: dict[str, Any]) -> Program:
+    graph, signature = module["graph"], module["signature"]
+    if len(graph["nodes"]) > MAX_OPERATIONS:
+        raise bad_graph(f"it has {len(graph['nodes'])} operators; at most {MAX_OPERATIONS} are read")
+    tensors: dict[str, str] = {}
+    parameters: set[str] = set()
+    inputs: list[str] = []
+    constants: dict[str, Any] = {}
+    for entry in signature["input_specs"]:
+        kind, spec = _only(entry)
+        if kind == "user_input":
+            _, value = _only(spec["arg"])
+            if isinstance(value, dict):
+                inputs.append(_text(value.get("name", value.get("as_name"))))
+        elif kind == "constant_input":
+            constants[_text(spec["name"])] = _constant(spec["value"])
+        elif kind in ("parameter", "buffer", "tensor_constant"):
+            name = _text(spec["arg"]["name"])
+            tensors[name] = _text(spec[f"{kind}_name"])
+            if kind == "parameter":
+                parameters.add(name)
+        elif kind != "token":
+            raise unsupported_operator(f"an input of the kind {kind}", str(kind))
+    operations = tuple(_operation(node, index) for index, node in enumerate(graph["nodes"]))
+    outputs = tuple(
+        _argument(spec["arg"], "output")
+        for kind, spec in map(_only, signature["output_specs"])
+        if kind in ("user_output", "loss_output")
+    )
+    measured = measured_answer(_structure(module), [isinstance(output, Reference) for output in outputs])
+    values = graph.get("tensor_values", {})
+    shapes = {name: tuple(_size(size) for size in meta["sizes"]) for name, meta in values.items()}
+    dtypes = {name: DTYPES[meta["dtype"]] for name, meta in values.items() if meta["dtype"] in DTYPES}
+    return Program(
+        operations, tensors, frozenset(parameters), tuple(inputs), constants,
+        (outputs[measured.place],), shapes, dtypes, measured.note,
+    )  # fmt: skip
+
+
+def _structure(module: dict[str, Any]) -> Any:
+    """Of the answer, as pytree has written it down; None in a graph that has none."""
+    calls = [entry for entry in module.get("module_call_graph") or [] if not entry["fqn"]]
+    signature = calls[0].get("signature") if calls else None
+    return signature["out_spec"] if signature else None
+
+
+def _operation(node: dict[str, Any], index: int) -> Operation:
+    name = node.get("name") or f"node {index}"
+    target = _text(node["target"])
+    arguments = {_text(entry["name"]): _argument(entry["arg"], target) for entry in node["inputs"]}
+    if len(arguments) != len(node["inputs"]):
+        raise bad_graph("an argument is given twice", str(name))
+    return Operation(str(name), target, arguments, tuple(map(_result, node["outputs"])), _scope(node))
+
+
+def _scope(node: dict[str, Any]) -> str:
+    """``L__self__,,Net;L__self__fc,fc,torch.nn.modules.linear.Linear`` says ``fc``."""
+    stack = (node.get("metadata") or {}).get("nn_module_stack")
+    parts = str(stack).rpartition(";")[2].split(",") if stack else []
+    return parts[1].partition("@")[0] if len(parts) >= 3 else ""
+
+
+def _argument(entry: Any, operator: str) -> Any:
+    kind, value = _only(entry)
+    if kind in ("as_none",):
+        return None
+    if kind in ("as_tensor", "as_sym_int", "as_sym_float", "as_sym_bool", "as_optional_tensor"):
+        return _value(value)
+    if kind in ("as_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools", "as_optional_tensors"):
+        return [_value(item) for item in value]
+    if kind == "as_float":
+        return _float(value)
+    if kind == "as_floats":
+        return [_float(item) for item in value]
+    if kind in ("as_int", "as_bool", "as_string"):
+        return _typed(value, {"as_int": int, "as_bool": bool, "as_string": str}[kind])
+    if kind in ("as_ints", "as_bools"):
+        return [_typed(item, int if kind == "as_ints" else bool) for item in value]
+    if kind == "as_scalar_type":
+        return DTYPES[value]
+    if kind == "as_device":
+        return Device()
+    if kind in ("as_layout", "as_memory_format"):
+        return None
+    raise unsupported_operator(operator, f"an argument of the kind {kind}")
+
+
+def _value(entry: Any) -> Any:
+    if "name" in entry:
+        return Reference(_text(entry["name"]))
+    kind, value = _only(entry)
+    if kind == "as_name":
+        return Reference(_text(value))
+    if kind == "as_tensor":
+        return Reference(_text(value["name"]))
+    if kind == "as_none":
+        return None
+    return _float(value) if kind == "as_float" else _typed(value, bool if kind == "as_bool" else int)
+
+
+def _result(entry: Any) -> str | tuple[str, ...] | None:
+    kind, value = _only(entry)
+    if kind == "as_tensors":
+        return tuple(_text(item["name"]) for item in value)
+    if kind == "as_none":
+        return None
+    return _text(value.get("name", value.get("as_name")))
+
+
+def _constant(entry: Any) -> Any:
+    kind, value = _only(entry)
+    return None if kind == "as_none" else _float(value) if kind == "as_float" else value
+
+
+def _size(entry: Any) -> int | None:
+    kind, value = _only(entry)
+    return _typed(value, int) if kind == "as_int" else None
+
+
+def _only(entry: Any) -> tuple[str, Any]:
+    """The one filled field of a union."""
+    filled = [(key, value) for key, value in entry.items() if value is not None]
+    if len(filled) != 1:
+        raise ValueError(f"a union with {len(filled)} fields")
+    return filled[0]
+
+
+def _text(value: Any) -> str:
+    return str(_typed(value, str))
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+def _float(value: Any) -> float:
+    return _FLOATS[value] if isinstance(value, str) else float(_typed(value, type(value)))

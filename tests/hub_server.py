@@ -1,0 +1,173 @@
+"""A hub on the loopback, as far as huggingface_hub speaks with one: listings, files with ranges, refusals, a CDN.
+
+It tells what it was asked for, and can be slow, break off, or be down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+CHUNK_BYTES = 64_000
+_LISTING = re.compile(r"/api/models/(?P<repo>.+)/revision/(?P<revision>[^/]+)")
+_FILE = re.compile(r"/(?P<cdn>cdn/)?(?P<repo>.+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
+LARGE = (".safetensors", ".bin")
+"""Kept apart, and served from another host than the hub's."""
+
+
+class Asked(NamedTuple):
+    """A request."""
+
+    path: str
+    range: str | None
+    token: str | None
+
+
+@dataclass
+class Repo:
+    """A model.
+
+    Attributes:
+        files: its content; ``said`` is what the listing says of sizes instead, ``hashes`` of SHA-256.
+        revisions: that lead to ``commit``.
+        access: what the hub makes of somebody who asks.
+    """
+
+    files: Mapping[str, bytes]
+    commit: str = "0123456789abcdef0123456789abcdef01234567"
+    revisions: tuple[str, ...] = ("main",)
+    said: Mapping[str, int] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    access: str = "public"
+
+
+def repo_of(folder: Path, **more: bytes) -> Repo:
+    """A folder as a repository, with the files of ``more``, whose names have ``__`` for the point."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return Repo(files | {name.replace("__", "."): content for name, content in more.items()})
+
+
+class Hub:
+    """The server; its repositories and moods may be changed while it runs.
+
+    Attributes:
+        asked: every request for a listing or a file, in order.
+        pause_s: between chunks of a file.
+        cut_after: bytes after which one body breaks off; once.
+        is_down: connections end without an answer.
+    """
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.asked: list[Asked] = []
+        self.pause_s = 0.0
+        self.cut_after: int | None = None
+        self.is_down = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def bodies(self, ending: str = "") -> list[Asked]:
+        """Requests for files whose names end so; of a redirected one the last."""
+        found = [one for one in self.asked if "/resolve/" in one.path and one.path.endswith(ending)]
+        return [one for one in found if one.path.startswith("/cdn/") or not one.path.endswith(LARGE)]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                hub.asked.append(Asked(path, self.headers["Range"], self.headers["Authorization"]))
+                if hub.is_down:
+                    self.close_connection = True
+                elif match := _LISTING.fullmatch(path):
+                    self._list(match["repo"], unquote(match["revision"]))
+                elif match := _FILE.fullmatch(path):
+                    self._file(match["repo"], match["revision"], match["name"], bool(match["cdn"]))
+                else:
+                    self._refuse(404, "")
+
+            def _list(self, name: str, revision: str) -> None:
+                repo = hub.repos.get(name)
+                if repo is None or repo.access == "private":
+                    self._refuse(401, "RepoNotFound")
+                elif revision not in {*repo.revisions, repo.commit}:
+                    self._refuse(404, "RevisionNotFound")
+                else:
+                    files = [self._sibling(repo, file) for file in repo.files]
+                    self._answer({"id": name, "modelId": name, "sha": repo.commit, "tags": [], "siblings": files})
+
+            def _sibling(self, repo: Repo, name: str) -> dict:
+                content = repo.files[name]
+                size = repo.said.get(name, len(content))
+                found: dict = {"rfilename": name, "size": size, "blobId": hashlib.sha1(content).hexdigest()}
+                if name.endswith(LARGE):
+                    sha256 = repo.hashes.get(name) or hashlib.sha256(content).hexdigest()
+                    found["lfs"] = {"size": size, "sha256": sha256, "pointerSize": 134}
+                return found
+
+            def _file(self, name: str, revision: str, file: str, is_cdn: bool) -> None:
+                repo = hub.repos[name]
+                assert revision == repo.commit, "files are asked for by commit"
+                if repo.access == "gated":
+                    self._refuse(401, "GatedRepo")
+                elif file.endswith(LARGE) and not is_cdn:
+                    self.send_response(302)
+                    port = urlsplit(hub.url).port
+                    self.send_header("Location", f"http://localhost:{port}/cdn/{name}/resolve/{revision}/{file}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                else:
+                    self._body(repo, repo.files[file])
+
+            def _body(self, repo: Repo, content: bytes) -> None:
+                begin = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.headers["Range"] else 0
+                self.send_response(206 if self.headers["Range"] else 200)
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", repo.commit)
+                self.send_header("Content-Length", str(len(content) - begin))
+                self.end_headers()
+                for start in range(begin, len(content), CHUNK_BYTES):
+                    if hub.cut_after is not None and start >= hub.cut_after:
+                        hub.cut_after = None
+                        self.close_connection = True
+                        return
+                    self.wfile.write(content[start : start + CHUNK_BYTES])
+                    time.sleep(hub.pause_s)
+
+            def _answer(self, body: object) -> None:
+                text = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def _refuse(self, status: int, code: str) -> None:
+                self.send_response(status)
+                self.send_header("X-Error-Code", code)
+                self.send_header("X-Error-Message", "no")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        return Handler

@@ -1,0 +1,119 @@
+"""Which files of a repository come, and the one file that they become."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+
+import pytest
+
+from quant_lens_engine.errors import CheckpointError, InputError
+from worker.hub.archive import one_file
+from worker.hub.choice import chosen_files
+from worker.hub.names import check_asked, parse_asked
+from worker.hub.remote import HubError
+from worker.settings import Settings
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+PICKLES = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+NEVER = [
+    "modeling_x.py", "training_args.bin", "optimizer.pt", "scheduler.pt", "model.ckpt", "data.pkl", "README.md",
+    ".gitattributes", "onnx/model.onnx", "sub/model.safetensors", "../config.json", "/etc/config.json",
+    "config.json/../../x", "tf_model.h5", "flax_model.msgpack", "rust_model.ot", "generation_config.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("there", "come"),
+    [
+        (["model.safetensors", "pytorch_model.bin", "config.json"], ["config.json", "model.safetensors"]),
+        ([*SHARDS, "model.safetensors.index.json", "consolidated.safetensors", "config.json"],
+         ["config.json", *SHARDS, "model.safetensors.index.json"]),
+        (["model.safetensors", "model.safetensors.index.json"], ["model.safetensors"]),
+        (["model.safetensors", "model.fp16.safetensors"], ["model.safetensors"]),
+        (["pytorch_model.bin", "config.json", "vocab.txt"], ["config.json", "pytorch_model.bin", "vocab.txt"]),
+        ([*PICKLES, "pytorch_model.bin.index.json"], [*PICKLES, "pytorch_model.bin.index.json"]),
+        (["adapter_config.json", "adapter_model.safetensors"], ["adapter_config.json", "adapter_model.safetensors"]),
+        (["model.safetensors", "tokenizer.json", "vocab.txt", "merges.txt"], ["model.safetensors", "tokenizer.json"]),
+        (["resnet.safetensors", "config.json"], ["config.json", "resnet.safetensors"]),
+        (["net.onnx", "config.json", "vocab.txt"], ["net.onnx"]),
+        (["net.gguf", "pytorch_model.bin"], ["pytorch_model.bin"]),
+    ],
+)  # fmt: skip
+def test_what_comes(there, come):
+    assert list(chosen_files([*there, *NEVER])) == come
+
+
+def test_several_models_are_not_guessed_among():
+    with pytest.raises(CheckpointError) as caught:
+        chosen_files(["a.safetensors", "b.safetensors"])
+    assert caught.value.code == "several_weights"
+    with pytest.raises(CheckpointError) as caught:
+        chosen_files(["q4.gguf", "q8.gguf", "config.json"])
+    assert caught.value.code == "several_weights"
+
+
+@pytest.mark.parametrize("names", [[], NEVER, ["config.json", "tokenizer.json"]])
+def test_no_weights(names):
+    with pytest.raises(CheckpointError) as caught:
+        chosen_files(names)
+    assert caught.value.code == "no_weights"
+    assert caught.value.hint
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(name, **content):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, text in content.items():
+            (folder / file.replace("__", ".")).write_bytes(text)
+        return folder, sorted(path.name for path in folder.iterdir())
+
+    return write
+
+
+def test_the_same_files_become_the_same_bytes(files):
+    content = {"config__json": b'{"model_type": "bert"}', "model__safetensors": b"w" * 3_000_000}
+    made = [one_file(*files(name, **content), {}, lambda: None) for name in ("one", "two")]
+    (first, sha256), (second, other) = made
+    assert sha256 == other == hashlib.sha256(first.read_bytes()).hexdigest()
+    assert first.read_bytes() == second.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        assert archive.testzip() is None
+        assert [info.compress_type for info in archive.infolist()] == [zipfile.ZIP_STORED] * 2
+
+
+@pytest.mark.parametrize(
+    "config", [b'{"architecture": "resnet18"}', b"[]", b'{"num_classes": ' + b"1" * (5 << 20) + b"}"]
+)
+def test_weights_that_nothing_describes_stay_alone(files, config):
+    folder, names = files("lone", config__json=config, model__safetensors=b"w")
+    path, sha256 = one_file(folder, names, {}, lambda: None)
+    assert path.name == "model.safetensors"
+    assert sha256 == hashlib.sha256(b"w").hexdigest()
+
+
+@pytest.mark.parametrize("config", [b"{", b"[" * 100_000, json.dumps({"auto_map": {}}).encode()])
+def test_a_configuration_that_the_reader_must_judge_goes_along(files, config):
+    folder, names = files("zip", config__json=config, model__safetensors=b"w")
+    assert one_file(folder, names, {}, lambda: None)[0].suffix == ".zip"
+
+
+def test_bytes_that_are_not_those_of_the_hub_are_refused_and_fetched_anew(files):
+    folder, names = files("bad", model__safetensors=b"w")
+    with pytest.raises(HubError) as caught:
+        one_file(folder, names, {"model.safetensors": "0" * 64}, lambda: None)
+    assert caught.value.code == "hash_mismatch"
+    assert not (folder / "model.safetensors").exists()
+
+
+def test_an_id_is_the_library_s_to_judge():
+    settings = Settings(hub=True)
+    for text in ("bert-base-uncased", "google-bert/bert-base-uncased", "o/n@refs/pr/1", "o/n@v1.0", "o/n@" + "a" * 40):
+        check_asked(settings, *parse_asked(text))
+    for text in ("a--b/c", "a/b.git", "a/b@x y", "a/b@..", "datasets/a/b", "a/b@x?y", "a/b@x#y"):
+        with pytest.raises(InputError) as caught:
+            check_asked(settings, *parse_asked(text))
+        assert caught.value.code == "bad_repo_id"

@@ -1,0 +1,1 @@
+"""The walls, one a file; each registers itself."""
