@@ -21,8 +21,6 @@ from torch import nn
 from quant_lens_engine.curvature import HessianOperator
 from quant_lens_engine.objective import Objective
 
-pytestmark = pytest.mark.slow
-
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(16, 2000), nn.Tanh(), nn.Linear(2000, 3))
