@@ -26,32 +26,13 @@ from tuspyserver.lock import LockTimeoutError, acquire_upload_lock
 from tuspyserver.storage import TusStorage
 
 from app.api.errors import Refusal
-from quant_lens_engine.schema import Record
-from worker.store.room import is_disk_full
+from worker.room import is_disk_full
+from worker.store.upload_sidecar import Sidecar, read_sidecar
 
 BLOCK_BYTES = 1 << 20
 _KEPT_HASHES = 256
 _LOCK_PATIENCE_S = 5.0
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
-
-
-class Sidecar(Record):
-    """What is known of an upload. ``sha256`` is set when all bytes are there; ``info`` is the tus library's own."""
-
-    owner: str = ""
-    sha256: str | None = None
-    info: dict[str, Any] = {}
-
-    @property
-    def length(self) -> int:
-        """Bytes that the client announced."""
-        return int(self.info.get("size") or 0)
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The client's metadata: ``filename``, and ``sha256`` where it gave one."""
-        metadata = self.info.get("metadata") or {}
-        return {"filetype": "application/octet-stream", **metadata}
 
 
 @dataclass
@@ -86,10 +67,7 @@ class UploadStorage(TusStorage):  # type: ignore[misc]  # tuspyserver's base cla
         """What is known of an upload; None where there is none of that id."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             return None
-        try:
-            return Sidecar.model_validate_json(self._sidecar_path(upload_id).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
+        return read_sidecar(self._sidecar_path(upload_id))
 
     def part_path(self, upload_id: str) -> Path:
         """The file with the bytes."""
@@ -102,11 +80,6 @@ class UploadStorage(TusStorage):  # type: ignore[misc]  # tuspyserver's base cla
         except FileNotFoundError:
             sidecar = self.sidecar(upload_id)
             return sidecar.length if sidecar and sidecar.sha256 else 0
-
-    def announced(self, owner: str | None = None) -> int:
-        """Bytes that unfinished uploads, an owner's or everybody's, will take when they are complete."""
-        sidecars = (self.sidecar(path.stem) for path in self._folder.glob("*.json"))
-        return sum(one.length for one in sidecars if one and owner in (None, one.owner) and not one.sha256)
 
     async def digest(self, upload_id: str) -> str:
         """SHA-256 of what has arrived, in hexadecimal."""

@@ -14,11 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 CHUNK_BYTES = 64_000
-_LISTING = re.compile(r"/api/models/(?P<repo>.+)/revision/(?P<revision>[^/]+)")
+_FACTS = re.compile(r"/api/models/(?P<repo>.+)/revision/(?P<revision>[^/]+)")
+_TREE = re.compile(r"/api/models/(?P<repo>.+)/tree/(?P<revision>[^/]+)")
+_PAGE = 1000
 _FILE = re.compile(r"/(?P<cdn>cdn/)?(?P<repo>.+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 LARGE = (".safetensors", ".bin")
 """Kept apart, and served from another host than the hub's."""
@@ -37,7 +40,7 @@ class Repo:
     """A model.
 
     Attributes:
-        files: its content; ``said`` is what the listing says of sizes instead, ``hashes`` of SHA-256.
+        files: its content; ``said`` is what the listing says of sizes instead, ``hashes`` of SHA-256 or git's ids.
         revisions: that lead to ``commit``.
         access: what the hub makes of somebody who asks.
     """
@@ -45,7 +48,7 @@ class Repo:
     files: Mapping[str, bytes]
     commit: str = "0123456789abcdef0123456789abcdef01234567"
     revisions: tuple[str, ...] = ("main",)
-    said: Mapping[str, int] = field(default_factory=dict)
+    said: Mapping[str, Any] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     access: str = "public"
 
@@ -63,6 +66,7 @@ class Hub:
         asked: every request for a listing or a file, in order.
         pause_s: between chunks of a file.
         cut_after: bytes after which one body breaks off; once.
+        answers: headers that bodies have instead of those that are true.
         is_down: connections end without an answer.
     """
 
@@ -71,6 +75,7 @@ class Hub:
         self.asked: list[Asked] = []
         self.pause_s = 0.0
         self.cut_after: int | None = None
+        self.answers: Mapping[str, str] = {}
         self.is_down = False
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -100,30 +105,44 @@ class Hub:
                 hub.asked.append(Asked(path, self.headers["Range"], self.headers["Authorization"]))
                 if hub.is_down:
                     self.close_connection = True
-                elif match := _LISTING.fullmatch(path):
-                    self._list(match["repo"], unquote(match["revision"]))
+                elif match := _FACTS.fullmatch(path):
+                    self._tell(match["repo"], unquote(match["revision"]))
+                elif match := _TREE.fullmatch(path):
+                    self._list(match["repo"], match["revision"])
                 elif match := _FILE.fullmatch(path):
                     self._file(match["repo"], match["revision"], match["name"], bool(match["cdn"]))
                 else:
                     self._refuse(404, "")
 
-            def _list(self, name: str, revision: str) -> None:
+            def _tell(self, name: str, revision: str) -> None:
                 repo = hub.repos.get(name)
                 if repo is None or repo.access == "private":
                     self._refuse(401, "RepoNotFound")
                 elif revision not in {*repo.revisions, repo.commit}:
                     self._refuse(404, "RevisionNotFound")
                 else:
-                    files = [self._sibling(repo, file) for file in repo.files]
-                    self._answer({"id": name, "modelId": name, "sha": repo.commit, "tags": [], "siblings": files})
+                    self._answer({"id": name, "modelId": name, "sha": repo.commit})
 
-            def _sibling(self, repo: Repo, name: str) -> dict:
+            def _list(self, name: str, revision: str) -> None:
+                """The top of it, in pages."""
+                repo = hub.repos[name]
+                assert revision == repo.commit, "files are listed by commit"
+                begin = int(dict(parse_qsl(urlsplit(self.path).query)).get("cursor", 0))
+                names = [file for file in repo.files if "/" not in file]
+                folders = sorted({file.partition("/")[0] for file in repo.files if "/" in file})
+                entries = [self._entry(repo, file) for file in names[begin : begin + _PAGE]]
+                entries += [{"type": "directory", "path": folder, "oid": "0" * 40} for folder in folders]
+                follows = f'<{hub.url}{urlsplit(self.path).path}?cursor={begin + _PAGE}>; rel="next"'
+                self._answer(entries, {"Link": follows} if begin + _PAGE < len(names) else {})
+
+            def _entry(self, repo: Repo, name: str) -> dict:
                 content = repo.files[name]
                 size = repo.said.get(name, len(content))
-                found: dict = {"rfilename": name, "size": size, "blobId": hashlib.sha1(content).hexdigest()}
+                git_id = repo.hashes.get(name) or hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+                found: dict = {"type": "file", "path": name, "size": size, "oid": git_id}
                 if name.endswith(LARGE):
                     sha256 = repo.hashes.get(name) or hashlib.sha256(content).hexdigest()
-                    found["lfs"] = {"size": size, "sha256": sha256, "pointerSize": 134}
+                    found |= {"oid": "0" * 40, "lfs": {"size": size, "oid": sha256, "pointerSize": 134}}
                 return found
 
             def _file(self, name: str, revision: str, file: str, is_cdn: bool) -> None:
@@ -146,6 +165,9 @@ class Hub:
                 self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
                 self.send_header("X-Repo-Commit", repo.commit)
                 self.send_header("Content-Length", str(len(content) - begin))
+                true = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
+                for header, value in {**true, **hub.answers}.items():
+                    self.send_header(header, value)
                 self.end_headers()
                 for start in range(begin, len(content), CHUNK_BYTES):
                     if hub.cut_after is not None and start >= hub.cut_after:
@@ -155,10 +177,12 @@ class Hub:
                     self.wfile.write(content[start : start + CHUNK_BYTES])
                     time.sleep(hub.pause_s)
 
-            def _answer(self, body: object) -> None:
+            def _answer(self, body: object, more: Mapping[str, str] = MappingProxyType({})) -> None:
                 text = json.dumps(body).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
+                for header, value in more.items():
+                    self.send_header(header, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Sequence
 
-from worker.store import Store, StoreUnavailable, keys
+from worker.store import Store, keys
 from worker.store.runs import named_files
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 60.0
+LOOK_EVERY_S = _EVERY_S / 4
+"""Whether it is somebody's turn."""
 _STRAY_S = 3600.0
 """Bytes without a record are left alone for so long: somebody may be about to write it."""
 
@@ -29,16 +30,10 @@ class FileSweep:
         self._store = store
         self._worker_id = worker_id
 
-    def keep_sweeping(self, stopping: threading.Event) -> None:
-        """Until ``stopping`` is set. A file of many gigabytes takes its time to go: not a heartbeat's work."""
-        while not stopping.wait(_EVERY_S / 4):
-            try:
-                if self._store.client.set(keys.FILE_SWEEP, self._worker_id, nx=True, px=int(_EVERY_S * 1000)):
-                    self.sweep()
-            except StoreUnavailable:
-                log.warning("files: the store does not answer; trying again")
-            except Exception:
-                log.exception("files")
+    def take_turn(self) -> None:
+        """Sweep, unless another worker has within the minute."""
+        if self._store.client.set(keys.FILE_SWEEP, self._worker_id, nx=True, px=int(_EVERY_S * 1000)):
+            self.sweep()
 
     def sweep(self) -> Sequence[str]:
         """Remove what nobody needs; the hashes of what was removed."""

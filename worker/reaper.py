@@ -51,17 +51,17 @@ class Reaper:
                 seen.add(run_id)
                 if expired or self._has_long_been_idle(run_id):
                     announce_run(self._store, run_id)
-        for job in self._store.jobs.unfinished() if leases_count else ():
-            self._sweep_job(job, waiting, seen)
+        for job, is_held in self._store.jobs.unfinished().items() if leases_count else ():
+            self._sweep_job(job, is_held, waiting, seen)
         self._idle_since = {subject: since for subject, since in self._idle_since.items() if subject in seen}
 
-    def _sweep_job(self, job: str, waiting: set[str], seen: set[str]) -> None:
+    def _sweep_job(self, job: str, is_held: bool, waiting: set[str], seen: set[str]) -> None:
         jobs = self._store.jobs
-        expired = jobs.expire(job)
+        expired = is_held and jobs.expire(job)
         if expired and jobs.attempts(job) > self._store.settings.retries:
             give_up(self._store, job, _LOST)
             jobs.drop(job)
-        elif job in jobs.unclaimed() and job.partition(":")[2] not in waiting:
+        elif (expired or not is_held) and job.partition(":")[2] not in waiting:
             seen.add(job)
             if expired or self._has_long_been_idle(job):
                 announce_job(self._store, job)

@@ -9,9 +9,11 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
+from quant_lens_engine.errors import InputError
 from worker.celery_app import celery_app
 from worker.settings import Settings, get_settings
 from worker.station import Station
+from worker.store.capabilities import FETCH_QUEUE
 from worker.tasks import add_tasks
 
 
@@ -19,7 +21,16 @@ def run_worker(queues: Sequence[str], settings: Settings | None = None) -> int:
     """Serve these queues (``runs``, ``inspect``, ``fetch``) until SIGTERM or Ctrl-C; the exit code.
 
     SIGTERM ends the engine process at once; what was claimed is given back and goes on elsewhere, or after a restart.
+
+    Raises:
+        InputError: ``mixed_queues``: ``fetch`` beside another.
     """
+    if FETCH_QUEUE in queues and set(queues) != {FETCH_QUEUE}:
+        raise InputError(
+            "the worker that fetches from the hub does nothing else: it has the hub's token, and opens no file",
+            hint="start two: quant-lens worker --queue fetch, and quant-lens worker",
+            code="mixed_queues",
+        )
     settings = settings or get_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = celery_app(settings)

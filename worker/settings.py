@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         return self.data_dir / "files"
 
     @property
+    def uploads_dir(self) -> Path:
+        """Where uploads lie while they arrive."""
+        return self.data_dir / "uploads"
+
+    @property
     def jobs_dir(self) -> Path:
         """Where engine processes have their temporary folders."""
         return self.data_dir / "jobs"

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 
 from quant_lens_engine.errors import QuantLensError
 from quant_lens_engine.schema import Capabilities, WorkerFacts
-from worker import sandbox, trust
+from worker import chores, sandbox, trust
 from worker.checkpoints import Checkpoints
 from worker.engine import Engine
-from worker.file_sweep import FileSweep
+from worker.file_sweep import LOOK_EVERY_S, FileSweep
+from worker.hub import leftovers
 from worker.reaper import Reaper
 from worker.schedule import Claim, Schedule
 from worker.settings import Settings
@@ -34,6 +35,7 @@ _BEAT_EVERY = 3
 _ENGINE_START_S = 120.0
 _DEAF_S = 7.0
 _AFTER_THE_START_S = 4.0
+_SWEEP_EVERY_S = 15.0
 
 
 class Station:
@@ -72,8 +74,9 @@ class Station:
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
         if self._computes:
             threading.Thread(target=self._record_capabilities, daemon=True, name="capabilities").start()
-        sweep = FileSweep(self.store, self.id)
-        threading.Thread(target=sweep.keep_sweeping, args=(self.stopping,), daemon=True, name="files").start()
+        chores.start("files", FileSweep(self.store, self.id).take_turn, LOOK_EVERY_S, self.stopping)
+        if FETCH_QUEUE in self.facts.queues:
+            chores.start("leftovers", lambda: leftovers.sweep(self.store), _SWEEP_EVERY_S, self.stopping)
 
     def close(self) -> None:
         """End the idle engine process and leave the list of workers."""

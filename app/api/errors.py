@@ -38,6 +38,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "chunk_too_large": 413,
     "bad_content_type": 415,
     "upload_busy": 423,
+    "too_many_fetches": 429,
     "store_unavailable": 503,
     "sandbox_below_minimum": 503,
     "hub_not_installed": 503,

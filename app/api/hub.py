@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
 from app.api.access import ForUser, StoreOf
-from app.auth import require_owner
 from quant_lens_engine.schema import Request
 from worker import queue
 from worker.store import FetchRecord
@@ -30,7 +29,8 @@ def fetch_model(asked: FetchRequest, store: StoreOf, user: ForUser, response: Re
     """Fetch a model into the files of this server; the answer's `Location` is the fetch.
 
     Follow it there until its `state` is `done`, when `sha256` is a file like any upload, or `failed`, when `error` says
-    why. The same commit is fetched once. With `QUANT_LENS_HUB` unset this is refused: `hub_off`.
+    why. The same commit is fetched once. Refused where `QUANT_LENS_HUB` is unset (`hub_off`), and while four of yours
+    are on their way (`too_many_fetches`).
     """
     record = queue.fetch(store, asked.repo, asked.revision, user.name)
     response.headers["Location"] = f"/api/v1/hub/{record.key}"
@@ -38,14 +38,13 @@ def fetch_model(asked: FetchRequest, store: StoreOf, user: ForUser, response: Re
 
 
 @router.get("/{key}")
-def read_fetch(key: Key, store: StoreOf) -> FetchRecord:
-    """How far it is, in bytes, and what it has become."""
-    return store.fetches.get(key)
+def read_fetch(key: Key, store: StoreOf, user: ForUser) -> FetchRecord:
+    """How far it is, in bytes, and what it has become. Somebody else's is not there, as with uploads."""
+    return store.fetches.get(key, owner=None if user.admin else user.name)
 
 
 @router.delete("/{key}", status_code=204)
 def cancel_fetch(key: Key, store: StoreOf, user: ForUser) -> None:
     """Cancel a fetch, and forget it. A file that it has become stays."""
-    record = store.fetches.get(key)
-    require_owner(user, record.owner, f"the fetch of {record.repo}")
+    store.fetches.get(key, owner=None if user.admin else user.name)
     queue.cancel_fetch(store, key)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import PurePosixPath, PureWindowsPath
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -20,12 +21,13 @@ from tuspyserver import create_tus_router
 
 from app.api.errors import Refusal
 from app.auth import user_of
-from app.upload_storage import Sidecar, UploadStorage
+from app.upload_storage import UploadStorage
 from quant_lens_engine.errors import InputError
 from worker import queue
+from worker.room import check_room
 from worker.settings import Settings
 from worker.store import Store
-from worker.store.room import check_room
+from worker.store.upload_sidecar import Sidecar
 
 PATH = "/api/v1/uploads"
 TUS_VERSION = "1.0.0"
@@ -43,12 +45,19 @@ class Uploads:
     """The rules of an upload: who may, how much, under which name, and what becomes of it."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.storage = UploadStorage(settings.data_dir / "uploads")
+        self.storage = UploadStorage(settings.uploads_dir)
         self._store = store
         self.settings = settings
+        self._creating = asyncio.Lock()
 
-    async def guard(self, request: Request, response: Response) -> None:
+    async def guard(self, request: Request, response: Response) -> AsyncIterator[None]:
         """Everything that can be refused by headers, before the library reads a byte."""
+        # Until an upload counts: two created in the same instant would both be given the last room.
+        async with self._creating if request.method == "POST" else nullcontext():
+            await self._guard(request, response)
+            yield
+
+    async def _guard(self, request: Request, response: Response) -> None:
         if request.method == "OPTIONS":
             return
         if request.headers.get("tus-resumable") != TUS_VERSION:
@@ -115,11 +124,8 @@ class Uploads:
         await run_in_threadpool(self._guard_room, user_of(request).name, length)
 
     def _guard_room(self, owner: str, length: int) -> None:
-        def on_the_way(whose: str | None) -> int:
-            return self.storage.announced(whose) + self._store.fetches.on_the_way(whose)
-
         try:
-            check_room(self._store.files, self.settings, owner, length, on_the_way)
+            check_room(self._store, owner, length)
         except InputError as error:  # the library lets only its own exceptions pass
             raise Refusal(error.code, error.message, hint=error.hint, details=error.details) from None
 

@@ -7,19 +7,22 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quant_lens_engine.schema.hugging_face_folder import OF_A_CLASS
 from worker.hub.choice import is_weights
-from worker.hub.remote import HubError
+from worker.hub.listing import HubFile
+from worker.hub.refusals import HubError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 _BLOCK_BYTES = 1 << 20
 _LONGEST_CONFIG_BYTES = 4 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def one_file(
-    folder: Path, names: Sequence[str], sha256: Mapping[str, str], look_on: Callable[[], None]
-) -> tuple[Path, str]:
+def one_file(folder: Path, said: Mapping[str, HubFile], look_on: Callable[[], None]) -> tuple[Path, str]:
     """The file that is stored, and its SHA-256 in hexadecimal.
 
     A zip of all of them, stored and not compressed, as :mod:`quant_lens_engine.intake.formats.hugging_face` reads it;
@@ -27,30 +30,43 @@ def one_file(
 
     Args:
         folder: where the files are; the zip is made beside them.
-        names: the files, sorted.
-        sha256: what the hub says of some of them.
+        said: what the hub says of each, by its name.
         look_on: called often; may raise to end it.
 
     Raises:
-        HubError: ``hash_mismatch``: a file is not what the hub says it is.
+        HubError: ``hash_mismatch``: a file is not what the hub says it is. It is removed.
     """
-    for name in names:
-        found = _digest(folder / name, look_on)
-        if sha256.get(name, found) != found:
-            (folder / name).unlink()
-            raise HubError(
-                f"{name} has SHA-256 {found}, and the hub says {sha256[name]}",
-                hint="it was damaged on the way: fetch it again",
-                code="hash_mismatch",
-            )
+    names = sorted(said)
+    sha256 = {name: _checked(folder / name, said[name], look_on) for name in names}
     weights = [name for name in names if is_weights(name)]
     if len(weights) == 1 and not _is_described(folder, names):
-        return folder / weights[0], _digest(folder / weights[0], look_on)
+        return folder / weights[0], sha256[weights[0]]
     archive = folder / "model.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as made:
         for name in names:
             _append(made, folder / name, look_on)
-    return archive, _digest(archive, look_on)
+    return archive, _digest(archive, hashlib.sha256(), look_on)
+
+
+def _checked(path: Path, said: HubFile, look_on: Callable[[], None]) -> str:
+    sha256 = _digest(path, hashlib.sha256(), look_on)
+    if said.sha256 is not None:
+        _compare(path, "SHA-256", sha256, said.sha256)
+    if said.git_id is not None:
+        blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        _compare(path, "git's id", _digest(path, blob, look_on), said.git_id)
+    return sha256
+
+
+def _compare(path: Path, kind: str, found: str, told: str) -> None:
+    if found == told:
+        return
+    path.unlink()
+    raise HubError(
+        f"{path.name} has {kind} {found}, and the hub says {told}",
+        hint="it was damaged on the way: fetch it again, the other files are kept",
+        code="hash_mismatch",
+    )
 
 
 def _is_described(folder: Path, names: Sequence[str]) -> bool:
@@ -75,8 +91,7 @@ def _append(archive: zipfile.ZipFile, path: Path, look_on: Callable[[], None]) -
             look_on()
 
 
-def _digest(path: Path, look_on: Callable[[], None]) -> str:
-    found = hashlib.sha256()
+def _digest(path: Path, found: Hash, look_on: Callable[[], None]) -> str:
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             found.update(block)

@@ -45,7 +45,7 @@ class Store:
         self.users = Users(self.client)
         self.capabilities = CapabilityStore(self.client)
         self.checks = Checks(self.client)
-        self.fetches = Fetches(self.client, self.jobs)
+        self.fetches = Fetches(self.client)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from worker.store import keys
 from worker.store.connection import Client, Scripts
@@ -48,10 +49,7 @@ class Jobs:
         known = self._client.hget(keys.JOBS, job)
         return 0 if known is None else int(json.loads(known)["attempts"])
 
-    def unclaimed(self) -> list[str]:
-        """The jobs that nobody holds."""
-        return [job for job, facts in self._client.hgetall(keys.JOBS).items() if not json.loads(facts)["token"]]
-
-    def unfinished(self) -> list[str]:
-        """All of them."""
-        return sorted(self._client.hkeys(keys.JOBS))
+    def unfinished(self) -> Mapping[str, bool]:
+        """All of them, and whether somebody holds each."""
+        known = sorted(self._client.hgetall(keys.JOBS).items())
+        return {job: bool(json.loads(facts)["token"]) for job, facts in known}

@@ -14,6 +14,8 @@ FILES_ID = f"{PREFIX}:files_id"
 """What the folder of all files is marked with: whose they are."""
 JOBS = f"{PREFIX}:jobs"
 """Hash of unfinished small jobs: ``inspect:<sha256>``, ``check:<key>`` or ``fetch:<key>`` -> its claim."""
+FETCHES = f"{PREFIX}:fetches"
+"""Set of keys of the fetches that may be remembered."""
 USERS = f"{PREFIX}:users"
 """Hash of users by name."""
 WORKERS = f"{PREFIX}:workers"
@@ -103,9 +105,9 @@ def fetch(key: str) -> str:
     return f"{PREFIX}:fetch:{key}"
 
 
-def fetched(repo: str, commit: str) -> str:
+def fetched(source: str, commit: str) -> str:
     """Hash of the file that a commit of a repository became."""
-    return f"{PREFIX}:fetched:{repo}@{commit}"
+    return f"{PREFIX}:fetched:{source}@{commit}"
 
 
 def token(token_sha256: str) -> str:

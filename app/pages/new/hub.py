@@ -111,7 +111,8 @@ def register_hub(app: Dash, services: Services) -> None:
             elif not key:
                 return None, None, True, no_update, no_update
             else:
-                record = _own(store, key)
+                # The browser may have the key of whoever was signed in before.
+                record = store.fetches.get(key, owner=current_user().name)
             if act == "again" and record.has_ended:
                 record = queue.fetch(store, record.repo, record.revision, record.owner)
             if act == "cancel":
@@ -134,13 +135,6 @@ def _act(name: str, text: str, label: str) -> html.Button:
 
 def _act_of(trigger: Any) -> str:
     return str(trigger.get("name")) if isinstance(trigger, dict) else str(trigger)
-
-
-def _own(store: Store, key: str) -> FetchRecord:
-    record = store.fetches.get(key)
-    if record.owner != current_user().name:  # the browser's, from somebody who was signed in before
-        raise NotFound("there is no such fetch")
-    return record
 
 
 def _is_served(store: Store) -> bool:

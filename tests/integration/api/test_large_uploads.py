@@ -3,6 +3,7 @@
 import hashlib
 import os
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def redis_url(redis_url, request):
     """A database of its own: these files would use up the quota of the other tests."""
-    return f"{redis_url[:-1]}{2 if 'at_once' in request.node.name else 1}"
+    numbers = {"at_once": 2, "instant": 3}
+    return f"{redis_url[:-1]}{next((n for name, n in numbers.items() if name in request.node.name), 1)}"
 
 
 def test_an_upload_goes_on_after_the_server_was_killed(redis_url, tmp_path):
@@ -84,3 +86,17 @@ def test_a_large_file_does_not_grow_the_web_process(redis_url, tmp_path):
         assert sending.returncode == 0
         assert head(http, url).headers["Upload-Offset"] == str(size)
         assert peak - before < 64 * 2**20
+
+
+def test_of_uploads_created_in_one_instant_no_two_are_given_the_same_room(redis_url, tmp_path):
+    def begin(server, barrier):
+        with server.http() as http:
+            barrier.wait(timeout=30)
+            return create(http, 600).status_code
+
+    with web_server(redis_url, tmp_path, quota_bytes=1000) as server, ThreadPoolExecutor(8) as pool:
+        barrier = threading.Barrier(8)
+        answers = sorted(one.result() for one in [pool.submit(begin, server, barrier) for _ in range(8)])
+        assert answers == [201] + [507] * 7
+        with server.http() as http:
+            assert create(http, 400).status_code == 201, "who was refused holds nothing up"

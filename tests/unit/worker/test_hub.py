@@ -11,8 +11,10 @@ import pytest
 from quant_lens_engine.errors import CheckpointError, InputError
 from worker.hub.archive import one_file
 from worker.hub.choice import chosen_files
+from worker.hub.listing import HubFile
 from worker.hub.names import check_asked, parse_asked
-from worker.hub.remote import HubError
+from worker.hub.refusals import HubError
+from worker.serve import run_worker
 from worker.settings import Settings
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -69,14 +71,14 @@ def files(tmp_path):
         folder.mkdir()
         for file, text in content.items():
             (folder / file.replace("__", ".")).write_bytes(text)
-        return folder, sorted(path.name for path in folder.iterdir())
+        return folder, {path.name: HubFile(path.stat().st_size) for path in folder.iterdir()}
 
     return write
 
 
 def test_the_same_files_become_the_same_bytes(files):
     content = {"config__json": b'{"model_type": "bert"}', "model__safetensors": b"w" * 3_000_000}
-    made = [one_file(*files(name, **content), {}, lambda: None) for name in ("one", "two")]
+    made = [one_file(*files(name, **content), lambda: None) for name in ("one", "two")]
     (first, sha256), (second, other) = made
     assert sha256 == other == hashlib.sha256(first.read_bytes()).hexdigest()
     assert first.read_bytes() == second.read_bytes()
@@ -89,24 +91,35 @@ def test_the_same_files_become_the_same_bytes(files):
     "config", [b'{"architecture": "resnet18"}', b"[]", b'{"num_classes": ' + b"1" * (5 << 20) + b"}"]
 )
 def test_weights_that_nothing_describes_stay_alone(files, config):
-    folder, names = files("lone", config__json=config, model__safetensors=b"w")
-    path, sha256 = one_file(folder, names, {}, lambda: None)
+    path, sha256 = one_file(*files("lone", config__json=config, model__safetensors=b"w"), lambda: None)
     assert path.name == "model.safetensors"
     assert sha256 == hashlib.sha256(b"w").hexdigest()
 
 
 @pytest.mark.parametrize("config", [b"{", b"[" * 100_000, json.dumps({"auto_map": {}}).encode()])
 def test_a_configuration_that_the_reader_must_judge_goes_along(files, config):
-    folder, names = files("zip", config__json=config, model__safetensors=b"w")
-    assert one_file(folder, names, {}, lambda: None)[0].suffix == ".zip"
+    made = files("zip", config__json=config, model__safetensors=b"w")
+    assert one_file(*made, lambda: None)[0].suffix == ".zip"
 
 
-def test_bytes_that_are_not_those_of_the_hub_are_refused_and_fetched_anew(files):
-    folder, names = files("bad", model__safetensors=b"w")
+GIT_ID_OF_W = "6bf0c97a7f84620a0bb4cf6380ec307748e043bd"
+"""What ``git hash-object`` says of a file that holds ``w``."""
+
+
+@pytest.mark.parametrize("said", [HubFile(1, sha256="0" * 64), HubFile(1, git_id="0" * 40)])
+def test_bytes_that_are_not_those_of_the_hub_are_refused_and_fetched_anew(files, said):
+    folder, there = files("bad", config__json=b"{}", model__safetensors=b"w")
     with pytest.raises(HubError) as caught:
-        one_file(folder, names, {"model.safetensors": "0" * 64}, lambda: None)
+        one_file(folder, there | {"model.safetensors": said}, lambda: None)
     assert caught.value.code == "hash_mismatch"
-    assert not (folder / "model.safetensors").exists()
+    assert [path.name for path in folder.iterdir()] == ["config.json"], "what is right stays"
+
+
+def test_bytes_that_are_those_of_the_hub_pass(files):
+    sha256 = hashlib.sha256(b"w").hexdigest()
+    for name, said in (("large", HubFile(1, sha256=sha256)), ("small", HubFile(1, git_id=GIT_ID_OF_W))):
+        folder, _ = files(name, model__safetensors=b"w")
+        assert one_file(folder, {"model.safetensors": said}, lambda: None)[1] == sha256
 
 
 def test_an_id_is_the_library_s_to_judge():
@@ -117,3 +130,9 @@ def test_an_id_is_the_library_s_to_judge():
         with pytest.raises(InputError) as caught:
             check_asked(settings, *parse_asked(text))
         assert caught.value.code == "bad_repo_id"
+
+
+def test_the_worker_that_fetches_does_nothing_else(tmp_path):
+    with pytest.raises(InputError) as caught:
+        run_worker(["fetch", "runs"], Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0"))
+    assert caught.value.code == "mixed_queues"

@@ -1,17 +1,19 @@
 """The store on a real server: runs, files, users, jobs, capabilities."""
 
 import asyncio
+import copy
 import hashlib
 import shutil
 
 import pytest
 
 from quant_lens_engine.errors import InputError, SpecError
-from quant_lens_engine.schema import Capabilities, CheckpointInspection, RunSpec, WorkerFacts
+from quant_lens_engine.schema import Capabilities, CheckpointInspection, ErrorBody, RunSpec, WorkerFacts
 from worker import queue
+from worker.room import check_room
 from worker.settings import Settings
-from worker.store import BadQuery, CheckRecord, Conflict, NotFound, StoreUnavailable, open_store
-from worker.store.room import check_room
+from worker.store import BadQuery, CheckRecord, Conflict, NotFound, StoreUnavailable, keys, open_store
+from worker.store.upload_sidecar import Sidecar
 
 
 def spec(**changes) -> RunSpec:
@@ -165,10 +167,11 @@ class TestEvents:
 class TestRoom:
     """What a file that is about to come is held against, wherever it comes from."""
 
-    def code(self, store, size, on_the_way=0, disk_bytes=None, **limits) -> str | None:
-        settings = store.settings.model_copy(update=limits)
+    def code(self, store, size, disk_bytes=None, besides="", **limits) -> str | None:
+        limited = copy.copy(store)
+        limited.settings = store.settings.model_copy(update=limits)
         try:
-            check_room(store.files, settings, "ana", size, lambda owner: on_the_way, disk_bytes)
+            check_room(limited, "ana", size, besides=besides, disk_bytes=disk_bytes)
         except InputError as error:
             return error.code
         return None
@@ -180,7 +183,27 @@ class TestRoom:
         assert self.code(store, 6, max_upload_bytes=5) == "too_large"
         assert self.code(store, 6, quota_bytes=15) == "quota_exceeded"
         assert self.code(store, 6, total_quota_bytes=20) == "quota_exceeded"
-        assert self.code(store, 5, on_the_way=1, quota_bytes=15) == "quota_exceeded"
+
+    def test_what_was_announced_counts_for_its_owner(self, store):
+        store.settings.uploads_dir.mkdir(parents=True)
+        for name, owner, ended in (("a", "ana", None), ("b", "ben", None), ("c", "ana", "0" * 64)):
+            sidecar = Sidecar(owner=owner, info={"size": 7}, sha256=ended)
+            (store.settings.uploads_dir / f"{name}.json").write_text(sidecar.model_dump_json())
+        (store.settings.uploads_dir / "d.json").write_text("{")  # being written
+        assert self.code(store, 5, quota_bytes=12, total_quota_bytes=19) is None
+        assert self.code(store, 6, quota_bytes=12) == "quota_exceeded"
+        assert self.code(store, 6, total_quota_bytes=19) == "quota_exceeded"
+
+    def test_what_comes_from_the_hub_counts_while_it_comes_and_what_is_kept_of_it_after(self, store):
+        store.settings.data_dir.mkdir(exist_ok=True)
+        key = store.fetches.begin("o/n", "main", "ana").key
+        store.fetches.change(key, bytes_total=7)
+        assert self.code(store, 5, quota_bytes=12) is None
+        assert self.code(store, 6, quota_bytes=12) == "quota_exceeded"
+        assert self.code(store, 12, quota_bytes=12, besides=key) is None
+        store.fetches.fail(key, ErrorBody(code="hub_unreachable", message=""), bytes_kept=3)
+        assert self.code(store, 9, quota_bytes=12) is None
+        assert self.code(store, 10, quota_bytes=12) == "quota_exceeded"
 
     def test_the_disk_must_hold_it_while_it_comes(self, store):
         store.settings.data_dir.mkdir(exist_ok=True)
@@ -211,12 +234,44 @@ class TestFetches:
     def test_what_is_on_the_way_counts_for_its_owner(self, store):
         mine, others = (store.fetches.begin("o/n", "main", owner).key for owner in ("ana", "ben"))
         for key, size in ((mine, 70), (others, 5)):
-            store.jobs.add(f"fetch:{key}")
             store.fetches.change(key, bytes_total=size)
-        assert [store.fetches.on_the_way(owner) for owner in ("ana", "ben", "eve", None)] == [70, 5, 0, 75]
-        assert store.fetches.on_the_way("ana", besides=mine) == 0
-        store.jobs.drop(f"fetch:{mine}")
-        assert store.fetches.on_the_way() == 5
+        assert [store.fetches.promised_bytes(owner) for owner in ("ana", "ben", "eve", None)] == [70, 5, 0, 75]
+        assert store.fetches.promised_bytes("ana", besides=mine) == 0
+        queue.cancel_fetch(store, mine)
+        assert store.fetches.promised_bytes() == 5
+        store.fetches.change(others, state="done")
+        assert store.fetches.promised_bytes() == 0
+
+    def test_an_owner_has_so_many_at_once_and_keeps_nobody_else_waiting(self, store):
+        begun = [store.fetches.begin("o/n", f"v{number}", "ana").key for number in range(4)]
+        with pytest.raises(InputError) as caught:
+            store.fetches.begin("o/n", "v4", "ana")
+        assert caught.value.code == "too_many_fetches"
+        assert store.fetches.begin("o/n", "v3", "ana").key == begun[3]  # the same question is no other fetch
+        assert store.fetches.begin("o/n", "v4", "ben")
+        store.fetches.change(begun[0], state="done")
+        store.fetches.remove(begun[1])
+        assert store.fetches.begin("o/n", "v4", "ana")
+        assert store.fetches.begin("o/n", "v5", "ana")
+        with pytest.raises(InputError):
+            store.fetches.begin("o/n", "v6", "ana")
+
+    def test_it_is_kept_while_it_waits_and_for_a_day_after_its_end(self, store):
+        key = store.fetches.begin("o/n", "main", "ana").key
+        assert store.client.ttl(keys.fetch(key)) == -1
+        store.fetches.change(key, state="running")
+        assert store.client.ttl(keys.fetch(key)) == -1
+        store.fetches.change(key, state="done")
+        assert 86_000 < store.client.ttl(keys.fetch(key)) <= 86_400
+        store.client.delete(keys.fetch(key))  # as after a day
+        assert store.fetches.of() == []
+        assert store.client.smembers(keys.FETCHES) == set()
+
+    def test_it_is_its_owner_s_alone(self, store):
+        key = store.fetches.begin("o/n", "main", "ana").key
+        assert store.fetches.get(key, owner="ana").key == store.fetches.get(key).key == key
+        with pytest.raises(NotFound):
+            store.fetches.get(key, owner="ben")
 
 
 class TestFiles:
@@ -332,10 +387,11 @@ class TestJobs:
         assert not jobs.renew("check:a", "two", 10)
         assert not jobs.finish("check:a", "two")
         assert jobs.release("check:a", "one", crashed=True)
-        assert (jobs.attempts("check:a"), jobs.unclaimed()) == (1, ["check:a"])
+        assert (jobs.attempts("check:a"), jobs.unfinished()) == (1, {"check:a": False})
         assert jobs.claim("check:a", "two", 10)
+        assert jobs.unfinished() == {"check:a": True}
         assert jobs.finish("check:a", "two")
-        assert jobs.unfinished() == []
+        assert jobs.unfinished() == {}
         assert not jobs.claim("check:a", "three", 10)
 
     def test_a_lease_runs_out(self, store):
@@ -351,9 +407,9 @@ class TestJobs:
         sha256 = add_file(store, tmp_path, b"model")
         for _ in range(2):
             queue.inspect(store, sha256)
-        keys = {queue.check(store, spec(seed=seed)) for seed in range(3)}
-        assert len(keys) == 1
-        assert store.jobs.unfinished() == [f"check:{keys.pop()}", f"inspect:{sha256}"]
+        names = {queue.check(store, spec(seed=seed)) for seed in range(3)}
+        assert len(names) == 1
+        assert list(store.jobs.unfinished()) == [f"check:{names.pop()}", f"inspect:{sha256}"]
 
     def test_a_failed_check_may_be_asked_again(self, store):
         key = queue.check(store, spec())
