@@ -5,27 +5,37 @@
   const REST_MS = 150;
   let moving = false;
 
-  // Plotly draws the boxes of models' names anew in every frame of every scene, milliseconds each: with four panels that
-  // is several frames. While they move together the boxes are out of sight; they come back where the movement rests.
-  const resting = new WeakMap(); // of each plot that moves: the clock, and how each scene draws its boxes
-  function hideNames(plot) {
+  // What Plotly does in every frame of every scene beside drawing it: the boxes of models' names, milliseconds each; and
+  // a second drawing, of what lies below the pointer, read back from the graphics card, which must end everything for it.
+  // With four panels that is several frames. While they move together neither is done; both are where the movement rests.
+  function lighten(scene) {
+    const { glplot, drawAnnotations } = scene;
+    const picked = glplot.objects.filter((object) => object.drawPick).map((object) => [object, object.drawPick]);
+    scene.drawAnnotations = () => {};
+    for (const [object] of picked) object.drawPick = () => {};
+    glplot.gl.readPixels = () => {};
+    return () => {
+      scene.drawAnnotations = drawAnnotations;
+      for (const [object, drawPick] of picked) object.drawPick = drawPick;
+      delete glplot.gl?.readPixels; // the context's own is below it
+      if (!scene.glplot) return; // it was taken away meanwhile
+      scene.drawAnnotations(scene);
+      glplot.update(); // draws what lies below the pointer, too
+    };
+  }
+
+  const resting = new WeakMap(); // of each plot that moves: the clock, and how each scene is itself again
+  function lightenAll(plot) {
     const drawn = scenesOf(plot).map((key) => plot._fullLayout[key]?._scene).filter((scene) => scene?.drawAnnotations);
     if (drawn.length < 2) return;
     const before = resting.get(plot);
     clearTimeout(before?.clock);
     const ways = before?.ways ?? new Map();
-    for (const scene of drawn) {
-      if (ways.has(scene)) continue;
-      ways.set(scene, scene.drawAnnotations);
-      scene.drawAnnotations = () => {};
-    }
+    for (const scene of drawn) if (!ways.has(scene) && scene.glplot?.objects) ways.set(scene, lighten(scene));
     plot.classList.add("turning");
     const clock = setTimeout(() => {
       resting.delete(plot);
-      for (const [scene, draw] of ways) {
-        scene.drawAnnotations = draw;
-        if (scene.glplot) scene.drawAnnotations(scene); // unless it was taken away meanwhile
-      }
+      for (const again of ways.values()) again();
       plot.classList.remove("turning");
     }, REST_MS);
     resting.set(plot, { clock, ways });
@@ -34,7 +44,7 @@
   async function setCameras(plot, scenes, camera) {
     // Our own change comes back as an event before the promise does: it is no other movement to follow.
     moving = true;
-    hideNames(plot);
+    lightenAll(plot);
     try {
       await Plotly.relayout(plot, Object.fromEntries(scenes.map((key) => [`${key}.camera`, structuredClone(camera)])));
     } finally {
@@ -51,14 +61,25 @@
   }
 
   // While the pointer moves only the cameras themselves follow: the layout, which costs a frame, is told where it ends.
+  // They are led in each frame by the camera as it is drawn: the event tells of it before it has moved.
+  const led = new WeakSet();
   function followAtOnce(plot, change) {
     const moved = !moving && cameraIn(change);
     if (!moved) return;
-    hideNames(plot);
-    const [eye, center, up] = ["eye", "center", "up"].map((part) => ["x", "y", "z"].map((axis) => change[moved][part][axis]));
-    for (const key of scenesOf(plot)) {
-      if (`${key}.camera` !== moved) plot._fullLayout[key]?._scene?.camera?.lookAt(eye, center, up);
-    }
+    lightenAll(plot);
+    if (led.has(plot)) return;
+    led.add(plot);
+    const lead = () => {
+      const sceneOf = (key) => plot._fullLayout[key]?._scene;
+      const leader = sceneOf(moved.split(".")[0]);
+      if (!leader?.glplot) return led.delete(plot);
+      const { eye, center, up } = leader.getCamera();
+      const [from, to, above] = [eye, center, up].map(({ x, y, z }) => [x, y, z]);
+      for (const key of scenesOf(plot)) if (sceneOf(key) !== leader) sceneOf(key)?.camera?.lookAt(from, to, above);
+      if (resting.has(plot)) requestAnimationFrame(lead);
+      else led.delete(plot);
+    };
+    lead();
   }
 
   // Plotly forgets listeners when it draws anew: they are set whenever the pointer comes.

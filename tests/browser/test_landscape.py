@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, card, screenshot
+from tests.browser.conftest import PATIENCE_MS, card, screenshot, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -71,6 +71,10 @@ def cameras(page: Page) -> list[dict[str, Any]]:
       const scenes = Object.keys(layout).filter((key) => /^scene[0-9]*$/.test(key));
       return scenes.map((key) => layout[key]._scene.getCamera().eye);
     }""")
+
+
+def together(eyes: list[dict[str, Any]]) -> bool:
+    return all(eye == pytest.approx(eyes[0], abs=1e-3) for eye in eyes)
 
 
 def test_the_surface_comes_on_demand_and_the_address_remembers_the_view(visit, runs):
@@ -173,10 +177,10 @@ def test_surfaces_turn_and_zoom_together_in_at_most_six_contexts(visit, runs, se
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 60, y + 20, steps=6)
+    # The pointer is still down; a scene's camera is where it was led with its next frame.
+    wait_until(page, lambda: together(cameras(page)) and cameras(page)[0] != pytest.approx(start[0], abs=1e-3))
     moved = cameras(page)
     page.mouse.up()
-    assert moved[0] != pytest.approx(start[0], abs=1e-3)
-    assert all(eye == pytest.approx(moved[0], abs=1e-3) for eye in moved), "the others follow while the pointer moves"
     page.wait_for_function("() => liveContexts() <= 6")
     with page.expect_download(timeout=PATIENCE_MS):  # five surfaces are drawn once more, by the processor
         planes.get_by_role("button", name="Export Planes").click()
@@ -185,10 +189,14 @@ def test_surfaces_turn_and_zoom_together_in_at_most_six_contexts(visit, runs, se
     planes.locator(".chart-body").focus()
     page.keyboard.press("+")
     nearer = cameras(page)
-    assert all(eye == pytest.approx(nearer[0], abs=1e-3) for eye in nearer)
+    assert together(nearer)
     assert sum(value**2 for value in nearer[0].values()) < sum(value**2 for value in moved[0].values())
     expect(planes.locator(".js-plotly-plot.turning")).to_have_count(0)
     expect(planes.locator("[class*='annotation-scene']").first).to_be_visible()  # names are back where it rests
+    other = planes.locator("canvas").nth(1).bounding_box()
+    page.mouse.move(other["x"] + other["width"] / 2, other["y"] + other["height"] / 2, steps=3)
+    # And so is what lies below the pointer.
+    expect(planes.locator(".hovertext").first).to_be_visible(timeout=PATIENCE_MS)
     screenshot(page, "compare-3d")
 
 
