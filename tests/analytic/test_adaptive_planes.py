@@ -18,6 +18,8 @@ from quant_lens_engine.quantization import quantize
 from quant_lens_engine.schema import Plane, PlaneOptions, join_pieces
 from tests.analytic.conftest import example
 
+pytestmark = pytest.mark.slow
+
 RANDOM = ("random:1", "random:2")
 
 

@@ -9,6 +9,8 @@ from quant_lens_engine.curvature.dense import DenseOperator
 from quant_lens_engine.curvature.density import density_of, lanczos_density, quadrature, shares_of
 from quant_lens_engine.curvature.krylov import Krylov
 
+pytestmark = pytest.mark.slow
+
 SIZE = 400
 
 

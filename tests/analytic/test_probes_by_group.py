@@ -23,6 +23,8 @@ from quant_lens_engine.objective.randomness import rademacher
 from quant_lens_engine.schema.analyses import CurvatureOptions
 from tests.analytic.sums import dense_sum, perceptron
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"first": ["0.weight"], "second": ["2.weight"]}
 
 

@@ -31,6 +31,8 @@ from quant_lens_engine.schema import (
 )
 from quant_lens_engine.subject import file_sha256
 
+pytestmark = pytest.mark.slow
+
 CHEAP = {"trace_probes": 2, "max_products": 8, "tolerance": 0.1}
 
 

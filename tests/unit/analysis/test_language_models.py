@@ -16,6 +16,8 @@ from quant_lens_engine.schema import parse_run_spec
 from quant_lens_engine.subject import Subject, file_sha256
 from tests.language_models import sentences, tiny_bert, tiny_llama, write_gguf, write_jsonl, zipped
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers")
 
 LENGTH = 10

@@ -10,6 +10,8 @@ from quant_lens_engine import QuantDiagnostic
 from quant_lens_engine.errors import SchemeError
 from quant_lens_engine.quantization import fake_quantize
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"landscape_steps": 3, "directions": 1, "trace_probes": 2, "hessian_iters": 4}
 RECIPES = ["w8a8", "w4a8-dynamic", "w4a4-nvfp4", "int3+gptq", "w4a8+smoothquant", "int4+awq", "int2+adaround:steps=20"]
 

@@ -26,6 +26,8 @@ from quant_lens_engine.schema import Transform
 from tests.unit.intake.graphs.conftest import built, example, export
 from tests.unit.intake.graphs.test_onnx_files import exported
 
+pytestmark = pytest.mark.slow
+
 LOSS_TOLERANCE, EIGENVALUE_TOLERANCE = 1e-6, 1e-4
 
 

@@ -17,6 +17,8 @@ from quant_lens_engine.quantization.layer_chains import find_chains
 from quant_lens_engine.quantization.layers import survey_weights
 from tests.unit.intake.graphs.conftest import built, curved, example, export
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ("digits-mlp", "digits-cnn", "digits-transformer")
 
 
