@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from quant_lens_engine.errors import ArchitectureError, CheckpointError, QuantLensError
 from quant_lens_engine.intake.architectures import ARCHITECTURES, BUILT_IN, Architecture, Shapes, Source
 from quant_lens_engine.intake.checkpoint import Checkpoint
+from quant_lens_engine.intake.empty_model import built_empty
 from quant_lens_engine.intake.graphs import BroughtNetwork
 from quant_lens_engine.intake.graphs.refusals import EXPORT_CALL
 from quant_lens_engine.schema import ArchitectureMatch, KeyDifference, digest
@@ -48,8 +50,7 @@ def match_architecture(
         integers: names of the checkpoint's tensors that hold whole numbers.
     """
     try:
-        with torch.device("meta"):
-            model = found.build(shapes, **(options or {}))
+        model = built_empty(lambda: found.build(shapes, **(options or {})))
         wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         own_numbers = {name for name, buffer in model.named_buffers() if not buffer.is_floating_point()}
         tied = _tied_names(model)
@@ -159,7 +160,10 @@ def build_model(checkpoint: Checkpoint, chosen: Architecture, options: Mapping[s
         model = chosen.build(checkpoint.shapes, **(options or {})).to(torch.float32)
     state = checkpoint.state_dict()
     _check_tied(checkpoint, chosen, _tied_names(model), state)
-    model.load_state_dict(state, strict=False)  # match has compared every key
+    # Match has compared every key, as modules name them today: some modules ask for the version of what they load.
+    current = OrderedDict(state)
+    current._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # as torch does it
+    model.load_state_dict(current, strict=False)
     model.eval()
     if chosen.check is not None:
         try:

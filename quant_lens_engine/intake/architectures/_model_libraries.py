@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from quant_lens_engine.errors import ArchitectureError
 from quant_lens_engine.intake.architectures import Shapes
+from quant_lens_engine.intake.empty_model import built_empty
 from quant_lens_engine.intake.optional_library import import_optional
 
 _NEAR = 6
@@ -63,8 +63,8 @@ def sized(make: Callable[[Mapping[str, Any]], nn.Module], tensors: Shapes, sizes
         tensors: names and shapes of the checkpoint.
         sizes: the keyword for ``classes``, and for ``channels`` where the library has one.
     """
-    with torch.device("meta"):
-        usual = {name: tuple(tensor.shape) for name, tensor in make({}).state_dict().items()}
+    empty = built_empty(lambda: make({}))
+    usual = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     found: dict[str, Any] = {}
     heads = [name for name, shape in usual.items() if len(shape) == 2 or shape[2:] == (1, 1)]
     filters = [name for name, shape in usual.items() if len(shape) == 4]

@@ -1,8 +1,9 @@
 """The families torchvision and timm.
 
-Neither library is on the machine that these tests were written on, so they run against stand-ins: small modules put on
-sys.path, with the functions of the real API that we call (list_models, get_model, create_model). What the real
-libraries build was not seen.
+Neither library is installed beside the project, so they run against stand-ins: small modules put on sys.path, with the
+functions of the real API that we call (list_models, get_model, get_model_builder, create_model). Three of the networks
+do what real ones were seen to do: one has further answers while it trains, one reads a number off a tensor while it is
+built, one asks for the version of what it loads.
 """
 
 from __future__ import annotations
@@ -38,13 +39,63 @@ class Net(nn.Module):
 """
 
 TORCHVISION = """
+from typing import Any
+
+import torch
+
+
+class WithAux(Net):  # as GoogLeNet
+    def __init__(self, num_classes=1000, aux_logits=True, init_weights=None):
+        super().__init__(num_classes)
+        assert init_weights is False, "drawn for a minute"
+        if aux_logits:
+            self.aux1 = nn.Linear(6, num_classes)
+
+
+class Computed(Net):  # as RegNet
+    def __init__(self, num_classes=1000):
+        super().__init__(num_classes)
+        self.scale = torch.arange(3.0).tolist()[2]
+
+
+class Versioned(Net):  # as MNASNet
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get("version") not in {1, 2}:
+            raise ValueError("version should be set to 1 or 2")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def small_net(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Net:
+    return Net(**kwargs)
+
+
+def with_aux(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> WithAux:
+    return WithAux(**kwargs)
+
+
+def computed(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Computed:
+    return Computed(**kwargs)
+
+
+def versioned(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Versioned:
+    return Versioned(**kwargs)
+
+
+BUILDERS = {"small_net": small_net, "with_aux": with_aux, "computed": computed, "versioned": versioned}
+
+
 def list_models(module=None):
-    return ["other", "small_net"]
+    return ["other", *BUILDERS]
+
+
+def get_model_builder(name):
+    return BUILDERS[name]
 
 
 def get_model(name, **config):
-    assert config.pop("weights") is None and name == "small_net"
-    return Net(**config)
+    return get_model_builder(name)(**config)
 """
 
 TIMM = """
@@ -94,6 +145,31 @@ def test_a_model_is_built_by_its_name_with_the_files_classes(tmp_path, stand_in,
     x = torch.randn(2, 3, 5, 5)
     with torch.no_grad():
         assert torch.equal(build_model(found, chosen, options)(x), saved(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("with_aux", {"aux_logits": True, "init_weights": False}),
+        ("with_aux", {"aux_logits": False, "init_weights": False}),
+        ("computed", {}),
+        ("versioned", {}),
+    ],
+)
+def test_networks_of_torchvision_with_ways_of_their_own(tmp_path, stand_in, model, given):
+    models = stand_in("torchvision", TORCHVISION).models
+    torch.manual_seed(0)
+    saved = models.get_model(model, num_classes=7, **given).eval()
+    torch.save(dict(saved.state_dict()), tmp_path / "m.pt")
+    found, options = open_checkpoint(tmp_path / "m.pt"), {"model": model}
+    chosen = choose_architecture(found, "torchvision", options)
+    drawn = torch.random.get_rng_state()
+    built = build_model(found, chosen, options)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    x = torch.randn(2, 3, 5, 5)
+    with torch.no_grad():
+        assert torch.equal(built(x), saved(x))
+    assert set(built.state_dict()) == set(saved.state_dict())
 
 
 def test_timms_channels_are_read_from_the_first_filter(tmp_path, stand_in):
