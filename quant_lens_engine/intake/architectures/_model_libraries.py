@@ -56,7 +56,8 @@ def sized(make: Callable[[Mapping[str, Any]], nn.Module], tensors: Shapes, sizes
     """The model with as many classes (and channels) as the tensors have.
 
     It is made once without memory to see which tensors differ, and again with their sizes. Classes are read from the
-    last matrix, channels from the first filter.
+    last matrix, or from the last one that is too many, for some networks have no classes unless they are asked for;
+    channels from the first filter.
 
     Args:
         make: from keyword arguments to the model.
@@ -66,11 +67,18 @@ def sized(make: Callable[[Mapping[str, Any]], nn.Module], tensors: Shapes, sizes
     empty = built_empty(lambda: make({}))
     usual = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     found: dict[str, Any] = {}
-    heads = [name for name, shape in usual.items() if len(shape) == 2 or shape[2:] == (1, 1)]
+    heads = [name for name, shape in usual.items() if _is_matrix(shape)]
     filters = [name for name, shape in usual.items() if len(shape) == 4]
     for keyword, names, axis in ((sizes.get("classes"), heads[-1:], 0), (sizes.get("channels"), filters[:1], 1)):
         for name in names if keyword else ():
             shape = tensors.get(name, usual[name])
             if len(shape) == len(usual[name]) and shape[axis] != usual[name][axis]:
                 found[str(keyword)] = shape[axis]
+    surplus = [shape for name, shape in tensors.items() if name not in usual and _is_matrix(shape)]
+    if surplus and "classes" in sizes and sizes["classes"] not in found:
+        found[sizes["classes"]] = surplus[-1][0]
     return make(found)
+
+
+def _is_matrix(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or shape[2:] == (1, 1)

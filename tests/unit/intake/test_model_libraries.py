@@ -99,13 +99,21 @@ def get_model(name, **config):
 """
 
 TIMM = """
+class Headless(Net):  # as DINOv2's and SigLIP's
+    def __init__(self, num_classes=0, in_chans=3):
+        super().__init__(num_classes or 1, in_chans)
+        self.body = nn.Linear(6, 6)
+        if not num_classes:
+            self.head = nn.Identity()
+
+
 def list_models(filter=""):
-    return ["small_net", "small_net_large"]
+    return ["small_net", "small_net_large", "headless"]
 
 
 def create_model(model_name, pretrained=False, **kwargs):
-    assert not pretrained and model_name == "small_net"
-    return Net(**kwargs)
+    assert not pretrained
+    return {"small_net": Net, "headless": Headless}[model_name](**kwargs)
 """
 
 
@@ -178,6 +186,18 @@ def test_timms_channels_are_read_from_the_first_filter(tmp_path, stand_in):
     found = open_checkpoint(tmp_path / "m.pt")
     built = build_model(found, ARCHITECTURES["timm"], {"model": "small_net"})
     assert built(torch.zeros(1, 1, 4, 4)).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("classes", [0, 7])
+def test_classes_that_a_network_has_only_if_it_is_asked_for_them(tmp_path, stand_in, classes):
+    saved = stand_in("timm", TIMM).Headless(num_classes=classes).eval()
+    torch.save(saved.state_dict(), tmp_path / "m.pt")
+    found = open_checkpoint(tmp_path / "m.pt")
+    built = build_model(found, ARCHITECTURES["timm"], {"model": "headless"})
+    x = torch.randn(2, 3, 5, 5)
+    with torch.no_grad():
+        assert torch.equal(built(x), saved(x))
+    assert built(x).shape == (2, classes or 6)
 
 
 @pytest.mark.parametrize(("family", "text"), [("torchvision", TORCHVISION), ("timm", TIMM)])
