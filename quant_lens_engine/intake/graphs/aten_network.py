@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ class AtenBuilder:
         self._same = _groups(ties)
         self._values: dict[str, Any] = dict(program.constants)
         self._aliased: set[str] = set()
+        self._one: dict[str, set[str]] = {}
         self._read = {name for found in program.operations for name in names_read(list(found.arguments.values()))}
         self._read |= set(names_read(list(program.outputs)))
 
@@ -154,7 +156,9 @@ class AtenBuilder:
         if name in ASSERTIONS:
             return
         if name.removesuffix("_") in DROPOUTS:
-            self._keep(found, self.value(next(iter(found.arguments.values()), None)), whole=True)
+            given = next(iter(found.arguments.values()), None)
+            self._keep(found, self.value(given), whole=True)
+            self._join(given, found)
             return
         layer = LAYER_CALLS.get(name)
         answer = None if layer is None else layer(self, found)
@@ -166,23 +170,54 @@ class AtenBuilder:
             return
         self._keep(found, self._called(found, name, overload))
         if name in VIEWS:
-            self._aliased |= set(names_read(list(found.arguments.values()))) | set(names_made(found.results))
+            for seen in (*names_read(list(found.arguments.values())), *names_made(found.results)):
+                self._aliased |= self._one.get(seen, {seen})
 
     def _run_in_place(self, found: Operation, name: str, overload: str) -> None:
-        """Written into a value that nothing else looks into, it is the same as a new value in its place."""
+        """Written into a value that nothing else looks into, it is the same as a new value in its place.
+
+        Into a tensor of the file only where nothing reads that, as with counters of batches: it is left out. Otherwise
+        the answer would not be that of the file, or another one at each call.
+        """
         target = next(iter(found.arguments.values()), None)
         if not isinstance(target, Reference):
             raise bad_graph("it writes into something that is no tensor", found.name)
         if target.name in self.program.tensors:
-            if not self._read & set(names_made(found.results)):  # a counter of batches
+            if not self._own_read & set(self.stored(target)):
                 return
-            raise bad_graph(f"it writes into its own tensor {self.program.tensors[target.name]!r}", found.name)
-        if target.name not in self._aliased and find_overload(name[:-1], overload) is not None:
+            raise bad_graph(
+                f"it writes into its own tensor {self.program.tensors[target.name][:80]!r} and reads it", found.name
+            )
+        together = self._one.get(target.name, {target.name})
+        if not together & self._aliased and find_overload(name[:-1], overload) is not None:
             answer = self._called(found, name[:-1], overload)
-            self._values[target.name] = answer
+            for same in together:
+                self._values[same] = answer
         else:
             answer = self._called(found, name, overload)
         self._keep(found, answer)
+        self._join(target, found)
+
+    def _join(self, given: Any, found: Operation) -> None:
+        """What the operation answers is the very value that it was given, and changes when that is written into."""
+        if isinstance(given, Reference):
+            together = self._one.setdefault(given.name, {given.name})
+            for name in names_made(found.results)[:1]:
+                together.add(name)
+                self._one[name] = together
+                if given.name in self._aliased:
+                    self._aliased.add(name)
+
+    @cached_property
+    def _own_read(self) -> frozenset[str]:
+        """The file's tensors that the graph reads, but for writing into them where none reads the answer."""
+        read: list[Any] = list(self.program.outputs)
+        for found in self.program.operations:
+            target, *others = list(found.arguments.values()) or [None]
+            name, _ = split_target(found.target) or ("", "")
+            writes = name.endswith("_") and not name.startswith("__")
+            read += others if writes and not self._read & set(names_made(found.results)) else [target, *others]
+        return frozenset(name for one in names_read(read) for name in self.stored(Reference(one)))
 
     def _called(self, found: Operation, name: str, overload: str) -> fx.Node:
         called = find_overload(name, overload)

@@ -81,6 +81,7 @@ VIEWS = frozenset(
     [
         "alias",
         "broadcast_to",
+        "channel_shuffle",
         "chunk",
         "contiguous",
         "detach",
@@ -90,7 +91,10 @@ VIEWS = frozenset(
         "flatten",
         "movedim",
         "narrow",
+        "pad",
         "permute",
+        "pixel_shuffle",
+        "pixel_unshuffle",
         "reshape",
         "reshape_as",
         "select",
@@ -109,6 +113,7 @@ VIEWS = frozenset(
         "unsqueeze",
         "view",
         "view_as",
+        "_unsafe_view",
     ]
 )
 """May answer with the very memory that they were given."""

@@ -133,9 +133,37 @@ def read_program(text: bytes) -> Program:
                 f"its graph has the schema {version!r}; schema {SCHEMA} is read", hint=EXPORT_HINT,
                 code="unsupported_version",
             )  # fmt: skip
-        return _program(whole["graph_module"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        program = _program(whole["graph_module"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise bad_graph(f"an entry is missing or malformed ({error.__class__.__name__}: {str(error)[:80]})") from None
+    _check_names(program)
+    return program
+
+
+def _check_names(program: Program) -> None:
+    """Each name stands for one value, and is read after it was made: else what it means would be ours to choose.
+
+    Raises:
+        CheckpointError: ``bad_graph``.
+    """
+    known: set[str] = set()
+    begins = (*program.tensors, *program.inputs, *program.constants)
+    for name in begins:
+        _add(name, known, name)
+    for found in program.operations:
+        unknown = set(names_read(list(found.arguments.values()))) - known
+        if unknown:
+            raise bad_graph(f"{min(unknown)[:80]!r} is read before it is made", found.name)
+        for name in names_made(found.results):
+            _add(name, known, found.name)
+    if unknown := set(names_read(list(program.outputs))) - known:
+        raise bad_graph(f"it answers {min(unknown)[:80]!r}, which nothing makes")
+
+
+def _add(name: str, known: set[str], node: str) -> None:
+    if name in known:
+        raise bad_graph(f"two values are called {name[:80]!r}", node)
+    known.add(name)
 
 
 def _program(module: dict[str, Any]) -> Program:
