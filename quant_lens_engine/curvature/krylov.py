@@ -17,6 +17,7 @@ from quant_lens_engine.curvature.symmetric_operator import (
     TOGETHER,
     BlockOperator,
     SymmetricOperator,
+    each_product,
     exact_diagonal,
     product_error,
     products_with,
@@ -24,8 +25,8 @@ from quant_lens_engine.curvature.symmetric_operator import (
 from quant_lens_engine.objective.randomness import normal
 
 __all__ = [
-    "TOGETHER", "BlockOperator", "Bounds", "Krylov", "Process", "Ritz", "SymmetricOperator", "exact_diagonal",
-    "product_error", "products_with", "step_together",
+    "TOGETHER", "BlockOperator", "Bounds", "Krylov", "Process", "Ritz", "SymmetricOperator", "each_product",
+    "exact_diagonal", "product_error", "products_with", "step_together",
 ]  # fmt: skip
 
 _FEWEST_NEW = 4
@@ -320,6 +321,7 @@ class Krylov:
 def step_together(processes: Sequence[Krylov]) -> None:
     """One more product of each, taken together; they share an operator."""
     if processes:
-        vectors = torch.stack([process.next_vector() for process in processes])
-        for process, product in zip(processes, products_with(processes[0].operator, vectors), strict=True):
+        operator, all_of_them = processes[0].operator, range(len(processes))
+        pairs = each_product(operator, lambda place: processes[place].next_vector(), all_of_them)
+        for process, (_, product) in zip(processes, pairs, strict=True):
             process.take(product)

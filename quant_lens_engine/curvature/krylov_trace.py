@@ -14,7 +14,7 @@ from quant_lens_engine.curvature.basis_room import most_vectors
 from quant_lens_engine.curvature.interval import Array
 from quant_lens_engine.curvature.krylov import TOGETHER, Krylov, SymmetricOperator
 from quant_lens_engine.curvature.probe_kind import PILOT, apart_pays, can_choose, spreads
-from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator
+from quant_lens_engine.curvature.row_groups import SumOperator, each_sweep
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, SampleMean, still_needed
 from quant_lens_engine.objective.randomness import rademacher
 
@@ -146,8 +146,8 @@ def _by_terms(
         end = len(mean.samples) + needed
         while needed := min(still_needed(mean, relative_error), end - len(mean.samples), max_products - products):
             sweeps = range(len(mean.samples), len(mean.samples) + min(needed, TOGETHER))
-            found = operator.sweep(GroupProbes(krylov.basis, seed, sweeps)).sum(1) + float(np.trace(krylov.projected))
-            mean.samples += found.tolist()
+            known = float(np.trace(krylov.projected))
+            mean.samples += [float(one.sum()) + known for one in each_sweep(operator, krylov.basis, seed, sweeps)]
             products += len(sweeps)
             on_product(products)
     return Trace(mean.value, mean.standard_error, len(mean.samples), products)

@@ -8,7 +8,7 @@ groups, positive where the A_g are alike, are gone, which divides the variance b
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quant_lens_engine.curvature.krylov import SymmetricOperator
+from quant_lens_engine.curvature.symmetric_operator import SymmetricOperator, most_together
 from quant_lens_engine.objective import Objective
 from quant_lens_engine.objective.randomness import generator
 
@@ -115,6 +115,13 @@ class GroupProbes:
         drawn = [_signs(basis.shape[1], self._seed, sweep, group).to(basis.device) for sweep in self._sweeps]
         probes = torch.stack(drawn).to(torch.float64)
         return probes.addmm_(probes @ basis.T, basis, alpha=-1) if len(basis) else probes
+
+
+def each_sweep(operator: SumOperator, basis: Tensor, seed: int, sweeps: range) -> Iterator[Tensor]:
+    """Σ_g r_g ⊙ A_g r_g ``(dimension,)`` of each sweep, so many at a time as fit; see :class:`GroupProbes`."""
+    most = most_together(basis.shape[1], basis.device)
+    for start in range(sweeps.start, sweeps.stop, most):
+        yield from operator.sweep(GroupProbes(basis, seed, range(start, min(start + most, sweeps.stop))))
 
 
 def _signs(dimension: int, seed: int, sweep: int, group: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from quant_lens_engine.curvature.basis_room import most_bytes
 from quant_lens_engine.curvature.plan import FORWARD_WIDTH, HvpPlan, choose_plan
 from quant_lens_engine.curvature.probe_kind import TermSpreads
 from quant_lens_engine.curvature.row_groups import RowGroups
@@ -28,8 +29,8 @@ Graph = TypeVar("Graph")
 class SampleOperator(ABC, Generic[Graph]):
     """A symmetric operator that is a sum over micro-batches, divided by the criterion's denominator.
 
-    A product that runs out of memory gives up the graphs that are kept, then halves the micro-batch, and is taken
-    again: the answer is the same but for rounding.
+    A product that runs out of memory gives up the graphs that are kept, then halves the micro-batch or the number of
+    vectors that are multiplied at once, and is taken again: the answer is the same but for rounding.
 
     Vectors are flat, float64, in the order of ``objective.free``; the products themselves are taken in the model's
     dtype. Attention runs on the math kernel, the only one that can be differentiated twice.
@@ -78,6 +79,7 @@ class SampleOperator(ABC, Generic[Graph]):
         self.dimension = objective.dimension
         self.device = objective.device
         self.products = 0
+        self._at_once = 1
         self.weight = 0.0
         self.attention: str | None = None
         self._check_cancelled = check_cancelled
@@ -112,7 +114,9 @@ class SampleOperator(ABC, Generic[Graph]):
 
         Where graphs are not kept, each is built once for all of the vectors.
         """
-        return with_less(lambda: self._whole_products(vectors), self._lower)
+        found = with_less(lambda: self._products_in_turn(vectors), self._lower)
+        self.products += len(vectors)
+        return found
 
     @property
     def rounds(self) -> bool:
@@ -150,6 +154,10 @@ class SampleOperator(ABC, Generic[Graph]):
         """What was given up for want of memory, in words, by this operator and what shares its room."""
         return self.room.lowered
 
+    def _products_in_turn(self, vectors: Tensor) -> Tensor:
+        self._at_once = min(len(vectors), self.room.vectors or len(vectors))
+        return torch.cat([self._whole_products(part) for part in torch.split(vectors, self._at_once)])
+
     def _whole_products(self, vectors: Tensor) -> Tensor:
         self._by_groups = None  # one set of graphs at a time
         with twice_differentiable(self.objective.model):
@@ -158,7 +166,6 @@ class SampleOperator(ABC, Generic[Graph]):
             for graph in self._each_graph():
                 self._check_cancelled()
                 self._add_products(total, graph, directions)
-        self.products += len(vectors)
         return self._averaged(total)
 
     def _whole_sweep(self, vectors: Callable[[int], Tensor]) -> Tensor:
@@ -227,12 +234,28 @@ class SampleOperator(ABC, Generic[Graph]):
         elif self.plan == "forward-over-reverse" and self.width > 1:
             self.width = self.room.width = self.width // 2
             self.room.give_up(f"{self.width} directions at a time")
+        elif self._vectors_weigh and self._halve_vectors():
+            pass
         elif self.room.halve(self.objective):
             self.objective = self.room.fitted(self.objective)
             self._weights.clear()
-        else:
+        elif not self._halve_vectors():
             return False
         self.release()
+        return True
+
+    @property
+    def _vectors_weigh(self) -> bool:
+        """Whether the flat vectors of a product are what takes the memory, rather than the rows of a micro-batch."""
+        return 16 * self._at_once * self.dimension > most_bytes(self.device) / 4
+
+    def _halve_vectors(self) -> bool:
+        """Half as many at once; whether there was anything to halve."""
+        if self._at_once == 1:
+            return False
+        self.room.vectors = self._at_once // 2
+        many = self.room.vectors > 1
+        self.room.give_up(f"{self.room.vectors} vectors at a time" if many else "one vector at a time")
         return True
 
     def release(self) -> None:

@@ -7,9 +7,9 @@ probe of the trace, read through the basis of the first process.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
-import torch
 
 from quant_lens_engine.curvature.density import SETTLED, Quadrature, first_quadrature, quadrature
 from quant_lens_engine.curvature.krylov import (
@@ -17,13 +17,13 @@ from quant_lens_engine.curvature.krylov import (
     Krylov,
     Ritz,
     SymmetricOperator,
+    each_product,
     exact_diagonal,
-    products_with,
     step_together,
 )
 from quant_lens_engine.curvature.lanczos import Spectrum, orthonormal
 from quant_lens_engine.curvature.probe_kind import PILOT, apart_pays, can_choose, spreads
-from quant_lens_engine.curvature.row_groups import GroupProbes, SumOperator
+from quant_lens_engine.curvature.row_groups import SumOperator, each_sweep
 from quant_lens_engine.curvature.spectrum_end import error_of
 from quant_lens_engine.curvature.traces import FEWEST_PROBES, BlockTraces, still_needed
 from quant_lens_engine.objective.randomness import rademacher
@@ -111,10 +111,9 @@ def sampled_traces(
                 return _swept(operator, traces, relative_error, most, seed, on_product)
             continue
         together = range(index, index + min(needed, TOGETHER))
-        drawn = torch.stack([rademacher(operator.dimension, seed, "probe", i).to(operator.device) for i in together])
-        for probe, product in zip(drawn, products_with(operator, drawn), strict=True):
+        for probe, product in each_product(operator, partial(rademacher, operator.dimension, seed, "probe"), together):
             traces.add(probe, product)
-        index += len(drawn)
+        index = together.stop
         on_product()
     return traces
 
@@ -131,7 +130,7 @@ def _swept(
     index = 0
     while needed := min(still_needed(traces.whole, relative_error) if index else FEWEST_PROBES, most - index):
         sweeps = range(index, index + min(needed, TOGETHER))
-        for products in operator.sweep(GroupProbes(traces.basis, seed, sweeps)):
+        for products in each_sweep(operator, traces.basis, seed, sweeps):
             traces.add_sweep(products)
         index = sweeps.stop
         on_product()

@@ -20,6 +20,7 @@ class Room:
         rows: the largest micro-batch; None: the objective's own.
         keeps_graphs: whether there is room for graphs between products.
         width: directions at a time; None: as many as the plan takes.
+        vectors: flat vectors that are multiplied at once; None: as many as are given.
         lowered: what was given up, in words, once each.
 
     Example:
@@ -39,6 +40,7 @@ class Room:
         self.rows: int | None = None
         self.keeps_graphs = True
         self.width: int | None = None
+        self.vectors: int | None = None
         self.lowered: list[str] = []
 
     def fitted(self, objective: Objective) -> Objective:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from quant_lens_engine.curvature.basis_room import most_bytes
+
 TOGETHER = 8
 """Products that are taken at once where it is known that they are needed."""
+
+_VECTOR_BYTES = 24
+"""Of each number of a vector that is multiplied: itself, its product, and its copy in the model's dtype."""
 
 
 class SymmetricOperator(Protocol):
@@ -42,12 +47,34 @@ def products_with(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
     return torch.stack([operator.matvec(vector) for vector in vectors])
 
 
+def most_together(dimension: int, device: torch.device) -> int:
+    """Flat vectors that are multiplied at once: :data:`TOGETHER`, or as many as there is memory for."""
+    return max(1, min(TOGETHER, most_bytes(device) // (_VECTOR_BYTES * dimension)))
+
+
+def each_product(
+    operator: SymmetricOperator, draw: Callable[[int], Tensor], places: range
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Vectors and A times each, in turn; drawn and multiplied so many at a time as fit. That changes no digit.
+
+    Args:
+        operator: A.
+        draw: the vector of a place, ``(dimension,)``.
+        places: of the vectors.
+    """
+    most = most_together(operator.dimension, operator.device)
+    for start in range(places.start, places.stop, most):
+        vectors = torch.stack([draw(place).to(operator.device) for place in places[start - places.start :][:most]])
+        yield from zip(vectors, products_with(operator, vectors), strict=True)
+
+
 def exact_diagonal(operator: SymmetricOperator, on_product: Callable[[], None] = lambda: None) -> tuple[Tensor, float]:
     """The diagonal ``(dimension,)`` and the sum of the squares of all entries, from a product a column."""
     dimension, device = operator.dimension, operator.device
     diagonal, squares = torch.zeros(dimension, dtype=torch.float64, device=device), 0.0
-    for start in range(0, dimension, TOGETHER):
-        places = torch.arange(start, min(start + TOGETHER, dimension), device=device)
+    most = most_together(dimension, device)
+    for start in range(0, dimension, most):
+        places = torch.arange(start, min(start + most, dimension), device=device)
         units = torch.zeros((len(places), dimension), dtype=torch.float64, device=device)
         units[torch.arange(len(places), device=device), places] = 1.0
         columns = products_with(operator, units)

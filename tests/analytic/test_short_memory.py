@@ -3,15 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from quant_lens_engine.curvature import HessianOperator
+from quant_lens_engine.curvature import HessianOperator, sample_operator, symmetric_operator
+from quant_lens_engine.curvature.density import lanczos_density
 from quant_lens_engine.curvature.hessian_products import HessianWay
-from quant_lens_engine.curvature.krylov import products_with
+from quant_lens_engine.curvature.krylov import exact_diagonal, products_with
+from quant_lens_engine.curvature.krylov_trace import krylov_trace
 from quant_lens_engine.curvature.operators import OPERATORS
+from quant_lens_engine.curvature.row_groups import each_sweep
+from quant_lens_engine.curvature.sample_operator import SampleOperator
 from quant_lens_engine.objective import Objective
 
 PROGRAM = """
@@ -56,6 +61,71 @@ def test_a_hard_limit_gives_the_same_answer() -> None:
     assert any("rows" in words for words in short[0])
     assert short[1] == pytest.approx(free[1], rel=1e-6)
     assert short[2] == pytest.approx(free[2], rel=1e-4, abs=1e-6 * max(map(abs, free[2])))
+
+
+@pytest.fixture
+def small() -> Objective:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    return Objective(model, [(torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,)))])
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+@pytest.mark.parametrize(("budget", "given_up"), [(2**32, ["4 rows", "2 rows", "1 rows"]), (100, [])])
+def test_products_go_on_with_fewer_vectors_at_a_time(
+    operator: str, budget: int, given_up: list[str], small: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once where the vectors are what takes the memory, else after the rows."""
+    vectors = torch.randn(7, small.dimension, dtype=torch.float64)
+    free = products_with(OPERATORS[operator](small, "reuse"), vectors)
+    whole = SampleOperator._whole_products
+
+    def short_of_memory(self: SampleOperator, given: torch.Tensor) -> torch.Tensor:
+        if len(given) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, given)
+
+    monkeypatch.setattr(SampleOperator, "_whole_products", short_of_memory)
+    monkeypatch.setattr(sample_operator, "most_bytes", lambda device: budget)
+    short = OPERATORS[operator](small, "reuse")
+    assert torch.allclose(products_with(short, vectors), free, rtol=1e-12, atol=1e-14)
+    rows = [f"micro-batches of {words}" for words in given_up]
+    assert short.lowered == ["graphs are not kept", *rows, "3 vectors at a time", "one vector at a time"]
+    assert short.products == 7
+
+
+def test_what_is_drawn_and_multiplied_fits_the_memory_and_changes_no_digit(
+    small: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    taken, swept = SampleOperator._whole_products, SampleOperator._whole_sweep
+
+    def counted(self: SampleOperator, vectors: torch.Tensor) -> torch.Tensor:
+        counts.append(len(vectors))
+        return taken(self, vectors)
+
+    def counted_sweep(self: SampleOperator, vectors: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        counts.append(-len(vectors(0)))
+        return swept(self, vectors)
+
+    monkeypatch.setattr(SampleOperator, "_whole_products", counted)
+    monkeypatch.setattr(SampleOperator, "_whole_sweep", counted_sweep)
+
+    def measured() -> list[float]:
+        operator = HessianOperator(small, "reuse")
+        found = lanczos_density(operator, runs=5, steps=6, seed=0)
+        trace = krylov_trace(operator, relative_error=0.01, max_products=60, seed=0)
+        diagonal, squares = exact_diagonal(operator)
+        basis = torch.zeros((0, small.dimension), dtype=torch.float64)
+        sweeps = torch.stack(list(each_sweep(operator, basis, 0, range(7)))).sum(1)
+        return [*found.y, trace.value, trace.standard_error, *sweeps.tolist(), *diagonal.tolist(), squares]
+
+    free, together = measured(), list(counts)
+    counts.clear()
+    monkeypatch.setattr(symmetric_operator, "most_bytes", lambda device: 2 * 24 * small.dimension)
+    assert measured() == pytest.approx(free, rel=1e-9, abs=1e-13)
+    assert (max(together), -min(together)) == (8, 7)
+    assert (max(counts), -min(counts)) == (2, 2)
 
 
 def fail_above(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
