@@ -69,7 +69,10 @@ class QuantDiagnostic:
             is measured as torch's own layers, put together from its frozen graph under its names.
         dataloader: any iterable of batches: tuples ``(x, y)``, or dicts with a key such as ``labels``.
         device: where to compute, such as ``"cuda"``; None for where the model is.
-        criterion: the loss; None for the task's own.
+        criterion: the loss; None for the task's own. A function ``(output, target) -> loss`` of your own gives one loss
+            a row, or the mean over the rows of its batch: batches are taken together by that, and taken apart where
+            memory is short. Of a loss between rows (contrastive, ranking), or one divided by something else, every
+            number depends on how rows are grouped.
         seed: of directions, start vectors and probes.
         forward: ``(model, batch) -> output``, for models that are called in their own way.
         calibration: batches of other rows, for static activation ranges and algorithms such as GPTQ; None: the rows
