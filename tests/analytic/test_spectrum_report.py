@@ -110,7 +110,6 @@ CASES = [
     (name, scheme)
     for name in ("mlp", "batchnorm", "groupnorm", "transformer", "lstm")
     for scheme in ("FP32", "int4", "w8a8")
-    if (name, scheme) != ("lstm", "w8a8")
 ]
 
 
@@ -131,7 +130,7 @@ def test_eigenvalues_of_both_ends_are_the_exact_ones(case: Case) -> None:
 
 
 def test_traces_counts_and_rank_lie_in_their_intervals(case: Case) -> None:
-    """At 95 % each, on fixed seeds: half as much again is allowed, as one in twenty may fall outside."""
+    """At 95 % each; on these seeds all 108 hold it, so that one that does not any more is worth a look."""
     found, exact = case.report, case.values
     threshold = found.threshold
     assert threshold is not None
@@ -143,7 +142,7 @@ def test_traces_counts_and_rank_lie_in_their_intervals(case: Case) -> None:
     ]
     truths += [(layer.trace, float(case.block(layer.name).trace())) for layer in found.layers]
     for estimate, truth in truths:
-        room = 0.5 * (estimate.upper - estimate.lower) + 1e-6 * abs(truth)
+        room = 1e-6 * abs(truth)
         assert estimate.lower - room <= truth <= estimate.upper + room, (estimate, truth)
 
 
@@ -153,9 +152,8 @@ def test_layers_have_the_largest_eigenvalue_of_their_block(case: Case) -> None:
         exact = float(torch.linalg.eigvalsh(case.block(layer.name))[-1])
         found = layer.lambda_max
         assert found is not None
-        assert found.value == pytest.approx(exact, rel=1e-2)
-        reach = found.upper - found.lower  # at 95 %: one in twenty layers may be a little outside
-        assert found.lower - 1e-9 <= exact <= found.upper + reach + 1e-9
+        assert found.value == pytest.approx(exact, rel=1e-3)
+        assert found.lower - 1e-9 <= exact <= found.upper + 1e-9
 
 
 def test_relative_sharpness_is_that_of_the_scaled_matrix(case: Case) -> None:
@@ -166,7 +164,7 @@ def test_relative_sharpness_is_that_of_the_scaled_matrix(case: Case) -> None:
     assert found.relative_lambda_max.value == pytest.approx(float(exact[-1]), rel=1e-3)
     truth = float((scales.square() * case.matrix.diagonal()).sum())
     low, high = found.relative_trace.lower, found.relative_trace.upper
-    room = 0.5 * (high - low) + 1e-6 * abs(truth)
+    room = 0.25 * (high - low) + 1e-6 * abs(truth)  # at 95 %: of these fifteen one lies just outside
     assert low - room <= truth <= high + room
 
 
