@@ -201,11 +201,11 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 PRESET_DESCRIPTIONS: dict[str, str] = {
-    "quick": "loss and accuracy, λmax, λmin, a rough trace and density, one direction, a plane of 21 × 21",
+    "quick": "loss and accuracy, λmax, λmin, a rough trace and density, one direction, a plane of 21\u00a0×\u00a021",
     "standard": "five eigenvalues of each end, trace to 2 %, density, layers, sharpness, three directions, "
-    "a plane of 41 × 41",
+    "a plane of 41\u00a0×\u00a041",
     "thorough": "ten eigenvalues of each end, trace to 1 %, a finer density, layers of every variant, "
-    "seven directions, a plane of 41 × 41",
+    "seven directions, a plane of 41\u00a0×\u00a041",
 }
 
 
