@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from quant_lens_engine.intake.graphs import layers
-from quant_lens_engine.intake.graphs.aten_program import Operation
+from quant_lens_engine.intake.graphs.aten_records import Operation
 
 if TYPE_CHECKING:
     from quant_lens_engine.intake.graphs.aten_network import AtenBuilder

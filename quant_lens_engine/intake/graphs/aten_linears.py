@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from quant_lens_engine.intake.graphs.aten_operators import split_target
-from quant_lens_engine.intake.graphs.aten_program import Operation, Program, Reference, names_made, names_read
+from quant_lens_engine.intake.graphs.aten_records import Operation, Program, Reference, names_made, names_read
 
 _LINEAR = "torch.ops.aten.linear.default"
 _REPEATS = {"expand", "view", "_unsafe_view", "reshape"}

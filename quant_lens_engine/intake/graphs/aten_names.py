@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quant_lens_engine.intake.graphs.aten_program import Program, Reference
+from quant_lens_engine.intake.graphs.aten_records import Program, Reference
 
 _PROJECTION = "in_proj_weight"
 

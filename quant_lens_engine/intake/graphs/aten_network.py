@@ -22,7 +22,7 @@ from quant_lens_engine.intake.graphs.aten_operators import (
     find_overload,
     split_target,
 )
-from quant_lens_engine.intake.graphs.aten_program import Device, Operation, Program, Reference, names_made, names_read
+from quant_lens_engine.intake.graphs.aten_records import Device, Operation, Program, Reference, names_made, names_read
 from quant_lens_engine.intake.graphs.network import Network, Shapes
 from quant_lens_engine.intake.graphs.refusals import MALFORMED, bad_graph, unsupported_operator
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 
 _ELEMENTWISE = """
-abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp
-clamp_max clamp_min clip copysign cos cosh deg2rad div divide eq erf erfc exp exp2 expm1 floor floor_divide fmax fmin
-fmod frac ge gt hypot isfinite isinf isnan le lerp log log10 log1p log2 logaddexp logical_and logical_not logical_or
-logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne neg negative pow reciprocal remainder round
-rsqrt rsub sgn sigmoid sign sin sinc sinh special_expit special_erf special_log_softmax special_softmax sqrt square sub
-subtract tan tanh true_divide trunc where __and__ __or__ __xor__ xlogy
+abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil
+clamp clamp_max clamp_min clip copysign cos cosh deg2rad diff div divide eq erf erfc exp exp2 expm1 floor floor_divide
+fmax fmin fmod frac ge gt hypot isfinite isinf isnan le lerp log log10 log1p log2 logaddexp logical_and logical_not
+logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne neg negative pow reciprocal
+remainder round rsqrt rsub sgn sigmoid sign sin sinc sinh special_expit special_erf special_log_softmax
+special_softmax sqrt square sub subtract tan tanh true_divide trunc where __and__ __or__ __xor__ xlogy
 """
 _ACTIVATIONS = """
 celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_sigmoid log_softmax _log_softmax mish prelu

@@ -6,107 +6,27 @@ reader hands to ``sympify``, and that to ``eval``. They are not needed: each is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from quant_lens_engine.errors import CheckpointError
 from quant_lens_engine.intake.graphs.answers import measured_answer
+from quant_lens_engine.intake.graphs.aten_records import Device, Operation, Program, Reference, names_made, names_read
+from quant_lens_engine.intake.graphs.aten_regions import REGION, Region
 from quant_lens_engine.intake.graphs.refusals import EXPORT_HINT, bad_graph, unsupported_operator
 from quant_lens_engine.intake.json_object import json_object
 
 SCHEMA = 8
 MAX_OPERATIONS = 200_000
+_DEEPEST = 4
 
 DTYPES: dict[int, torch.dtype] = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
     8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
 _FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The value of that name."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Device:
-    """Wherever the exporting machine computed: the network decides anew."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One call.
-
-    Attributes:
-        name: of its node.
-        target: the operator, as the file writes it: ``torch.ops.aten.conv2d.default``.
-        arguments: by the names of the operator's schema.
-        results: names of what it answers; a tuple of names where it answers with a list of tensors.
-        scope: path of the module that called it; empty where the file does not say.
-    """
-
-    name: str
-    target: str
-    arguments: Mapping[str, Any]
-    results: tuple[str | tuple[str, ...] | None, ...]
-    scope: str = ""
-
-
-@dataclass(frozen=True)
-class Program:
-    """One exported graph.
-
-    Attributes:
-        operations: in the order in which they run.
-        tensors: the checkpoint's name of each tensor that the graph reads, by the graph's.
-        parameters: which of the graph's are parameters.
-        inputs: names of what the caller gives.
-        constants: inputs that are constants.
-        outputs: the one value of the answer that is measured.
-        shapes: sizes of tensor values where the file says them; None for one that varies.
-        dtypes: of tensor values, likewise.
-        said: on other values of the answer; empty where there are none.
-    """
-
-    operations: tuple[Operation, ...]
-    tensors: Mapping[str, str]
-    parameters: frozenset[str]
-    inputs: tuple[str, ...]
-    constants: Mapping[str, Any]
-    outputs: tuple[Any, ...]
-    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
-    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
-    said: str = ""
-
-
-def names_made(results: Any) -> list[str]:
-    """Names of the values that an operation, or a part of its results, answers with.
-
-    Example:
-        >>> names_made(("y", None, ("a", "b")))
-        ['y', 'a', 'b']
-    """
-    if isinstance(results, str):
-        return [results]
-    return [] if results is None else [name for item in results for name in names_made(item)]
-
-
-def names_read(argument: Any) -> list[str]:
-    """Names of the values in an argument, or in a list of them.
-
-    Example:
-        >>> names_read([Reference("x"), 3, [Reference("w")]])
-        ['x', 'w']
-    """
-    if isinstance(argument, Reference):
-        return [argument.name]
-    return [name for item in argument for name in names_read(item)] if isinstance(argument, list) else []
 
 
 def read_json(text: bytes, what: str) -> dict[str, Any]:
@@ -189,14 +109,16 @@ def _program(module: dict[str, Any]) -> Program:
                 parameters.add(name)
         elif kind != "token":
             raise unsupported_operator(f"an input of the kind {kind}", str(kind))
-    operations = tuple(_operation(node, index) for index, node in enumerate(graph["nodes"]))
+    operations = tuple(_operations(graph))
+    if len(operations) > MAX_OPERATIONS:
+        raise bad_graph(f"it has {len(operations)} operators; at most {MAX_OPERATIONS} are read")
     outputs = tuple(
         _argument(spec["arg"], "output")
         for kind, spec in map(_only, signature["output_specs"])
         if kind in ("user_output", "loss_output")
     )
     measured = measured_answer(_structure(module), [isinstance(output, Reference) for output in outputs])
-    values = graph.get("tensor_values", {})
+    values = dict(_values(graph))
     shapes = {name: tuple(_size(size) for size in meta["sizes"]) for name, meta in values.items()}
     dtypes = {name: DTYPES[meta["dtype"]] for name, meta in values.items() if meta["dtype"] in DTYPES}
     return Program(
@@ -210,6 +132,33 @@ def _structure(module: dict[str, Any]) -> Any:
     calls = [entry for entry in module.get("module_call_graph") or [] if not entry["fqn"]]
     signature = calls[0].get("signature") if calls else None
     return signature["out_spec"] if signature else None
+
+
+def _operations(graph: dict[str, Any], depth: int = 0) -> Iterator[Operation]:
+    for index, node in enumerate(graph["nodes"]):
+        if node["target"] != REGION:
+            yield _operation(node, index)
+            continue
+        if depth >= _DEEPEST:
+            raise bad_graph(f"parts of it lie deeper than {_DEEPEST} in each other")
+        given = [_argument(entry["arg"], REGION) for entry in node["inputs"][2:]]
+        names = [name for result in map(_result, node["outputs"]) for name in names_made((result,))]
+        enabled = _typed(node["inputs"][0]["arg"]["as_bool"], bool)
+        part = node["inputs"][1]["arg"]["as_graph"]["graph"]
+        inside = [_text(entry["as_tensor"]["name"]) for entry in part["inputs"]]
+        answers = [_text(entry["as_tensor"]["name"]) for entry in part["outputs"]]
+        within = tuple(_operations(part, depth + 1))
+        region = Region(_text(node["name"]), enabled, tuple(inside), within, tuple(answers))
+        yield from region.in_place_of_its_call(given, names)
+
+
+def _values(graph: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """What is known of each tensor, by its name in the program."""
+    for name, meta in (graph.get("tensor_values") or {}).items():
+        yield path + name, meta
+    for node in graph["nodes"]:
+        if node["target"] == REGION:
+            yield from _values(node["inputs"][1]["arg"]["as_graph"]["graph"], f"{path}{node['name']}/")
 
 
 def _operation(node: dict[str, Any], index: int) -> Operation:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.intake.graphs.answers import measured_output, unnamed
-from quant_lens_engine.intake.graphs.aten_program import Device, Operation, Program, Reference
+from quant_lens_engine.intake.graphs.aten_records import Device, Operation, Program, Reference
 from quant_lens_engine.intake.graphs.refusals import bad_graph
 from quant_lens_engine.intake.graphs.script_state import ScriptState, no_graph
 from quant_lens_engine.intake.graphs.script_values import DTYPES, SAME, Member, Several, Sizes, rank_after

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from quant_lens_engine.errors import CheckpointError
-from quant_lens_engine.intake.graphs.aten_program import Operation, Reference
+from quant_lens_engine.intake.graphs.aten_records import Operation, Reference
 from quant_lens_engine.intake.graphs.refusals import EXPORT_HINT
 from quant_lens_engine.intake.graphs.script_values import ARITHMETIC, Several, Sizes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from quant_lens_engine.intake.graphs.aten_program import Reference
+from quant_lens_engine.intake.graphs.aten_records import Reference
 
 DTYPES: dict[int, torch.dtype] = {
     0: torch.uint8, 1: torch.int8, 2: torch.int16, 3: torch.int32, 4: torch.int64, 5: torch.float16, 6: torch.float32,

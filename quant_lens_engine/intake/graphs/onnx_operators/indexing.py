@@ -60,6 +60,15 @@ def gather_elements(builder: OnnxBuilder, call: Call) -> Any:
     return builder.assembly.call(torch.take_along_dim, builder.tensor(call, 0), builder.tensor(call, 1), axis)
 
 
+@OPERATORS.register("GatherND")
+def gather_nd(builder: OnnxBuilder, call: Call) -> Any:
+    """What lies at places that are written along the last axis; only behind no batch axes."""
+    if call.attributes.get("batch_dims", 0):
+        raise unsupported_operator("GatherND behind batch axes", call.name)
+    along = builder.assembly.call(torch.unbind, builder.tensor(call, 1), -1)  # a tuple: an index for each axis
+    return builder.assembly.call(operator.getitem, builder.tensor(call, 0), along)
+
+
 @OPERATORS.register("Trilu")
 def triangle(builder: OnnxBuilder, call: Call) -> Any:
     """The upper triangle of matrices, or the lower."""

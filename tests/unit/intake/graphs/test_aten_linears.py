@@ -3,7 +3,7 @@
 import pytest
 
 from quant_lens_engine.intake.graphs.aten_linears import with_linears
-from quant_lens_engine.intake.graphs.aten_program import Operation, Program, Reference
+from quant_lens_engine.intake.graphs.aten_records import Operation, Program, Reference
 
 SHAPES = {"fc.weight": (2, 3), "fc.bias": (2,), "other.weight": (2, 3)}
 X, W, OTHER = Reference("x"), Reference("w"), Reference("v")

@@ -140,6 +140,7 @@ CASES = [
     Case("SpaceToDepth", x=real(2, 3, 4, 6), blocksize=2),
     Case("Gather", whole(2, 0)), Case("Gather", whole(0, 2), axis=1), Case("Gather", np.int64(-1), axis=1), Case("Gather", whole([1, 0], [2, 3]), x=IMAGES, axis=2),
     Case("Gather", real(9, 5), x=RNG.integers(0, 9, (3, 4)), first=True, name="embedding"),
+    Case("GatherND", RNG.integers(0, 3, (5, 1))), Case("GatherND", RNG.integers(-3, 3, (2, 4, 2))),
     Case("GatherElements", RNG.integers(0, 4, (3, 2)), axis=1), Case("Trilu", x=IMAGES), Case("Trilu", whole(1)[0], upper=0),
     Case("CumSum", whole(1)[0]), Case("TopK", whole(2), outputs=2),
     # reductions
