@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Size, Tensor, nn
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_COLUMNS_LINEAR = {"transformers.pytorch_utils.Conv1D", "quant_lens_engine.intake.graphs.layers.ColumnsLinear"}
 _EXPERTS = re.compile(r"Experts?$|MoE$|MOE$")
 
 
@@ -90,10 +91,8 @@ def layout_of(module: nn.Module, parameter: str) -> FilterLayout:
 
 
 def is_columns_linear(module: nn.Module) -> bool:
-    """Whether it is Hugging Face's ``Conv1D``: a linear layer whose weight is (in, out)."""
-    return any(
-        f"{kind.__module__}.{kind.__name__}" == "transformers.pytorch_utils.Conv1D" for kind in type(module).__mro__
-    )
+    """Whether it is a linear layer whose weight is (in, out): Hugging Face's ``Conv1D``, or what stands for it here."""
+    return any(f"{kind.__module__}.{kind.__name__}" in _COLUMNS_LINEAR for kind in type(module).__mro__)
 
 
 def is_expert_tensor(module: nn.Module, parameter: str) -> bool:

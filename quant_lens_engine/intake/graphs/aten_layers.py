@@ -96,6 +96,18 @@ def _linear(builder: AtenBuilder, found: Operation) -> fx.Node | None:
     )  # fmt: skip
 
 
+def _columns_linear(builder: AtenBuilder, found: Operation) -> fx.Node | None:
+    """b + x W, with W as it lies in the file, as Hugging Face's ``Conv1D`` has it."""
+    path = owner_of(builder, found, {"self": "bias", "mat2": "weight"})
+    if path is None or found.arguments.keys() != {"self", "mat1", "mat2"}:
+        return None
+    shape = _weight_shape(builder, path)
+    if len(shape) != 2 or builder.assembly.shapes[f"{path}.bias"] != shape[1:]:
+        return None
+    given = builder.value(found.arguments["mat1"])
+    return builder.assembly.layer(path, ("columns linear",), lambda: layers.columns_linear(shape), given)
+
+
 def _batch_norm(builder: AtenBuilder, found: Operation) -> fx.Node | None:
     roles = {**_WEIGHT_AND_BIAS, "running_mean": "running_mean", "running_var": "running_var"}
     path = owner_of(builder, found, roles)
@@ -170,6 +182,7 @@ LAYER_CALLS: dict[str, LayerCall] = {
         _convolution,
     ),
     "linear": _linear,
+    "addmm": _columns_linear,
     **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
     **dict.fromkeys(("layer_norm", "native_layer_norm"), _layer_norm),
     "rms_norm": _rms_norm,

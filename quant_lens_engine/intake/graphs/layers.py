@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 _CONVOLUTIONS: dict[tuple[int, bool], Any] = {
     (1, False): nn.Conv1d, (2, False): nn.Conv2d, (3, False): nn.Conv3d,
@@ -14,6 +15,29 @@ _CONVOLUTIONS: dict[tuple[int, bool], Any] = {
 _BATCH_NORMS: dict[int, type[nn.Module]] = {
     2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d
 }  # fmt: skip
+
+
+class ColumnsLinear(nn.Module):
+    """A linear layer whose weight is (in, out), as Hugging Face's ``Conv1D``: x W + b over the last axis.
+
+    Args:
+        inputs: length of the last axis.
+        outputs: of the answer's.
+
+    Example:
+        >>> ColumnsLinear(4, 3)(torch.zeros(2, 5, 4)).shape
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The answer, ``(…, outputs)``."""
+        flat = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight)
+        return flat.reshape(*x.shape[:-1], flat.shape[-1])
 
 
 def convolution(
@@ -45,6 +69,11 @@ def convolution(
 def linear(shape: Sequence[int], *, bias: bool) -> nn.Module:
     """A linear layer for a weight ``(out, in)``."""
     return nn.Linear(shape[1], shape[0], bias=bias)
+
+
+def columns_linear(shape: Sequence[int]) -> nn.Module:
+    """A linear layer for a weight ``(in, out)``, with a bias."""
+    return ColumnsLinear(*shape)
 
 
 def batch_norm(features: int, rank: int, *, affine: bool, eps: float, momentum: float | None) -> nn.Module:
