@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 
 import pytest
@@ -50,6 +51,19 @@ def rewritten(path, change):
             if new is not None:
                 archive.writestr(zipfile.ZipInfo(name), new)
     return path
+
+
+def with_graph(path, change):
+    """The archive with its graph's JSON changed in place."""
+
+    def edit(name, content):
+        if not name.endswith("models/model.json"):
+            return content
+        graph = json.loads(content)
+        change(graph)
+        return json.dumps(graph).encode()
+
+    return rewritten(path, edit)
 
 
 def added(path, name, content):

@@ -21,7 +21,7 @@ from transformers import (
 
 from quant_lens_engine.quantization import quantize
 from quant_lens_engine.quantization.layers import survey_weights
-from tests.unit.intake.graphs.conftest import built, curved, export, refused, rewritten
+from tests.unit.intake.graphs.conftest import built, curved, export, refused, with_graph
 
 pytestmark = pytest.mark.slow
 
@@ -179,15 +179,7 @@ def test_a_part_that_writes_in_place_is_refused(tmp_path):
 
 def changed(tmp_path, change):
     path = export(Frozen().eval(), (torch.randn(2, 5),), tmp_path / "m.pt2")
-
-    def edit(name, content):
-        if not name.endswith("models/model.json"):
-            return content
-        graph = json.loads(content)
-        change(graph["graph_module"]["graph"]["nodes"])
-        return json.dumps(graph).encode()
-
-    return rewritten(path, edit)
+    return with_graph(path, lambda graph: change(graph["graph_module"]["graph"]["nodes"]))
 
 
 @pytest.mark.parametrize("scheme", ["int4", "int4-g4", "w8a8-dynamic"])

@@ -18,7 +18,7 @@ from torch import nn
 
 from quant_lens_engine.errors import ArchitectureError, CheckpointError
 from quant_lens_engine.intake import build_model, choose_architecture, open_checkpoint
-from tests.unit.intake.graphs.conftest import added, built, export, refused, rewritten
+from tests.unit.intake.graphs.conftest import added, built, export, refused, rewritten, with_graph
 
 
 class Planted:
@@ -52,19 +52,6 @@ def harmless(tmp_path_factory):
 @pytest.fixture
 def path(harmless, tmp_path):
     return shutil.copy(harmless, tmp_path / "m.pt2")
-
-
-def with_graph(path, change):
-    """The archive with its graph's JSON changed in place."""
-
-    def edit(name, content):
-        if not name.endswith("models/model.json"):
-            return content
-        graph = json.loads(content)
-        change(graph)
-        return json.dumps(graph).encode()
-
-    return rewritten(path, edit)
 
 
 def with_config(path, change):

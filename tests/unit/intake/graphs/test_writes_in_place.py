@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from quant_lens_engine.intake.graphs.aten_operators import ALLOWED, VIEWS
-from tests.unit.intake.graphs.conftest import built, export, refused, rewritten
+from tests.unit.intake.graphs.conftest import built, export, refused, with_graph
 
 
 class Network(nn.Module):
@@ -127,15 +126,8 @@ def test_whatever_may_answer_with_the_memory_it_was_given_is_known_as_a_view():
     assert views <= VIEWS
 
 
-def with_nodes(path, change):
-    def edit(name, content):
-        if not name.endswith("models/model.json"):
-            return content
-        graph = json.loads(content)
-        change(graph["graph_module"]["graph"]["nodes"])
-        return json.dumps(graph).encode()
-
-    return rewritten(path, edit)
+def nodes_of(graph):
+    return graph["graph_module"]["graph"]["nodes"]
 
 
 def name_of(node):
@@ -165,4 +157,4 @@ def a_number_without_end(nodes):
 def test_names_that_have_two_meanings_are_refused(tmp_path, change):
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     path = export(model, (torch.zeros(2, 4),), tmp_path / "m.pt2")
-    refused(with_nodes(path, change), "bad_graph")
+    refused(with_graph(path, lambda graph: change(nodes_of(graph))), "bad_graph")
