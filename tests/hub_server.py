@@ -68,6 +68,7 @@ class Hub:
         cut_after: bytes after which one body breaks off; once.
         answers: headers that bodies have instead of those that are true.
         is_down: connections end without an answer.
+        silent_s: before a listing is answered.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,7 @@ class Hub:
         self.cut_after: int | None = None
         self.answers: Mapping[str, str] = {}
         self.is_down = False
+        self.silent_s = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -127,6 +129,7 @@ class Hub:
                 """The top of it, in pages."""
                 repo = hub.repos[name]
                 assert revision == repo.commit, "files are listed by commit"
+                time.sleep(hub.silent_s)
                 begin = int(dict(parse_qsl(urlsplit(self.path).query)).get("cursor", 0))
                 names = [file for file in repo.files if "/" not in file]
                 folders = sorted({file.partition("/")[0] for file in repo.files if "/" in file})

@@ -94,7 +94,7 @@ class _Fetch:
     def _fetch(self, record: FetchRecord, folder: Path) -> None:
         fetches = self._store.fetches
         check_asked(self._settings, record.repo, record.revision)  # by this machine's settings and packages
-        fetches.change(self._key, state="running", bytes_kept=0)
+        fetches.change(self._key, state="running")
         listing = look(record.repo, record.revision, lambda: self._look_on(None))
         fetches.change(self._key, commit=listing.commit)
         file = self._known(listing)
@@ -103,7 +103,8 @@ class _Fetch:
         else:
             size, name, sha256 = self._bring(record, listing, folder / listing.commit)
             fetches.remember(listing.source, listing.commit, sha256)
-        fetches.change(self._key, state="done", sha256=sha256, filename=name, bytes_done=size, bytes_total=size)
+        whole = {"bytes_done": size, "bytes_total": size, "bytes_kept": 0}
+        fetches.change(self._key, state="done", sha256=sha256, filename=name, **whole)
 
     def _known(self, listing: Listing) -> FileRecord | None:
         """The file that this commit has become before, if it is here and stays."""
@@ -122,6 +123,8 @@ class _Fetch:
         self._check_room(record, total, max(0, 2 * total - leftovers.bytes_in(folder)))
         self._store.fetches.change(self._key, bytes_total=total)
         with _telling_disk_full():
+            for old in set(folder.parent.glob("*")) - {folder}:  # of a commit that the revision stood for before
+                shutil.rmtree(old, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._download(record.repo, listing.commit, files, folder)
             path, sha256 = one_file(folder, files, lambda: self._look_on(None))

@@ -26,7 +26,7 @@ class FetchRecord(Record):
         owner: who asked, and whose the file will be.
         commit: what the revision stands for; null until the hub has said it.
         bytes_done: of ``bytes_total`` that are here; the total is null until the hub has said it.
-        bytes_kept: that stay on the disk when it has ``failed``, for another try.
+        bytes_kept: that stayed on the disk when it had ``failed``, for another try.
         filename: of the file that it becomes.
         sha256: that file, once it is ``done``.
         error: why it ``failed``.
@@ -53,7 +53,7 @@ class FetchRecord(Record):
     @property
     def promised_bytes(self) -> int:
         """Room that is not to be given to anybody else: for what it brings, or for what is kept of it."""
-        return self.bytes_kept if self.has_ended else self.bytes_total or 0
+        return max(self.bytes_kept, 0 if self.has_ended else self.bytes_total or 0)
 
 
 class Fetches:
@@ -79,7 +79,8 @@ class Fetches:
                 hint="wait until one of them is here, or cancel one",
                 code="too_many_fetches",
             )
-        record = FetchRecord(key=key, repo=repo, revision=revision, owner=owner)
+        kept = 0 if known is None else known.bytes_kept
+        record = FetchRecord(key=key, repo=repo, revision=revision, owner=owner, bytes_kept=kept)
         self._client.sadd(keys.FETCHES, key)
         self._put(record)
         return record

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import zipfile
 
 import pytest
+from huggingface_hub import constants
 
 from quant_lens_engine.errors import CheckpointError, InputError
+from tests.hub_server import Hub, Repo
+from worker.hub import listing
 from worker.hub.archive import one_file
 from worker.hub.choice import chosen_files
-from worker.hub.listing import HubFile
+from worker.hub.listing import HubFile, look
 from worker.hub.names import check_asked, parse_asked
-from worker.hub.refusals import HubError
+from worker.hub.refusals import HubError, HubUnreachable
 from worker.serve import run_worker
 from worker.settings import Settings
 
@@ -136,3 +140,43 @@ def test_the_worker_that_fetches_does_nothing_else(tmp_path):
     with pytest.raises(InputError) as caught:
         run_worker(["fetch", "runs"], Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0"))
     assert caught.value.code == "mixed_queues"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on the loopback that this process asks."""
+    opened = Hub()
+    monkeypatch.setattr(constants, "ENDPOINT", opened.url)
+    opened.repos["o/n"] = Repo({"model.safetensors": b"w", "config.json": b"{}", "sub/other.bin": b"x"})
+    yield opened
+    opened.close()
+
+
+def test_a_listing_says_what_is_at_the_top_and_by_which_hash(hub):
+    found = look("o/n", "main")
+    assert found.commit == hub.repos["o/n"].commit
+    assert found.files["model.safetensors"] == HubFile(1, sha256=hashlib.sha256(b"w").hexdigest())
+    assert found.files["config.json"].git_id == hashlib.sha1(b"blob 2\0{}").hexdigest()
+    assert set(found.files) == {"model.safetensors", "config.json"}
+    assert hub.url not in found.source
+
+
+def test_a_hub_that_falls_silent_is_left(hub, monkeypatch):
+    monkeypatch.setattr(listing, "_TIMEOUT_S", 0.3)
+    hub.silent_s = 3.0
+    begun = time.monotonic()
+    with pytest.raises(HubUnreachable):
+        look("o/n", "main")
+    assert time.monotonic() - begun < 2.0
+
+
+def test_a_listing_that_is_too_long_or_leads_elsewhere_is_none(hub, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(listing, "_LONGEST_PAGE_BYTES", 100)
+        with pytest.raises(HubError, match="no hub"):
+            look("o/n", "main")
+    hub.repos["o/n"] = Repo({f"{number}.txt": b"" for number in range(1500)} | {"model.safetensors": b"w"})
+    assert len(look("o/n", "main").files) == 1501
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url.replace("127.0.0.1", "localhost"))  # pages name the other
+    with pytest.raises(HubError, match="no hub"):
+        look("o/n", "main")
