@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -129,7 +130,7 @@ class Engine:
 
     def end(self) -> None:
         """Kill it (nothing of it but its checkpoints needs saving) and remove its folder."""
-        self._process.kill()
+        self._kill()
         self._process.wait()
         while self._listener.is_alive():
             with contextlib.suppress(queue.Empty):
@@ -140,6 +141,13 @@ class Engine:
                 self._process.stdin.close()
         self._checkpoints.take_back(self._folder.checkpoints)
         self._folder.remove()
+
+    def _kill(self) -> None:
+        """Its group, too: bubblewrap that is killed in its first milliseconds leaves a child behind that has not
+        yet asked the kernel to die with it, and that waits for bubblewrap for ever."""
+        if self._process.poll() is None:  # not reaped, so the group's number is its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _with_files_brought(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         files: Mapping[str, str] = request.get("files", {})
@@ -154,7 +162,7 @@ class Engine:
         try:
             status = self._process.wait(_DYING_S)
         except subprocess.TimeoutExpired:  # it closed its answers, or broke the protocol, and goes on
-            self._process.kill()
+            self._kill()
             status = self._process.wait()
         if status > _BY_SIGNAL and "namespaces" in self._survey.standing:
             status = _BY_SIGNAL - status  # bubblewrap tells of the signal that its process died of as a shell does
